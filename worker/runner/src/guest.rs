@@ -1,0 +1,182 @@
+//! One unit in a fresh store. Everything that a guest answers is a claim: addresses are checked, statuses
+//! are checked, and a guest that lies fails like one that traps.
+
+use lull_abi::{ABI_VERSION, Status, exports};
+use lull_sandbox::{Outcome, cut_message};
+use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
+
+use crate::budget::{Budget, Refusal};
+use crate::program::Program;
+
+/// How a unit ends without a result, before it is known whether a limit was behind it.
+enum End {
+    /// The guest's own doing.
+    Failed(String),
+    /// A limit.
+    Limit(String),
+}
+
+/// Runs a unit.
+pub(crate) fn run(program: &Program, unit: &[u8]) -> Outcome {
+    let mut store = Store::new(&program.engine, Budget::new(program.limits.memory_bytes));
+    store.limiter(|budget| budget);
+    let end = Guest::start(program, &mut store).and_then(|mut guest| guest.run(program, unit));
+    match (end, store.data().refusal()) {
+        // What a guest makes of less memory than its job allows differs from PC to PC.
+        (_, Some(Refusal::ByPc)) => Outcome::Limit("this PC had less memory than the job allows".to_owned()),
+        (Ok(result), _) => Outcome::Result(result),
+        (Err(End::Failed(message)), Some(Refusal::ByJob)) => {
+            let limit_bytes = program.limits.memory_bytes;
+            let message = format!("the guest was refused more than {limit_bytes} bytes of memory: {message}");
+            Outcome::Limit(cut_message(message.as_bytes()))
+        }
+        (Err(End::Failed(message)), None) => Outcome::GuestFailed(message),
+        (Err(End::Limit(message)), _) => Outcome::Limit(message),
+    }
+}
+
+/// An instance, and the exports that it is driven by.
+struct Guest<'a> {
+    store: &'a mut Store<Budget>,
+    instance: Instance,
+    memory: Memory,
+}
+
+impl<'a> Guest<'a> {
+    fn start(program: &Program, store: &'a mut Store<Budget>) -> Result<Self, End> {
+        let instance = program.instance.instantiate(&mut *store).map_err(|error| trapped(&error))?;
+        let memory = instance
+            .get_memory(&mut *store, exports::MEMORY)
+            .ok_or_else(|| End::Failed("the guest has no memory".to_owned()))?;
+        Ok(Self { store, instance, memory })
+    }
+
+    fn run(&mut self, program: &Program, unit: &[u8]) -> Result<Vec<u8>, End> {
+        let version: i32 = self.call(exports::ABI_VERSION, ())?;
+        if version != ABI_VERSION {
+            return Err(End::Failed(format!(
+                "the guest speaks version {version} of the interface, this runner {ABI_VERSION}: build it with this Lull's SDK"
+            )));
+        }
+        for (name, content) in &program.inputs {
+            let (name, name_len) = self.give(name.as_bytes())?;
+            let (content, content_len) = self.give(content)?;
+            let () = self.call(exports::INPUT, (name, name_len, content, content_len))?;
+        }
+        self.call_for_status(exports::PREPARE, (), Status::Done)?;
+        let unit = self.give(unit)?;
+        self.call_for_status(exports::BEGIN, unit, Status::More)?;
+        let step: TypedFunc<(), i32> = self.function(exports::STEP)?;
+        loop {
+            let answer = match step.call(&mut *self.store, ()) {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.failed(&error)),
+            };
+            match Status::from_i32(answer) {
+                Some(Status::More) => {}
+                Some(Status::Done) => return self.result(program.limits.result_bytes),
+                Some(Status::Failed) => return Err(End::Failed(self.message()?)),
+                None => return Err(unknown_status(exports::STEP, answer)),
+            }
+        }
+    }
+
+    fn call_for_status<P: WasmParams>(
+        &mut self,
+        name: &'static str,
+        params: P,
+        wanted: Status,
+    ) -> Result<(), End> {
+        let answer: i32 = self.call(name, params)?;
+        match Status::from_i32(answer) {
+            Some(Status::Failed) => Err(End::Failed(self.message()?)),
+            Some(status) if status == wanted => Ok(()),
+            _ => Err(unknown_status(name, answer)),
+        }
+    }
+
+    fn function<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<TypedFunc<P, R>, End> {
+        self.instance.get_typed_func(&mut *self.store, name).map_err(|error| End::Failed(error.to_string()))
+    }
+
+    /// Calls an export; after a trap, asks for the message that a panic left.
+    fn call<P: WasmParams, R: WasmResults>(&mut self, name: &str, params: P) -> Result<R, End> {
+        let function = self.function(name)?;
+        function.call(&mut *self.store, params).map_err(|error| self.failed(&error))
+    }
+
+    /// Copies bytes into a buffer that the guest allocates: its address and length.
+    fn give(&mut self, bytes: &[u8]) -> Result<(i32, i32), End> {
+        let refused =
+            || End::Limit(format!("the guest has no memory for the {} bytes of its input", bytes.len()));
+        let len = u32::try_from(bytes.len()).map_err(|_| refused())?.cast_signed();
+        let address: i32 = self.call(exports::ALLOC, len)?;
+        if address == 0 && len != 0 {
+            return Err(refused());
+        }
+        let start = address.cast_unsigned() as usize;
+        let outside = || End::Failed(format!("`{}` answered an address outside the memory", exports::ALLOC));
+        let end = start.checked_add(bytes.len()).ok_or_else(outside)?;
+        let buffer = self.memory.data_mut(&mut *self.store).get_mut(start..end).ok_or_else(outside)?;
+        buffer.copy_from_slice(bytes);
+        Ok((address, len))
+    }
+
+    fn result(&mut self, bytes_max: u64) -> Result<Vec<u8>, End> {
+        let (start, len) = self.result_place()?;
+        if len as u64 > bytes_max {
+            return Err(End::Limit(format!(
+                "the result has {len} bytes, more than the {bytes_max} that its job allows"
+            )));
+        }
+        self.read(start, len)
+    }
+
+    fn message(&mut self) -> Result<String, End> {
+        let (start, len) = self.result_place()?;
+        Ok(cut_message(&self.read(start, len)?))
+    }
+
+    fn result_place(&mut self) -> Result<(usize, usize), End> {
+        let mut ask = |name| -> Result<usize, End> {
+            let function: TypedFunc<(), i32> = self.function(name)?;
+            let answer = function.call(&mut *self.store, ()).map_err(|error| trapped(&error))?;
+            Ok(answer.cast_unsigned() as usize)
+        };
+        Ok((ask(exports::RESULT_PTR)?, ask(exports::RESULT_LEN)?))
+    }
+
+    fn read(&self, start: usize, len: usize) -> Result<Vec<u8>, End> {
+        let bytes = start.checked_add(len).and_then(|end| self.memory.data(&*self.store).get(start..end));
+        bytes
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| End::Failed("the guest's result lies outside its memory".to_owned()))
+    }
+
+    /// What a trap means: the message of the panic behind it, if the guest left one.
+    fn failed(&mut self, error: &wasmtime::Error) -> End {
+        match trapped(error) {
+            End::Failed(trap) => match self.message() {
+                Ok(message) if !message.is_empty() => End::Failed(message),
+                _ => End::Failed(trap),
+            },
+            limit @ End::Limit(_) => limit,
+        }
+    }
+}
+
+/// What a trap means without asking the guest. Its text names no address: it is the same on every PC.
+///
+/// A native stack that is used up counts as a limit: how deep it goes depends on how the CPU's features
+/// let the code be compiled, so nobody is to blame for where it ended.
+fn trapped(error: &wasmtime::Error) -> End {
+    match error.downcast_ref::<Trap>() {
+        Some(trap @ Trap::StackOverflow) => End::Limit(trap.to_string()),
+        Some(trap) => End::Failed(trap.to_string()),
+        None => End::Failed(cut_message(error.to_string().as_bytes())),
+    }
+}
+
+fn unknown_status(name: &str, answer: i32) -> End {
+    End::Failed(format!("`{name}` answered {answer}, which is no status that belongs there"))
+}

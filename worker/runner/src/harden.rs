@@ -1,0 +1,87 @@
+//! What the process gives up before it reads a byte.
+//!
+//! The host has already cleared the environment and the directory. WebAssembly is the first wall; this is
+//! for the day it has a hole. Landlock, seccomp and namespaces are not here yet.
+
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, setpriority_process, setrlimit,
+};
+
+use lull_sandbox::Limits;
+
+/// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
+const OPEN_FILES_MAX: u64 = 32;
+
+/// The weakest claim on the CPU, so that the PC stays responsive.
+const NICENESS: i32 = 19;
+
+/// Memory that the process may use beside what the guest's limits account for: wasmtime, compiling 16 MiB.
+const OVERHEAD_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Locks the process down. `parent` is who started it.
+///
+/// # Errors
+/// When the system refuses, or the parent is gone already: then nothing may run.
+pub(crate) fn process(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before the signal was asked for.
+    if getppid() != Some(parent) {
+        return Err(io::Error::other("the process that started it is gone"));
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    close_inherited_files()?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, OPEN_FILES_MAX)?;
+    limit(Resource::Fsize, 0)?;
+    setpriority_process(None, NICENESS)?;
+    Ok(())
+}
+
+/// Lets the process start no more threads or processes. The system does not hold root to it.
+pub(crate) fn no_more_threads() -> io::Result<()> {
+    limit(Resource::Nproc, 0)
+}
+
+/// Caps the memory of the whole process, as a second wall behind the guest's own limit: its memory, a unit's
+/// input (which has to fit in it), inputs, results as they are and as they are sent, and the overhead.
+pub(crate) fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
+    let bytes = limits
+        .memory_bytes
+        .saturating_mul(2)
+        .saturating_add(input_bytes)
+        .saturating_add(limits.result_bytes.saturating_mul(3))
+        .saturating_add(OVERHEAD_BYTES);
+    limit(Resource::Data, bytes)
+}
+
+/// Lowers a limit for good; one that is lower already stays.
+fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let now = rustix::process::getrlimit(resource);
+    let value = now.maximum.map_or(value, |maximum| maximum.min(value));
+    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
+}
+
+/// Closes every file but the three standard ones: the host may have leaked some.
+fn close_inherited_files() -> io::Result<()> {
+    let mut leaked: Vec<RawFd> = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) {
+            leaked.push(number);
+        }
+    }
+    leaked.retain(|number| *number > 2 && fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
+    for number in leaked {
+        #[allow(unsafe_code, reason = "closing files that nothing in this process has opened")]
+        // SAFETY: the process has just started, has one thread, and holds no file but the standard three; the
+        // listing's own is closed by now, and a number that no longer names a file was left out.
+        unsafe {
+            rustix::io::close(number);
+        }
+    }
+    Ok(())
+}

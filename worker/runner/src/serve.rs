@@ -1,0 +1,114 @@
+//! The conversation with the host. One thread reads, another runs guests: the end of standard input ends
+//! the process at once, in the middle of a unit too.
+
+use std::io::{self, Read};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+
+use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
+use lull_sandbox::{Limits, Outcome};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
+use crate::{guest, harden};
+
+/// Stack of the thread that compiles and runs guests: theirs, and the compiler's.
+const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + 16 * 1024 * 1024;
+
+/// Exit code for a host that broke the protocol, or a system that refused something.
+const EXIT_BROKEN: i32 = 4;
+
+/// Serves until standard input ends.
+pub(crate) fn serve() -> ExitCode {
+    let (sender, frames) = mpsc::sync_channel(1);
+    let worker =
+        thread::Builder::new().name("guest".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || {
+            if let Err(error) = work(&frames) {
+                broken(&error.to_string());
+                std::process::exit(EXIT_BROKEN);
+            }
+        });
+    if let Err(error) = worker.and_then(|_| harden::no_more_threads()) {
+        broken(&error.to_string());
+        std::process::exit(EXIT_BROKEN);
+    }
+    let mut stdin = RawStdin(io::stdin());
+    loop {
+        match frame::read(&mut stdin) {
+            Ok(Some(bytes)) => {
+                // Fails only when the other thread is ending the process.
+                let _ = sender.send(bytes);
+            }
+            // The host is gone, or has let go of this runner: whatever runs is of no use to anybody.
+            Ok(None) | Err(_) => std::process::exit(0),
+        }
+    }
+}
+
+/// Says that this runner is at fault.
+pub(crate) fn broken(message: &str) {
+    let _ = frame::write(&mut io::stdout().lock(), &RunnerFrame::Broken { message: message.to_owned() });
+}
+
+fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+    say(&RunnerFrame::Ready { protocol: PROTOCOL })?;
+    let mut inputs = Vec::new();
+    let mut program: Option<Program> = None;
+    while let Ok(bytes) = frames.recv() {
+        let answer = match (frame::decode(&bytes)?, &mut program) {
+            (HostFrame::Input { name, content }, None) => {
+                inputs.push((name.to_owned(), content.to_vec()));
+                continue;
+            }
+            (HostFrame::Load { module, limits }, program @ None) => {
+                match load(module, std::mem::take(&mut inputs), limits) {
+                    Ok(loaded) => {
+                        *program = Some(loaded);
+                        RunnerFrame::Loaded
+                    }
+                    Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(LoadError::Runner(message)) => return Err(io::Error::other(message)),
+                }
+            }
+            (HostFrame::Run { unit }, Some(program)) => run(program, unit),
+            (HostFrame::Run { .. }, None) => return Err(io::Error::other("a unit came before a module")),
+            (_, Some(_)) => return Err(io::Error::other("an input or a module came after the module")),
+        };
+        say(&answer)?;
+    }
+    Ok(())
+}
+
+fn load(module: &[u8], inputs: Vec<(String, Vec<u8>)>, limits: Limits) -> Result<Program, LoadError> {
+    let input_bytes = inputs.iter().map(|(name, content)| (name.len() + content.len()) as u64).sum();
+    harden::memory(&limits, input_bytes).map_err(|error| LoadError::Runner(error.to_string()))?;
+    Program::new(module, inputs, limits)
+}
+
+fn run(program: &Program, unit: &[u8]) -> RunnerFrame {
+    let before = cpu_nanos();
+    let outcome: Outcome = guest::run(program, unit);
+    RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+}
+
+/// CPU time of this thread; the reading one takes none while a unit runs.
+fn cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    secs.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+fn say(frame: &RunnerFrame) -> io::Result<()> {
+    frame::write(&mut io::stdout().lock(), frame)
+}
+
+/// Standard input without the standard library's buffer: large inputs are copied once less.
+struct RawStdin(io::Stdin);
+
+impl Read for RawStdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.0, buffer)?)
+    }
+}

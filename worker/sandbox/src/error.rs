@@ -1,0 +1,43 @@
+//! Why a runner could not be used. None of these is the guest's doing, except [`Error::LoadFailed`].
+
+use std::path::PathBuf;
+
+/// Why a runner could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No runner binary where it was looked for.
+    #[error(
+        "no runner at {}: pass its path, set LULL_RUNNER, or put `lull-runner` beside this program",
+        looked_for.display()
+    )]
+    NotFound {
+        /// Where it should be.
+        looked_for: PathBuf,
+    },
+    /// The process could not be started.
+    #[error("cannot start the runner {}: {source}", path.display())]
+    Start {
+        /// The binary.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The module cannot be compiled, or lacks an export. The same on every PC.
+    #[error("the module cannot be loaded: {message}")]
+    LoadFailed {
+        /// What the runner said.
+        message: String,
+    },
+    /// The process ended, or was ended, before it answered. Blames nobody: try a fresh runner.
+    #[error("the runner ended ({how})")]
+    RunnerDied {
+        /// Its exit code or signal.
+        how: String,
+    },
+    /// It answered something that the host does not understand, or that it must not answer.
+    #[error("the runner broke the protocol ({problem}): are it and this program of the same version?")]
+    Protocol {
+        /// What it did.
+        problem: String,
+    },
+}

@@ -1,0 +1,160 @@
+//! Stopping and continuing a runner from another thread.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Stops, continues and ends the runner that was started with it, from any thread.
+///
+/// It outlives its runner: a frozen freezer freezes the next runner before that has read a byte, and a
+/// killed one lets no runner start. Signals go only to a process that has not been waited for, so never to
+/// a stranger who got its number.
+#[derive(Clone, Default)]
+pub struct Freezer(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    runner: Option<Pid>,
+    killed: bool,
+    clock: FrozenClock,
+}
+
+/// How long something has been frozen.
+#[derive(Debug, Default, Clone, Copy)]
+struct FrozenClock {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl FrozenClock {
+    fn freeze(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    fn thaw(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.before += now.duration_since(since);
+        }
+    }
+
+    fn total(&self, now: Instant) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+}
+
+impl Freezer {
+    /// One that is neither frozen nor killed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops the runner: it takes no CPU and loses nothing.
+    pub fn freeze(&self) {
+        let mut state = self.lock();
+        state.signal(Signal::STOP);
+        state.clock.freeze(Instant::now());
+    }
+
+    /// Continues the runner.
+    pub fn thaw(&self) {
+        let mut state = self.lock();
+        state.clock.thaw(Instant::now());
+        state.signal(Signal::CONT);
+    }
+
+    /// Ends the runner, frozen or not, for good.
+    pub fn kill(&self) {
+        let mut state = self.lock();
+        state.killed = true;
+        state.signal(Signal::KILL);
+    }
+
+    /// Whether [`Freezer::kill`] was called.
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.lock().killed
+    }
+
+    /// Whether it is frozen now.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.lock().clock.since.is_some()
+    }
+
+    /// Time spent frozen, up to now.
+    pub(crate) fn frozen(&self, now: Instant) -> Duration {
+        self.lock().clock.total(now)
+    }
+
+    /// Starts a process by `spawn` and takes it over; `None` if killed. Nothing can freeze between the two.
+    pub(crate) fn attach<T, E>(&self, spawn: impl FnOnce() -> Result<(T, Pid), E>) -> Result<Option<T>, E> {
+        let mut state = self.lock();
+        if state.killed {
+            return Ok(None);
+        }
+        let (process, pid) = spawn()?;
+        state.runner = Some(pid);
+        if state.clock.since.is_some() {
+            state.signal(Signal::STOP);
+        }
+        Ok(Some(process))
+    }
+
+    /// Ends the process and waits for it by `wait`; from then on its number means nothing.
+    pub(crate) fn detach<T>(&self, wait: impl FnOnce() -> T) -> T {
+        let mut state = self.lock();
+        state.signal(Signal::KILL);
+        state.runner = None;
+        wait()
+    }
+
+    /// A thread that panicked while it held the lock left nothing half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A process that is not waited for exists, if only as a zombie: the signal cannot fail.
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.runner {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl fmt::Debug for Freezer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Freezer")
+            .field("runner", &state.runner)
+            .field("frozen", &state.clock.since.is_some())
+            .field("killed", &state.killed)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frozen_time_is_added_up() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut clock = FrozenClock::default();
+        clock.thaw(at(1));
+        assert_eq!(clock.total(at(2)), Duration::ZERO);
+        clock.freeze(at(2));
+        clock.freeze(at(3));
+        assert_eq!(clock.total(at(5)), Duration::from_secs(3));
+        clock.thaw(at(6));
+        assert_eq!(clock.total(at(9)), Duration::from_secs(4));
+        clock.freeze(at(10));
+        clock.thaw(at(11));
+        assert_eq!(clock.total(at(12)), Duration::from_secs(5));
+    }
+}

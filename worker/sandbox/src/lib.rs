@@ -1,0 +1,27 @@
+//! The host's side of a runner: start it, feed it, freeze it, end it.
+//!
+//! A runner is a process of its own, `lull-runner`, in which one guest at a time runs. The agent and
+//! `lull run-local` hold it by a [`Runner`]; another thread can stop and continue it by its [`Freezer`].
+//!
+//! - [`frame`]: what the two sides say to each other, over the runner's standard input and output;
+//! - [`find_runner`]: where the binary is;
+//! - [`Limits`]: what a guest may use; time is enforced here, memory and result size in the runner.
+//!
+//! It runs no guest itself, links no WebAssembly engine, retries nothing and knows no coordinator.
+
+mod cpu;
+mod error;
+pub mod frame;
+mod freezer;
+mod limits;
+mod locate;
+mod outcome;
+mod pipe;
+mod runner;
+
+pub use error::Error;
+pub use freezer::Freezer;
+pub use limits::{LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, cut_message};
+pub use locate::{RUNNER_ENV, find_runner};
+pub use outcome::{Outcome, UnitRun};
+pub use runner::{Program, Runner, RunnerConfig};

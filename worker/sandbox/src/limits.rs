@@ -1,0 +1,49 @@
+//! What a guest may use, and what a message may take.
+
+use serde::{Deserialize, Serialize};
+
+/// Time that a runner may take to compile a module, freezes not counted: 16 MiB take it seconds, so that
+/// a longer compilation is a module made to be slow.
+pub const LOAD_SECS_MAX: u64 = 300;
+
+/// Bytes of a failure's message; the rest is cut off. The same as in a job's limits.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// What a guest may use, on any PC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Linear memory, in bytes.
+    pub memory_bytes: u64,
+    /// Time that one unit may run, in seconds, freezes not counted.
+    pub unit_secs: u64,
+    /// Size of one result, in bytes.
+    pub result_bytes: u64,
+}
+
+/// A message as text of at most [`MESSAGE_BYTES_MAX`] bytes, cut between two characters.
+/// Bytes that are not UTF-8 become U+FFFD.
+#[must_use]
+pub fn cut_message(bytes: &[u8]) -> String {
+    // A character cut in two by this first cut lies past the second.
+    let start = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX + char::MAX.len_utf8())];
+    let mut text = String::from_utf8_lossy(start).into_owned();
+    text.truncate(text.floor_char_boundary(MESSAGE_BYTES_MAX));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        assert_eq!(cut_message(b"short"), "short");
+        let exact = "x".repeat(MESSAGE_BYTES_MAX);
+        assert_eq!(cut_message(exact.as_bytes()), exact);
+        assert_eq!(cut_message(format!("{exact}y").as_bytes()), exact);
+        let wide = format!("{}é", "x".repeat(MESSAGE_BYTES_MAX - 1));
+        assert_eq!(cut_message(wide.as_bytes()), &exact[1..]);
+        assert_eq!(cut_message(&[b'a', 0xff]), "a\u{fffd}");
+        assert!(cut_message(&[0xff; 5000]).len() <= MESSAGE_BYTES_MAX);
+    }
+}

@@ -1,0 +1,23 @@
+//! How a unit ended.
+
+use serde::{Deserialize, Serialize};
+
+/// How a unit ended in a runner that did its part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The guest returned a result.
+    Result(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The guest trapped or returned an error: the same on every PC. Its message.
+    GuestFailed(String),
+    /// A limit of the job, or of this PC, ended the guest. What it was.
+    Limit(String),
+}
+
+/// One unit, run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitRun {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// CPU time it took, in microseconds.
+    pub cpu_micros: u64,
+}

@@ -1,0 +1,294 @@
+//! A runner, as its host holds it.
+
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use lull_abi::Unit;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::Serialize;
+
+use crate::cpu::cpu_micros;
+use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
+use crate::pipe::{Pipe, Wait, wait_readable};
+use crate::{Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun};
+
+/// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
+const FROZEN_LOOK: Duration = Duration::from_secs(1);
+
+/// A process whose standard output has ended is about to end itself; longer than this it is stuck.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+
+/// How a runner is started.
+#[derive(Debug, Clone)]
+pub struct RunnerConfig {
+    /// The binary, by [`crate::find_runner`].
+    pub path: PathBuf,
+}
+
+/// What a runner runs: the same for all of its units.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// WebAssembly.
+    pub module: &'a [u8],
+    /// Inputs that every unit sees: name and content.
+    pub inputs: &'a [(&'a str, &'a [u8])],
+    /// What each guest may use.
+    pub limits: Limits,
+}
+
+/// A runner process. Dropping it ends the process.
+///
+/// The process also ends when the *thread* that called [`Runner::start`] does: start it from one that lives
+/// as long as the runner is needed.
+#[derive(Debug)]
+pub struct Runner {
+    child: Child,
+    pid: Pid,
+    stdin: ChildStdin,
+    stdout: Pipe<ChildStdout>,
+    freezer: Freezer,
+    limits: Limits,
+    /// CPU time that is known to belong to what has ended.
+    cpu_accounted_micros: u64,
+    ended: Option<String>,
+}
+
+impl Runner {
+    /// Starts a runner that `freezer` governs. It has no environment, no standard error, and `/` as its
+    /// directory.
+    ///
+    /// # Errors
+    /// When it cannot be started, or the freezer was killed.
+    pub fn start(config: &RunnerConfig, freezer: &Freezer) -> Result<Self, Error> {
+        let start = |source| Error::Start { path: config.path.clone(), source };
+        let spawn = || {
+            let child = Command::new(&config.path)
+                .arg("--parent")
+                .arg(std::process::id().to_string())
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .map_err(start)?;
+            let pid = Pid::from_child(&child);
+            Ok((child, pid))
+        };
+        let Some(mut child) = freezer.attach(spawn)? else {
+            return Err(Error::RunnerDied { how: "killed before it started".to_owned() });
+        };
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            unreachable!("both were asked for");
+        };
+        Ok(Self {
+            pid: Pid::from_child(&child),
+            child,
+            stdin,
+            stdout: Pipe::new(stdout),
+            freezer: freezer.clone(),
+            limits: Limits { memory_bytes: 0, unit_secs: 0, result_bytes: 0 },
+            cpu_accounted_micros: 0,
+            ended: None,
+        })
+    }
+
+    /// Number of the process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it can still run units, as far as is known.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Sends the program, and waits until it is compiled. Once a runner.
+    ///
+    /// # Errors
+    /// [`Error::LoadFailed`] when the module is at fault; otherwise the runner is.
+    pub fn load(&mut self, program: &Program<'_>) -> Result<(), Error> {
+        self.limits = program.limits;
+        let deadline = self.deadline(LOAD_SECS_MAX);
+        match self.answer(&deadline)? {
+            RunnerFrame::Ready { protocol: PROTOCOL } => {}
+            other => return Err(self.broke(format!("it said {other:?} first"))),
+        }
+        for (name, content) in program.inputs {
+            self.send(&HostFrame::Input { name, content })?;
+        }
+        self.send(&HostFrame::Load { module: program.module, limits: program.limits })?;
+        match self.answer(&deadline)? {
+            RunnerFrame::Loaded => {
+                self.cpu_accounted_micros = cpu_micros(self.pid);
+                Ok(())
+            }
+            RunnerFrame::LoadFailed { message } => Err(Error::LoadFailed { message }),
+            other => Err(self.broke(format!("it answered {other:?} to a module"))),
+        }
+    }
+
+    /// Runs a unit in a fresh guest.
+    ///
+    /// At the time limit the runner is killed, so that it takes no further units.
+    ///
+    /// # Errors
+    /// When the runner ends or breaks the protocol; the unit may be tried in another.
+    pub fn run(&mut self, unit: &Unit) -> Result<UnitRun, Error> {
+        let unit = unit.encode();
+        if unit.len() as u64 > self.limits.memory_bytes {
+            let message = format!(
+                "the unit's input of {} bytes does not fit the guest's memory of {}",
+                unit.len(),
+                self.limits.memory_bytes
+            );
+            return Ok(UnitRun { outcome: Outcome::Limit(message), cpu_micros: 0 });
+        }
+        let deadline = self.deadline(self.limits.unit_secs);
+        self.send(&HostFrame::Run { unit: &unit })?;
+        match self.next_frame(&deadline)? {
+            Some(RunnerFrame::Finished { outcome, cpu_micros }) => {
+                self.cpu_accounted_micros += cpu_micros;
+                Ok(UnitRun { outcome, cpu_micros })
+            }
+            Some(other) => Err(self.broke(format!("it answered {other:?} to a unit"))),
+            None => {
+                let cpu_micros = cpu_micros(self.pid).saturating_sub(self.cpu_accounted_micros);
+                self.end("killed at the time limit".to_owned());
+                let message = format!("ran longer than {} s", self.limits.unit_secs);
+                Ok(UnitRun { outcome: Outcome::Limit(message), cpu_micros })
+            }
+        }
+    }
+
+    fn send(&mut self, frame: &impl Serialize) -> Result<(), Error> {
+        self.check_usable()?;
+        let bytes = match frame::encode(frame) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(self.broke(error.to_string())),
+        };
+        match self.stdin.write_all(&bytes) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.died()),
+        }
+    }
+
+    /// The next frame; a runner that does not answer in time is as good as dead.
+    fn answer(&mut self, deadline: &Deadline) -> Result<RunnerFrame, Error> {
+        match self.next_frame(deadline)? {
+            Some(frame) => Ok(frame),
+            None => {
+                let how = format!("killed: no answer in {} s", deadline.time.as_secs());
+                self.end(how.clone());
+                Err(Error::RunnerDied { how })
+            }
+        }
+    }
+
+    /// The next frame, or `None` at the deadline.
+    fn next_frame(&mut self, deadline: &Deadline) -> Result<Option<RunnerFrame>, Error> {
+        self.check_usable()?;
+        let frame_bytes_max =
+            self.limits.result_bytes.max(MESSAGE_BYTES_MAX as u64).saturating_add(FRAME_OVERHEAD_BYTES);
+        loop {
+            let Some(time) = deadline.left(&self.freezer, Instant::now()) else { return Ok(None) };
+            match self.stdout.wait(time, frame_bytes_max) {
+                Wait::Timeout => {}
+                Wait::Closed => return Err(self.died()),
+                Wait::TooLong(bytes) => return Err(self.broke(format!("it sent a frame of {bytes} bytes"))),
+                Wait::Frame(bytes) => match frame::decode(&bytes) {
+                    Ok(RunnerFrame::Broken { message }) => {
+                        self.end(message.clone());
+                        return Err(Error::RunnerDied { how: message });
+                    }
+                    Ok(frame) => return Ok(Some(frame)),
+                    Err(error) => return Err(self.broke(error.to_string())),
+                },
+            }
+        }
+    }
+
+    fn deadline(&self, secs: u64) -> Deadline {
+        let start = Instant::now();
+        Deadline { start, frozen_before: self.freezer.frozen(start), time: Duration::from_secs(secs) }
+    }
+
+    fn check_usable(&self) -> Result<(), Error> {
+        match &self.ended {
+            None => Ok(()),
+            Some(how) => Err(Error::RunnerDied { how: how.clone() }),
+        }
+    }
+
+    fn died(&mut self) -> Error {
+        // It may have closed its pipe a moment before it ends: let it, to learn how it ended.
+        if let Ok(process) = pidfd_open(self.pid, PidfdFlags::empty()) {
+            let _ = wait_readable(&process, EXIT_WAIT);
+        }
+        let how = match self.wait() {
+            Ok(status) => describe(status),
+            Err(error) => format!("it cannot be waited for: {error}"),
+        };
+        self.ended = Some(how.clone());
+        Error::RunnerDied { how }
+    }
+
+    fn broke(&mut self, problem: String) -> Error {
+        self.end(problem.clone());
+        Error::Protocol { problem }
+    }
+
+    fn end(&mut self, how: String) {
+        let _ = self.wait();
+        self.ended = Some(how);
+    }
+
+    fn wait(&mut self) -> std::io::Result<ExitStatus> {
+        let child = &mut self.child;
+        self.freezer.detach(|| child.wait())
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.end("dropped".to_owned());
+        }
+    }
+}
+
+/// When something must have happened, freezes not counted.
+struct Deadline {
+    start: Instant,
+    frozen_before: Duration,
+    time: Duration,
+}
+
+impl Deadline {
+    /// How long to wait before asking again; `None` once it has passed.
+    fn left(&self, freezer: &Freezer, now: Instant) -> Option<Duration> {
+        let frozen = freezer.frozen(now).saturating_sub(self.frozen_before);
+        let ran = now.duration_since(self.start).saturating_sub(frozen);
+        let left = self.time.saturating_sub(ran);
+        if left.is_zero() {
+            None
+        } else if freezer.is_frozen() {
+            Some(FROZEN_LOOK)
+        } else {
+            Some(left)
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
