@@ -1,0 +1,141 @@
+//! `lull devices`: the PCs of a grid, or one's own.
+
+use clap::Args;
+use lull_proto::v1;
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::grid::{Grid, interruptible};
+use crate::out::{self, Align, Format};
+use crate::text::human;
+use crate::view;
+
+/// Devices in one page.
+const PAGE_SIZE: i32 = 1_000;
+/// Characters of a host name, or of an owner's, that a table has room for.
+const NAME_CHARS: usize = 12;
+
+/// List devices: an operator sees all, an owner their own
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lull devices
+
+Presence is active (somebody uses the PC), idle, dedicated (nobody sits at it) or
+unknown (counts as active).
+
+JSON: {\"devices\": [{name, display_name, owner, presence, enrol_time,
+last_seen_time, open_leases, attempts}, ..]}")]
+pub(crate) struct DevicesArgs {}
+
+#[derive(Debug, Serialize)]
+struct Devices {
+    devices: Vec<Device>,
+}
+
+#[derive(Debug, Serialize)]
+struct Device {
+    name: String,
+    display_name: String,
+    owner: String,
+    presence: &'static str,
+    enrol_time: Option<String>,
+    last_seen_time: Option<String>,
+    open_leases: u32,
+    attempts: u64,
+}
+
+impl From<v1::Device> for Device {
+    fn from(device: v1::Device) -> Self {
+        Self {
+            presence: view::presence(device.presence()),
+            name: device.name,
+            display_name: device.display_name,
+            owner: device.owner,
+            enrol_time: device.enrol_time.map(|time| time.to_string()),
+            last_seen_time: device.last_seen_time.map(|time| time.to_string()),
+            open_leases: device.open_leases,
+            attempts: device.attempts,
+        }
+    }
+}
+
+/// Lists.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn run(grid: &Grid, format: Format) -> Result<()> {
+    let devices = interruptible(list(grid)).await?;
+    match format {
+        Format::Json => out::json(&Devices { devices: devices.into_iter().map(Device::from).collect() }),
+        Format::Table if devices.is_empty() => {
+            out::say("no devices yet: make a token with `lull admin create-enrolment-token --owner NAME`");
+            Ok(())
+        }
+        Format::Table => out::line(&table(&devices)),
+    }
+}
+
+async fn list(grid: &Grid) -> Result<Vec<v1::Device>> {
+    let mut devices = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListDevicesRequest { page_size: PAGE_SIZE, page_token };
+        let response = grid.admin().list_devices(request).await.map_err(|status| grid.explain(&status))?;
+        let page = response.into_inner();
+        devices.extend(page.devices);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(devices);
+        }
+    }
+}
+
+fn table(devices: &[v1::Device]) -> String {
+    let header = [
+        ("device", Align::Left),
+        ("name", Align::Left),
+        ("owner", Align::Left),
+        ("presence", Align::Left),
+        ("seen (UTC)", Align::Left),
+        ("leases", Align::Right),
+        ("attempts", Align::Right),
+    ];
+    let rows = devices.iter().map(|device| {
+        let owner = device.owner.strip_prefix("owners/").unwrap_or(&device.owner);
+        vec![
+            device.name.strip_prefix("devices/").map_or_else(|| human::plain(&device.name), human::plain),
+            human::short(&device.display_name, NAME_CHARS),
+            human::short(owner, NAME_CHARS),
+            view::presence(device.presence()).to_owned(),
+            human::time(device.last_seen_time.as_ref()).chars().skip(5).take(11).collect(),
+            device.open_leases.to_string(),
+            human::count(device.attempts),
+        ]
+    });
+    out::table(&header, rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_fits_80_columns_and_presence_is_a_word() {
+        let device = v1::Device {
+            name: "devices/10234".to_owned(),
+            display_name: "reception-desk-pc-4".to_owned(),
+            owner: "owners/some-long-practice".to_owned(),
+            last_seen_time: Some(prost_types::Timestamp { seconds: 1_784_801_472, nanos: 0 }),
+            presence: v1::Presence::Dedicated.into(),
+            open_leases: 12,
+            attempts: 1_234_567,
+            ..Default::default()
+        };
+        let text = table(std::slice::from_ref(&device));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("dedicated  07-23 10:11"), "{text}");
+        let json = serde_json::to_value(Device::from(device)).unwrap();
+        assert_eq!((&json["presence"], &json["open_leases"]), (&"dedicated".into(), &12.into()));
+    }
+}

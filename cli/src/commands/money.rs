@@ -1,0 +1,372 @@
+//! `lull fund`, `balance`, `earnings`, `books`. Amounts are strings from end to end: nothing is added up here.
+
+use clap::Args;
+use lull_proto::v1;
+use serde::Serialize;
+
+use crate::error::{Error, Exit, Result};
+use crate::grid::{Grid, interruptible, until_answered};
+use crate::out::{self, Align, Format};
+use crate::text::{amount, human, name};
+
+/// Put money from outside onto a submitter's balance (operators)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lull fund clinic 100.00
+
+JSON: {name, amount, balance}")]
+pub(crate) struct FundArgs {
+    /// The submitter, such as clinic or submitters/clinic
+    #[arg(value_name = "SUBMITTER", value_parser = name::submitter)]
+    submitter: String,
+    /// How much
+    #[arg(value_name = "AMOUNT", value_parser = amount::parse)]
+    amount: String,
+    /// Name of this deposit: the same one is booked once, however often it is sent
+    #[arg(long, value_name = "UUID", value_parser = name::request_id)]
+    request_id: Option<String>,
+}
+
+/// Show what a submitter has; without a name, what you have
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lull balance clinic
+
+JSON: {name, available, escrow, spent}")]
+pub(crate) struct BalanceArgs {
+    /// The submitter, such as clinic or submitters/clinic
+    #[arg(value_name = "SUBMITTER", value_parser = name::submitter)]
+    submitter: Option<String>,
+}
+
+/// Show what owners of PCs earned; without a name yours, or everybody's for an operator
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lull earnings
+  lull earnings bob --by day
+
+JSON: {\"owners\": [{owner, total, attempts, by_device, by_job, by_day}, ..]}, where
+each by_ list has {key, amount, attempts}; days are in UTC.")]
+pub(crate) struct EarningsArgs {
+    /// The owner, such as bob or owners/bob
+    #[arg(value_name = "OWNER", value_parser = name::owner)]
+    owner: Option<String>,
+    /// Break the total down
+    #[arg(long, value_enum, value_name = "WHAT")]
+    by: Option<By>,
+}
+
+/// How earnings are broken down.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum By {
+    /// A line for each device
+    Device,
+    /// A line for each job
+    Job,
+    /// A line for each day, in UTC
+    Day,
+}
+
+/// Recompute every balance from the transfers (operators)
+///
+/// Ends with 7 unless the sum of all balances is zero and each one is the sum of its transfers.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lull books && echo balanced
+
+JSON: {balanced, sum, transfers, accounts, totals: [{kind, balance}, ..], faults: [text, ..]}")]
+pub(crate) struct BooksArgs {}
+
+#[derive(Debug, Serialize)]
+struct Deposit {
+    name: String,
+    amount: String,
+    balance: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Balance {
+    name: String,
+    available: String,
+    escrow: String,
+    spent: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Earnings {
+    owners: Vec<OwnerEarnings>,
+}
+
+#[derive(Debug, Serialize)]
+struct OwnerEarnings {
+    owner: String,
+    total: String,
+    attempts: u64,
+    by_device: Vec<EarningsLine>,
+    by_job: Vec<EarningsLine>,
+    by_day: Vec<EarningsLine>,
+}
+
+#[derive(Debug, Serialize)]
+struct EarningsLine {
+    key: String,
+    amount: String,
+    attempts: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Books {
+    balanced: bool,
+    sum: String,
+    transfers: u64,
+    accounts: u64,
+    totals: Vec<AccountTotal>,
+    faults: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct AccountTotal {
+    kind: String,
+    balance: String,
+}
+
+/// Books a deposit.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn fund(grid: &Grid, args: FundArgs, format: Format) -> Result<()> {
+    let request = v1::CreateDepositRequest {
+        parent: args.submitter,
+        amount: args.amount,
+        request_id: args.request_id.unwrap_or_else(name::random_request_id),
+    };
+    let deposit = interruptible(until_answered(grid, || {
+        let (mut client, request) = (grid.ledger(), request.clone());
+        async move { client.create_deposit(request).await }
+    }))
+    .await
+    .map_err(|error| match error.exit {
+        Exit::Unreachable => Error::new(
+            error.exit,
+            format!(
+                "{error}. It may have booked the deposit: repeat with --request-id {}",
+                request.request_id
+            ),
+        ),
+        _ => error,
+    })?;
+    let v1::Deposit { name, amount, balance } = deposit;
+    match format {
+        Format::Json => out::json(&Deposit { name, amount, balance }),
+        Format::Table => out::line(&format!(
+            "{} deposited for {}: its balance is {}",
+            amount::show(&amount),
+            request.parent,
+            amount::show(&balance)
+        )),
+    }
+}
+
+/// Shows a balance.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn balance(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
+    let request = v1::GetBalanceRequest { name: args.submitter.unwrap_or_default() };
+    let call = async { grid.ledger().get_balance(request).await.map_err(|status| grid.explain(&status)) };
+    let v1::Balance { name, available, escrow, spent } = interruptible(call).await?.into_inner();
+    match format {
+        Format::Json => out::json(&Balance { name, available, escrow, spent }),
+        Format::Table => out::line(&out::facts(vec![
+            ("submitter", human::plain(&name)),
+            ("available", amount::show(&available)),
+            ("in escrow", amount::show(&escrow)),
+            ("spent", amount::show(&spent)),
+        ])),
+    }
+}
+
+/// Shows earnings.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn earnings(grid: &Grid, args: EarningsArgs, format: Format) -> Result<()> {
+    let request = v1::GetEarningsRequest { name: args.owner.unwrap_or_default() };
+    let call = async { grid.ledger().get_earnings(request).await.map_err(|status| grid.explain(&status)) };
+    let owners = interruptible(call).await?.into_inner().owners;
+    match format {
+        Format::Json => {
+            out::json(&Earnings { owners: owners.into_iter().map(OwnerEarnings::from).collect() })
+        }
+        Format::Table if owners.is_empty() => {
+            out::say("nobody earned anything yet");
+            Ok(())
+        }
+        Format::Table => out::line(&earnings_table(&owners, args.by)),
+    }
+}
+
+impl From<v1::OwnerEarnings> for OwnerEarnings {
+    fn from(earnings: v1::OwnerEarnings) -> Self {
+        let lines = |lines: Vec<v1::EarningsLine>| {
+            let line = |v1::EarningsLine { key, amount, attempts }| EarningsLine { key, amount, attempts };
+            lines.into_iter().map(line).collect()
+        };
+        Self {
+            owner: earnings.owner,
+            total: earnings.total,
+            attempts: earnings.attempts,
+            by_device: lines(earnings.by_device),
+            by_job: lines(earnings.by_job),
+            by_day: lines(earnings.by_day),
+        }
+    }
+}
+
+fn earnings_table(owners: &[v1::OwnerEarnings], by: Option<By>) -> String {
+    let mut header = vec![("owner", Align::Left)];
+    let (title, lines): (_, fn(&v1::OwnerEarnings) -> &[v1::EarningsLine]) = match by {
+        None => ("", |_| &[]),
+        Some(By::Device) => ("device", |owner| &owner.by_device),
+        Some(By::Job) => ("job", |owner| &owner.by_job),
+        Some(By::Day) => ("day (UTC)", |owner| &owner.by_day),
+    };
+    if by.is_some() {
+        header.push((title, Align::Left));
+    }
+    header.extend([("earned", Align::Right), ("paid attempts", Align::Right)]);
+    let mut rows = Vec::new();
+    for owner in owners {
+        let name = human::plain(owner.owner.strip_prefix("owners/").unwrap_or(&owner.owner));
+        match by {
+            None => rows.push(vec![name, amount::show(&owner.total), human::count(owner.attempts)]),
+            Some(_) => rows.extend(lines(owner).iter().map(|line| {
+                vec![
+                    name.clone(),
+                    human::plain(&line.key),
+                    amount::show(&line.amount),
+                    human::count(line.attempts),
+                ]
+            })),
+        }
+    }
+    out::table(&header, rows)
+}
+
+/// Checks the books.
+///
+/// # Errors
+/// [`Exit::Unbalanced`] when they do not balance; the coordinator's refusal.
+pub(crate) async fn books(grid: &Grid, format: Format) -> Result<()> {
+    let call = async {
+        grid.ledger().check_books(v1::CheckBooksRequest {}).await.map_err(|status| grid.explain(&status))
+    };
+    let books = Books::from(interruptible(call).await?.into_inner());
+    match format {
+        Format::Json => out::json(&books)?,
+        Format::Table => out::line(&books_table(&books))?,
+    }
+    if books.balanced {
+        return Ok(());
+    }
+    let faults = human::counted(books.faults.len() as u64, "fault");
+    let message =
+        format!("the books do not balance: the sum is {}, {faults}; stop payouts and look", books.sum);
+    Err(Error::new(Exit::Unbalanced, message))
+}
+
+impl From<v1::Books> for Books {
+    fn from(books: v1::Books) -> Self {
+        let total = |v1::AccountTotal { kind, balance }| AccountTotal { kind, balance };
+        Self {
+            balanced: books.faults.is_empty() && amount::is_zero(&books.sum),
+            sum: books.sum,
+            transfers: books.transfers,
+            accounts: books.accounts,
+            totals: books.totals.into_iter().map(total).collect(),
+            faults: books.faults,
+        }
+    }
+}
+
+fn books_table(books: &Books) -> String {
+    let header = [("account", Align::Left), ("balance", Align::Right)];
+    let mut rows: Vec<Vec<String>> = books
+        .totals
+        .iter()
+        .map(|total| vec![human::plain(&total.kind), amount::show(&total.balance)])
+        .collect();
+    rows.push(vec!["sum".to_owned(), amount::show(&books.sum)]);
+    let mut text = out::table(&header, rows);
+    text += &format!(
+        "\n{} between {}, {}",
+        human::counted(books.transfers, "transfer"),
+        human::counted(books.accounts, "account"),
+        human::counted(books.faults.len() as u64, "fault")
+    );
+    for fault in &books.faults {
+        text += &format!("\nfault: {}", human::plain(fault));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn books(sum: &str, faults: &[&str]) -> Books {
+        Books::from(v1::Books {
+            sum: sum.to_owned(),
+            transfers: 1_204,
+            accounts: 7,
+            totals: vec![
+                v1::AccountTotal { kind: "bank".to_owned(), balance: "-100".to_owned() },
+                v1::AccountTotal { kind: "available".to_owned(), balance: "20.0000005".to_owned() },
+            ],
+            faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn books_balance_when_the_sum_is_exactly_zero_and_nothing_is_at_fault() {
+        let check = |sum: &str, faults: &[&str], balanced: bool| {
+            assert_eq!(books(sum, faults).balanced, balanced, "{sum} {faults:?}");
+        };
+        check("0", &[], true);
+        check("0.000000000000", &[], true);
+        check("0.000000000001", &[], false);
+        check("0", &["account 3"], false);
+    }
+
+    #[test]
+    fn books_as_a_table() {
+        let expected = "\
+account        balance
+bank       -100.000000
+available    20.000001
+sum           0.000000
+1,204 transfers between 7 accounts, 1 fault
+fault: account 3 is off";
+        assert_eq!(books_table(&books("0", &["account 3 is off"])), expected);
+    }
+
+    #[test]
+    fn earnings_in_total_and_by_day() {
+        let line = v1::EarningsLine { key: "2026-07-23".to_owned(), amount: "1.5".to_owned(), attempts: 3 };
+        let owner = v1::OwnerEarnings {
+            owner: "owners/bob".to_owned(),
+            total: "12.3456789".to_owned(),
+            attempts: 1_000,
+            by_day: vec![line],
+            ..Default::default()
+        };
+        let total = earnings_table(std::slice::from_ref(&owner), None);
+        assert_eq!(total, "owner     earned  paid attempts\nbob    12.345679          1,000");
+        let by_day = earnings_table(&[owner], Some(By::Day));
+        assert!(by_day.ends_with("bob    2026-07-23  1.500000              3"), "{by_day}");
+    }
+}

@@ -1,0 +1,190 @@
+//! `lull submit`: a job file becomes a job.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lull_job::JobFile;
+use lull_proto::v1;
+
+use super::job_input::{self, Cut, JobInput};
+use super::{upload, watch};
+use crate::error::{Error, Exit, Result};
+use crate::grid::{Grid, interruptible, until_answered};
+use crate::out::{self, Format};
+use crate::text::{amount, human, name};
+use crate::view;
+
+/// Submit a job file: upload what it names, check it, start it
+///
+/// Prints the job's name. Whoever owns a PC that runs units of the job can read its module and inputs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lull submit job.toml
+  lull submit job.toml --pilot 20 --budget 12.50 --watch
+  lull submit job.toml --items 0..1_000_000 --items-per-unit 50_000 --validate-only
+
+--name, --pilot, --budget, --copies, --priority, --items and --items-per-unit
+replace what the job file says.
+
+JSON: the job as `lull jobs JOB` prints it; with --watch one such line at every
+change, the last one the end.")]
+pub(crate) struct SubmitArgs {
+    /// The job file
+    #[arg(value_name = "JOB.TOML")]
+    file: PathBuf,
+    /// Run only N evenly spaced units, and project what the whole job would take; 0 runs all
+    #[arg(long, value_name = "N")]
+    pilot: Option<u64>,
+    /// The most that the job may cost
+    #[arg(long, value_name = "AMOUNT", value_parser = amount::parse)]
+    budget: Option<String>,
+    /// Owners that must agree on each result
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    copies: Option<u32>,
+    /// Order among your own jobs, higher first
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// Shown to people
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    cut: Cut,
+    /// Name of this request: the same one gives the same job, however often it is sent
+    #[arg(long, value_name = "UUID", value_parser = name::request_id)]
+    request_id: Option<String>,
+    /// Check everything, start nothing
+    #[arg(long, conflicts_with = "watch")]
+    validate_only: bool,
+    /// Then follow the job to its end, as `lull watch`
+    #[arg(long)]
+    watch: bool,
+}
+
+impl SubmitArgs {
+    fn apply(&self, file: &mut JobFile) -> Result<()> {
+        fn replace<T: Clone>(value: &mut T, with: Option<&T>) {
+            if let Some(with) = with {
+                value.clone_from(with);
+            }
+        }
+        replace(&mut file.pilot_units, self.pilot.as_ref());
+        replace(&mut file.pay.budget, self.budget.as_ref());
+        replace(&mut file.copies, self.copies.as_ref());
+        replace(&mut file.priority, self.priority.as_ref());
+        replace(&mut file.name, self.name.as_ref());
+        self.cut.apply(file)
+    }
+}
+
+/// Everything that can be checked without a coordinator.
+///
+/// # Errors
+/// What is wrong with the job file or a file that it names.
+pub(crate) fn prepare(args: &SubmitArgs) -> Result<JobInput> {
+    let file = job_input::read_file(&args.file, |file| args.apply(file))?;
+    job_input::check(&file)
+}
+
+/// Uploads and creates the job, and watches it if asked.
+///
+/// # Errors
+/// The coordinator's refusal; with `--watch` also a job that ends without an answer.
+pub(crate) async fn run(grid: &Grid, args: &SubmitArgs, input: JobInput, format: Format) -> Result<()> {
+    let job = interruptible(create(grid, args, input)).await?;
+    if args.validate_only {
+        out::say(&format!("the job is valid: {}. Nothing was started.", cost(&job)));
+        return if format == Format::Json { out::json(&view::Job::from(&job)) } else { Ok(()) };
+    }
+    match format {
+        Format::Json => out::json(&view::Job::from(&job))?,
+        Format::Table => out::line(&job.name)?,
+    }
+    out::say(&format!("{} is accepted: {}.", job.name, cost(&job)));
+    out::say("The owners of the PCs that run its units can read its module and inputs.");
+    if args.watch {
+        return watch::run(grid, &job.name, format).await;
+    }
+    out::say(&format!("Follow it with `lull watch {0}`, read its answer with `lull results {0}`.", job.name));
+    Ok(())
+}
+
+async fn create(grid: &Grid, args: &SubmitArgs, input: JobInput) -> Result<v1::Job> {
+    upload::upload(grid, &input.blobs).await?;
+    let request = v1::CreateJobRequest {
+        spec: Some(input.message),
+        request_id: args.request_id.clone().unwrap_or_else(name::random_request_id),
+        validate_only: args.validate_only,
+    };
+    until_answered(grid, || {
+        let (mut client, request) = (grid.jobs(), request.clone());
+        async move { client.create_job(request).await }
+    })
+    .await
+    .map_err(|error| match error.exit {
+        // Whether the job is there is not known; the same request finds out.
+        Exit::Unreachable => Error::new(
+            error.exit,
+            format!("{error}. It may have taken the job: repeat with --request-id {}", request.request_id),
+        ),
+        _ => error,
+    })
+}
+
+/// What a job is and costs, in one sentence.
+fn cost(job: &v1::Job) -> String {
+    let units = job.progress.as_ref().map_or(0, |progress| progress.units);
+    let costs = job.costs.clone().unwrap_or_default();
+    let pilot = match &job.spec {
+        Some(spec) if spec.pilot_units > 0 => " (a pilot)",
+        _ => "",
+    };
+    format!(
+        "{}{pilot} for {} if all goes well, for {} at most; what is not spent comes back",
+        human::counted(units, "unit"),
+        amount::show(&costs.expected),
+        amount::show(&costs.budget)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn submit(flags: &[&str]) -> std::result::Result<SubmitArgs, clap::Error> {
+        let cli = Cli::try_parse_from([&["lull", "submit", "job.toml"], flags].concat())?;
+        let Command::Submit(args) = cli.command else { panic!("submit") };
+        Ok(args)
+    }
+
+    #[test]
+    fn flags_replace_what_the_job_file_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("job.toml");
+        let text = "module = \"m.wasm\"\nname = \"study\"\ncopies = 2\nsplit.range = { end = 10 }\n\
+                    pay = { item_price = \"1\", budget = \"5\" }";
+        std::fs::write(&path, text).unwrap();
+        let flags = ["--pilot", "3", "--budget", "7.5", "--priority", "-2", "--items", "4..6"];
+        let args = submit(&flags).unwrap();
+        let file = job_input::read_file(&path, |file| args.apply(file)).unwrap();
+        assert_eq!((file.pilot_units, file.pay.budget.as_str(), file.priority), (3, "7.5", -2));
+        assert_eq!((file.name.as_str(), file.copies), ("study", 2));
+        assert_eq!(file.split, lull_job::SplitFile::Range { start: 4, end: 6 });
+    }
+
+    #[test]
+    fn wrong_flags_are_refused() {
+        let check = |flags: &[&str], expected: &str| {
+            let error = submit(flags).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&["--budget", "ten"], "write an exact decimal");
+        check(&["--items", "9..3"], "the range is empty");
+        check(&["--copies", "0"], "0 is not in");
+        check(&["--request-id", "1"], "write a UUID");
+        check(&["--validate-only", "--watch"], "cannot be used with");
+    }
+}
