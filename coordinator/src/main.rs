@@ -1,1 +1,70 @@
-fn main() {}
+//! `lull-coordinator`: the server of a grid.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use lull_coordinator::server::{self, Config};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The server of a Lull grid: leases units to agents, verifies results, pays owners.
+#[derive(Parser)]
+#[command(name = "lull-coordinator", version, after_help = EXAMPLE)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLE: &str = "Example:\n  lull-coordinator serve --state-dir /var/lib/lull --listen 127.0.0.1:7878\n\n\
+    The first operator's token is then in /var/lib/lull/operator.token.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGINT or SIGTERM.
+    #[command(after_help = EXAMPLE)]
+    Serve {
+        /// Where the database, the blobs and the first operator's token lie.
+        #[arg(long, env = "LULL_STATE_DIR", default_value = "/var/lib/lull")]
+        state_dir: PathBuf,
+        /// Where to listen; port 0 takes a free one. Loopback only, until TLS exists.
+        #[arg(long, env = "LULL_LISTEN", default_value = "127.0.0.1:7878")]
+        listen: SocketAddr,
+        /// A PostgreSQL database to use instead of a private one; its user owns it and may create roles.
+        #[arg(long, env = "LULL_DATABASE_URL")]
+        database_url: Option<String>,
+        /// Seconds that a lease lives without being renewed.
+        #[arg(long, env = "LULL_LEASE_TTL_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        lease_ttl_secs: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs } = Arguments::parse().command;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let lease_ttl = Duration::from_secs(lease_ttl_secs);
+    let config = Config { state_dir, listen, database_url, lease_ttl };
+    tokio::runtime::Runtime::new()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    server::run(config, stop, |address| {
+        tracing::info!(%address, "serving");
+        // Scripts that start the program with port 0 read the address here.
+        if let Err(error) = writeln!(std::io::stdout(), "http://{address}") {
+            tracing::warn!(%error, "cannot print the address");
+        }
+    })
+    .await
+}

@@ -1,0 +1,167 @@
+//! Who gets which units.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_job::Permutation;
+use lull_ledger::Amount;
+
+use super::batch::{Request, Want};
+use super::fairness::Fairness;
+use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
+use super::job::Job;
+use super::slice::{Changes, Lease, Slice, Wanted};
+
+/// Work in one lease: what a PC that is switched off takes with it.
+const LEASE_MICROS: u64 = 120_000_000;
+/// Units in one lease, however small: its row and its message stay small.
+pub(crate) const LEASE_UNITS_MAX: u64 = 1_000;
+/// What a unit counts for in fair sharing while nobody knows what it takes.
+const UNKNOWN_UNIT_MICROS: u64 = 1_000_000;
+
+/// How many units of a job one lease holds: at most two minutes of work, at most half of a slot's fair part
+/// of what is left, so that the end of a job is shared too, and one while the work in a unit is unknown.
+#[must_use]
+pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
+    if job.unit_micros == 0 {
+        return 1;
+    }
+    let left = job.beyond_frontier() + job.wanted;
+    let fair = left.div_ceil(grid_slots.max(1) * 2);
+    let wish = if units_max == 0 { LEASE_UNITS_MAX } else { units_max.min(LEASE_UNITS_MAX) };
+    (LEASE_MICROS / job.unit_micros).min(fair).min(wish).max(1)
+}
+
+/// Hands out what a slice has, fairly.
+pub(super) struct Allocator<'a> {
+    slice: &'a mut Slice,
+    fairness: &'a mut Fairness,
+    /// Jobs of each submitter, best first.
+    jobs: BTreeMap<SubmitterId, Vec<JobId>>,
+    permutations: BTreeMap<JobId, Permutation>,
+    /// Owner and job pairs for which nothing was found: not tried again in this batch.
+    fruitless: BTreeSet<(OwnerId, JobId)>,
+}
+
+impl<'a> Allocator<'a> {
+    pub(super) fn new(slice: &'a mut Slice, fairness: &'a mut Fairness) -> Self {
+        let mut jobs: BTreeMap<SubmitterId, Vec<JobId>> = BTreeMap::new();
+        for job in slice.jobs.values().filter(|job| job.has_work()) {
+            jobs.entry(job.submitter).or_default().push(job.id);
+        }
+        for list in jobs.values_mut() {
+            list.sort_by_key(|id| (std::cmp::Reverse(slice.jobs.get(id).map(|job| job.priority)), *id));
+        }
+        fairness.admit(jobs.keys().copied());
+        Self { slice, fairness, jobs, permutations: BTreeMap::new(), fruitless: BTreeSet::new() }
+    }
+
+    /// A lease for the device of this request, if there is work for it.
+    pub(super) fn lease(
+        &mut self,
+        request: &Request,
+        want: Want,
+        tokens: &mut dyn Iterator<Item = LeaseToken>,
+        changes: &mut Changes,
+    ) -> Option<LeaseToken> {
+        for submitter in self.fairness.order() {
+            for id in self.jobs.get(&submitter).cloned().unwrap_or_default() {
+                if self.fruitless.contains(&(request.owner, id)) {
+                    continue;
+                }
+                let Some(open) = self.take_units(id, request.owner, want.units_max, changes) else {
+                    self.fruitless.insert((request.owner, id));
+                    continue;
+                };
+                let job = self.slice.jobs.get(&id)?;
+                let unit_micros = if job.unit_micros == 0 { UNKNOWN_UNIT_MICROS } else { job.unit_micros };
+                self.fairness.charge(submitter, unit_micros.saturating_mul(open.len() as u64));
+                let token = tokens.next()?;
+                let (device, owner, stage) = (request.device, request.owner, job.stage);
+                let lease = Lease { token, job: id, stage, device, owner, open, expired: false };
+                changes.jobs_changed.insert(id);
+                changes.leases_added.push(lease.clone());
+                self.slice.leases.insert(token, lease);
+                return Some(token);
+            }
+        }
+        None
+    }
+
+    /// Indexes for one lease, sorted, with their pay held; `None` when there is nothing for this owner.
+    fn take_units(
+        &mut self,
+        id: JobId,
+        owner: OwnerId,
+        units_max: u64,
+        changes: &mut Changes,
+    ) -> Option<Vec<u64>> {
+        let grid_slots = self.slice.grid_slots;
+        let job = self.slice.jobs.get_mut(&id)?;
+        let wish = affordable(job, lease_units(job, grid_slots, units_max));
+        if wish == 0 || !job.has_work() {
+            return None;
+        }
+        let stage = job.stage;
+        let mut open = Vec::new();
+        // Half of a lease repeats, half is new, as far as there is both: nobody can tell which is which.
+        let repeats = if job.beyond_frontier() > 0 { wish.div_ceil(2) } else { wish };
+        let rows = self.slice.wanted.entry(id).or_default();
+        for row in take_wanted(rows, owner, repeats) {
+            open.push(row.unit.index);
+            job.wanted = job.wanted.saturating_sub(1);
+            changes.wanted_removed.push(row);
+        }
+        let fresh = (wish - open.len() as u64).min(job.beyond_frontier());
+        if fresh > 0 {
+            let order = self
+                .permutations
+                .entry(id)
+                .or_insert_with(|| Permutation::new(stage_key(&job.key, stage.code()), job.stage_units));
+            open.extend((job.frontier..job.frontier + fresh).map(|position| order.apply(position)));
+            job.frontier += fresh;
+        }
+        if open.is_empty() {
+            return None;
+        }
+        open.sort_unstable();
+        let held: Amount = open.iter().map(|index| job.reward(stage, *index)).sum();
+        job.reserved = job.reserved + held;
+        Some(open)
+    }
+}
+
+/// Each stage has an order of its own.
+fn stage_key(key: &[u8; 32], stage: u8) -> [u8; 32] {
+    let mut key = *key;
+    key[31] ^= stage;
+    key
+}
+
+/// As many units as the job can hold pay for.
+fn affordable(job: &Job, wish: u64) -> u64 {
+    let most = if job.stage == lull_job::Stage::Work {
+        job.prices.item.times(job.plan.items_per_unit)
+    } else {
+        Ok(job.prices.service)
+    };
+    let Ok(most) = most else { return 0 };
+    let fits = |units: u64| most.times(units).is_ok_and(|held| held <= job.unreserved());
+    if fits(wish) {
+        return wish;
+    }
+    (0..wish).rev().find(|units| fits(*units)).unwrap_or(0)
+}
+
+/// Takes up to `count` rows that this owner may do, keeping the order of the others.
+fn take_wanted(rows: &mut Vec<Wanted>, owner: OwnerId, count: u64) -> Vec<Wanted> {
+    let mut taken = Vec::new();
+    let mut at = 0;
+    while (taken.len() as u64) < count && at < rows.len() {
+        if rows[at].excluded.contains(&owner) {
+            at += 1;
+        } else {
+            taken.push(rows.swap_remove(at));
+        }
+    }
+    taken
+}

@@ -1,0 +1,526 @@
+//! One batch of `Sync` calls: reports are recorded and judged, units handed back, leases given.
+
+use lull_job::limits::{FAILED_UNITS_MAX, INLINE_RESULT_BYTES_MAX};
+use lull_job::{Digest, Stage};
+use lull_ledger::{Amount, Key, Transfer};
+use lull_proto::v1::RefusalReason;
+
+use super::allocate::Allocator;
+use super::fairness::Fairness;
+use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
+use super::job::{Answer, Job, JobState};
+use super::judge::{Judgement, agrees, judge};
+use super::slice::{Attempt, Changes, Outcome, Recorded, Slice, Verdict, Wanted};
+
+/// One call of one device.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Who calls.
+    pub device: DeviceId,
+    /// Whose device it is.
+    pub owner: OwnerId,
+    /// Finished attempts.
+    pub reports: Vec<Report>,
+    /// Units that it will not do.
+    pub hand_backs: Vec<HandBack>,
+    /// Leases that it holds.
+    pub held: Vec<LeaseToken>,
+    /// What it would take on; `None` when it wants nothing.
+    pub want: Option<Want>,
+}
+
+/// What a device would take on.
+#[derive(Debug, Clone, Copy)]
+pub struct Want {
+    /// How many leases.
+    pub leases: u32,
+    /// The most units in one; 0 for no wish.
+    pub units_max: u64,
+}
+
+/// A finished attempt. Its digest has been checked against its result.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The lease under which it was made.
+    pub token: LeaseToken,
+    /// The unit.
+    pub unit: UnitKey,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Of its result or message.
+    pub digest: Digest,
+    /// Length of its result.
+    pub size_bytes: u64,
+    /// The result, unless it is a blob.
+    pub result: Option<Vec<u8>>,
+    /// CPU time.
+    pub cpu_micros: u64,
+}
+
+/// Units that a device will not do.
+#[derive(Debug, Clone)]
+pub struct HandBack {
+    /// Their lease.
+    pub token: LeaseToken,
+    /// Their indexes; empty for all that are open.
+    pub indexes: Vec<u64>,
+}
+
+/// The answer to one call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// Leases to send: new ones, and open ones that the device does not know of.
+    pub leases: Vec<LeaseToken>,
+    /// Reports that were not recorded as the lease's attempts.
+    pub refusals: Vec<(LeaseToken, u64, RefusalReason)>,
+    /// Held leases that are no more.
+    pub lost: Vec<LeaseToken>,
+}
+
+/// Decides a batch of calls, in order. `tokens` are fresh.
+///
+/// The second attempt of a unit is never leased in the batch that recorded its first: what is wanted is
+/// what had been committed when the slice was loaded.
+pub fn decide(
+    slice: &mut Slice,
+    fairness: &mut Fairness,
+    tokens: &mut dyn Iterator<Item = LeaseToken>,
+    requests: &[Request],
+) -> (Vec<Reply>, Changes) {
+    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut replies: Vec<Reply> = requests.iter().map(|request| batch.take_in(request)).collect();
+    let mut allocator = Allocator::new(batch.slice, fairness);
+    for (request, reply) in requests.iter().zip(&mut replies) {
+        let Some(want) = request.want else { continue };
+        for _ in 0..want.leases {
+            let Some(lease) = allocator.lease(request, want, tokens, &mut batch.changes) else { break };
+            reply.leases.push(lease);
+        }
+    }
+    (replies, batch.changes)
+}
+
+/// Takes leases whose deadline has passed away from their devices. Their jobs are in the slice, with the
+/// attempts of their open units.
+pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
+    let mut batch = Batch { slice, changes: Changes::default() };
+    for token in tokens {
+        let Some(lease) = batch.slice.leases.get_mut(token).filter(|lease| !lease.expired) else { continue };
+        lease.expired = true;
+        let lease = lease.clone();
+        batch.changes.leases_changed.insert(*token);
+        for index in &lease.open {
+            batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index });
+        }
+    }
+    batch.changes
+}
+
+struct Batch<'a> {
+    slice: &'a mut Slice,
+    changes: Changes,
+}
+
+impl Batch<'_> {
+    fn take_in(&mut self, request: &Request) -> Reply {
+        let mut reply = Reply::default();
+        for report in &request.reports {
+            if let Err(reason) = self.report(request, report) {
+                reply.refusals.push((report.token, report.unit.index, reason));
+            }
+        }
+        for hand_back in &request.hand_backs {
+            self.hand_back(request.device, hand_back);
+        }
+        let open = |token: &LeaseToken| {
+            self.slice.leases.get(token).is_some_and(|lease| lease.device == request.device && !lease.expired)
+        };
+        reply.lost = request.held.iter().copied().filter(|token| !open(token)).collect();
+        let unknown = self.slice.leases.values().filter(|lease| {
+            lease.device == request.device
+                && !lease.expired
+                && !lease.open.is_empty()
+                && !request.held.contains(&lease.token)
+        });
+        if request.want.is_some() {
+            reply.leases = unknown.map(|lease| lease.token).collect();
+        }
+        reply
+    }
+
+    fn report(&mut self, request: &Request, report: &Report) -> Result<(), RefusalReason> {
+        let unit = report.unit;
+        let known = self.slice.attempts.get(&unit).and_then(|attempts| find(attempts, request.owner));
+        let repeated =
+            known.is_some_and(|attempt| attempt.digest == report.digest && attempt.outcome == report.outcome);
+        let running = self.slice.jobs.get(&unit.job).is_some_and(|job| job.state == JobState::Running);
+        let Some(lease) = self.slice.leases.get_mut(&report.token).filter(|_| running) else {
+            return if repeated { Ok(()) } else { Err(RefusalReason::StaleLease) };
+        };
+        if lease.device != request.device {
+            return Err(RefusalReason::NotYours);
+        }
+        let in_lease = lease.job == unit.job && lease.stage == unit.stage;
+        let Some(at) = lease.open.binary_search(&unit.index).ok().filter(|_| in_lease) else {
+            return if repeated { Ok(()) } else { Err(RefusalReason::NotLeased) };
+        };
+        lease.open.remove(at);
+        let expired = lease.expired;
+        self.changes.leases_changed.insert(report.token);
+        self.changes.jobs_changed.insert(unit.job);
+
+        if let Err(reason) = self.check_result(report) {
+            if !expired {
+                self.release(unit);
+            }
+            return Err(reason);
+        }
+        if expired {
+            self.take_evidence(request, report);
+            return Err(RefusalReason::StaleLease);
+        }
+        self.take_attempt(request, report);
+        Ok(())
+    }
+
+    fn check_result(&self, report: &Report) -> Result<(), RefusalReason> {
+        let size_max = self.slice.jobs.get(&report.unit.job).map_or(0, |job| job.result_bytes_max);
+        if report.outcome == Outcome::Result && report.size_bytes > size_max {
+            return Err(RefusalReason::TooLarge);
+        }
+        let inline = report.size_bytes <= INLINE_RESULT_BYTES_MAX as u64;
+        if inline == report.result.is_none() || (!inline && !self.slice.blobs.contains(&report.digest)) {
+            return Err(RefusalReason::WrongDigest);
+        }
+        Ok(())
+    }
+
+    /// An attempt under a good lease: its pay is already held.
+    fn take_attempt(&mut self, request: &Request, report: &Report) {
+        let unit = report.unit;
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let reward = job.reward(unit.stage, unit.index);
+        estimate(job, report.cpu_micros);
+        if self.slice.attempts.get(&unit).and_then(|attempts| find(attempts, request.owner)).is_some() {
+            // Another device of this owner was first: one owner is one voice.
+            job.reserved = job.reserved - reward;
+            if !self.slice.verdicts.contains_key(&unit) {
+                self.judge(unit, StillOut::No);
+            }
+            return;
+        }
+        self.record(request, report);
+        if let Some(verdict) = self.slice.verdicts.get(&unit) {
+            // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
+            let attempt = Attempt {
+                owner: request.owner,
+                outcome: report.outcome,
+                digest: report.digest,
+                size_bytes: report.size_bytes,
+            };
+            let paid = is_paid(verdict.outcome) && agrees(&attempt, verdict.outcome, verdict.digest);
+            let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+            job.reserved = job.reserved - reward;
+            job.totals.judged += 1;
+            if paid {
+                pay(job, unit, request.owner, &mut self.changes);
+            }
+        } else {
+            self.judge(unit, StillOut::No);
+        }
+    }
+
+    /// A result under a lease that has expired: on an undecided unit it is that owner's attempt, if the job
+    /// can still hold its pay.
+    fn take_evidence(&mut self, request: &Request, report: &Report) {
+        let unit = report.unit;
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let reward = job.reward(unit.stage, unit.index);
+        let attempts = self.slice.attempts.get(&unit);
+        let has_voice = attempts.and_then(|attempts| find(attempts, request.owner)).is_some();
+        if has_voice
+            || self.slice.verdicts.contains_key(&unit)
+            || job.unreserved() < reward
+            || unit.stage != job.stage
+        {
+            return;
+        }
+        job.reserved = job.reserved + reward;
+        self.record(request, report);
+        let was_wanted = self.unwant(unit);
+        let still_out =
+            if !was_wanted && self.slice.leased_again.contains(&unit) { StillOut::Yes } else { StillOut::No };
+        self.judge(unit, still_out);
+    }
+
+    /// Takes a unit out of `wanted`, whether it stood there before or came in this batch.
+    fn unwant(&mut self, unit: UnitKey) -> bool {
+        let before = self.changes.wanted_added.len();
+        self.changes.wanted_added.retain(|row| row.unit != unit);
+        let mut removed = before - self.changes.wanted_added.len();
+        if let Some(row) = self.slice.wanted_late.remove(&unit) {
+            if let Some(rows) = self.slice.wanted.get_mut(&unit.job) {
+                rows.retain(|other| other.unit != unit);
+            }
+            self.changes.wanted_removed.push(row);
+            removed += 1;
+        }
+        if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
+            job.wanted = job.wanted.saturating_sub(removed as u64);
+        }
+        removed > 0
+    }
+
+    fn record(&mut self, request: &Request, report: &Report) {
+        let unit = report.unit;
+        let attempts = self.slice.attempts.entry(unit).or_default();
+        let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
+        let attempt = Attempt {
+            owner: request.owner,
+            outcome: report.outcome,
+            digest: report.digest,
+            size_bytes: report.size_bytes,
+        };
+        attempts.push(attempt);
+        if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
+            job.totals.attempts += 1;
+            job.totals.cpu_micros += report.cpu_micros;
+            if unit.stage == Stage::Work {
+                job.totals.work_attempts += 1;
+                job.totals.work_cpu_micros += report.cpu_micros;
+            }
+        }
+        self.changes.attempts.push(Recorded {
+            unit,
+            attempt,
+            device: request.device,
+            token: report.token,
+            result: report.result.clone().filter(|_| !held),
+            cpu_micros: report.cpu_micros,
+        });
+    }
+
+    fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
+        let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let (outcome, digest, size_bytes, agreeing) = match judge(attempts, job.quorum(unit.stage)) {
+            Judgement::Decided { outcome, digest, size_bytes, agreeing } => {
+                (outcome, digest, size_bytes, agreeing)
+            }
+            Judgement::Undecidable => (Outcome::Undecidable, Digest::of(b""), 0, 0),
+            Judgement::Undecided => {
+                if still_out == StillOut::No {
+                    self.want(unit);
+                }
+                return;
+            }
+        };
+        let count = attempts.len() as u64;
+        let reward = job.reward(unit.stage, unit.index);
+        for attempt in attempts {
+            job.reserved = job.reserved - reward;
+            if is_paid(outcome) && agrees(attempt, outcome, digest) {
+                pay(job, unit, attempt.owner, &mut self.changes);
+            }
+        }
+        job.totals.judged += count;
+        if outcome == Outcome::Result {
+            job.stage_accepted += 1;
+            job.totals.accepted += 1;
+            if unit.stage == Stage::Work {
+                job.totals.items_accepted += job.plan.item_count(unit.index);
+            }
+        } else {
+            job.stage_failed += 1;
+            job.totals.failed += 1;
+        }
+        let attempts = u32::try_from(count).unwrap_or(u32::MAX);
+        let verdict = Verdict { unit, outcome, digest, size_bytes, agreeing, attempts };
+        self.slice.verdicts.insert(unit, verdict.clone());
+        self.changes.verdicts.push(verdict);
+        self.advance(unit, digest, size_bytes);
+    }
+
+    /// Opens the next stage when this one is decided, or ends the job.
+    fn advance(&mut self, unit: UnitKey, digest: Digest, size_bytes: u64) {
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let decided = job.stage_accepted + job.stage_failed == job.stage_units;
+        let fatal = job.stage_failed > 0 && !(job.allow_missing && job.stage == Stage::Work);
+        if fatal && (decided || job.stage_failed >= FAILED_UNITS_MAX) {
+            let reason = format!(
+                "{} of {} {} units failed: see `lull results --failed`",
+                job.stage_failed, job.stage_units, job.stage
+            );
+            end(job, JobState::Incomplete, reason, &mut self.changes);
+        } else if decided && job.stage == Stage::Work && job.stage_accepted == 0 {
+            end(
+                job,
+                JobState::Incomplete,
+                "every unit failed: see `lull results --failed`".to_owned(),
+                &mut self.changes,
+            );
+        } else if decided {
+            match job.plan.next_stage(job.stage) {
+                Some(stage) => open_stage(job, stage),
+                None => {
+                    if job.stage == Stage::Finish {
+                        job.answer = Some(Answer { digest, size_bytes });
+                    }
+                    end(job, JobState::Complete, String::new(), &mut self.changes);
+                }
+            }
+        }
+    }
+
+    fn hand_back(&mut self, device: DeviceId, hand_back: &HandBack) {
+        let lease = self.slice.leases.get_mut(&hand_back.token);
+        let Some(lease) = lease.filter(|lease| lease.device == device && !lease.expired) else { return };
+        let given: Vec<u64> = if hand_back.indexes.is_empty() {
+            std::mem::take(&mut lease.open)
+        } else {
+            let (given, kept) = lease.open.iter().partition(|index| hand_back.indexes.contains(index));
+            lease.open = kept;
+            given
+        };
+        let lease = lease.clone();
+        self.changes.leases_changed.insert(hand_back.token);
+        for index in given {
+            self.release(UnitKey { job: lease.job, stage: lease.stage, index });
+        }
+    }
+
+    /// A leased unit that will not be reported: its pay is free again, and it is wanted.
+    fn release(&mut self, unit: UnitKey) {
+        let Some(job) = self.slice.jobs.get_mut(&unit.job).filter(|job| job.state == JobState::Running)
+        else {
+            return;
+        };
+        job.reserved = job.reserved - job.reward(unit.stage, unit.index);
+        self.changes.jobs_changed.insert(unit.job);
+        if !self.slice.verdicts.contains_key(&unit) {
+            self.want(unit);
+        }
+    }
+
+    fn want(&mut self, unit: UnitKey) {
+        let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+        let mut excluded: Vec<OwnerId> = attempts.iter().map(|attempt| attempt.owner).collect();
+        excluded.sort_unstable();
+        self.changes.wanted_added.push(Wanted { unit, excluded });
+        if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
+            job.wanted += 1;
+        }
+    }
+}
+
+/// Whether another attempt of a unit is wanted or leased already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StillOut {
+    Yes,
+    No,
+}
+
+/// Owners are paid for what the program did, a failure of its own included; a limit of the PC, which
+/// anybody could claim without having computed, is not paid.
+fn is_paid(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Result | Outcome::GuestFailed)
+}
+
+fn find(attempts: &[Attempt], owner: OwnerId) -> Option<&Attempt> {
+    attempts.iter().find(|attempt| attempt.owner == owner)
+}
+
+fn pay(job: &mut Job, unit: UnitKey, owner: OwnerId, changes: &mut Changes) {
+    let amount = job.reward(unit.stage, unit.index);
+    if !amount.is_positive() {
+        return;
+    }
+    let key = Key {
+        job: unit.job.0,
+        stage: i16::from(unit.stage.code()),
+        index: i64::try_from(unit.index).unwrap_or(i64::MAX),
+        attempt: owner.0,
+    };
+    job.spent = job.spent + amount;
+    changes.transfers.push(Transfer::reward(key, owner.0, amount));
+}
+
+/// A moving average with a weight of a quarter; the first attempt sets it.
+fn estimate(job: &mut Job, cpu_micros: u64) {
+    let cpu_micros = cpu_micros.max(1);
+    job.unit_micros = match job.unit_micros {
+        0 => cpu_micros,
+        known => (known / 4 * 3).saturating_add(cpu_micros / 4).max(1),
+    };
+}
+
+pub(super) fn open_stage(job: &mut Job, stage: Stage) {
+    job.stage = stage;
+    job.stage_units = job.plan.units(stage);
+    job.frontier = 0;
+    job.stage_accepted = 0;
+    job.stage_failed = 0;
+    job.unit_micros = 0;
+}
+
+pub(super) fn end(job: &mut Job, state: JobState, reason: String, changes: &mut Changes) {
+    job.state = state;
+    job.reason = reason;
+    job.reserved = Amount::ZERO;
+    job.wanted = 0;
+    let refund = job.budget - job.spent;
+    if refund.is_positive() {
+        changes.transfers.push(Transfer::refund(job.id.0, job.submitter.0, refund));
+    }
+    changes.jobs_changed.insert(job.id);
+    changes.jobs_ended.insert(job.id);
+}
+
+impl Job {
+    /// Ends the job for its submitter. Nothing happens to one that has ended.
+    pub fn cancel(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        if self.state == JobState::Running {
+            end(self, JobState::Cancelled, "cancelled by its submitter".to_owned(), &mut changes);
+        }
+        changes
+    }
+
+    /// Continues after a split whose items have been counted.
+    ///
+    /// # Errors
+    /// The reason why the job ended instead.
+    pub fn split_counted(&mut self, plan: lull_job::Plan) -> Changes {
+        let mut changes = Changes::default();
+        changes.jobs_changed.insert(self.id);
+        self.plan = plan;
+        if plan.items == 0 {
+            end(self, JobState::Incomplete, "its split listed no items".to_owned(), &mut changes);
+            return changes;
+        }
+        match self.expected_cost(&plan) {
+            Ok(cost) if cost <= self.budget => open_stage(self, Stage::Work),
+            cost => {
+                let cost = cost.map_or_else(|error| error.to_string(), |cost| cost.to_string());
+                let reason = format!(
+                    "its split listed {} items, which cost {cost}, more than its budget of {}: submit it again with a larger one",
+                    plan.items, self.budget
+                );
+                end(self, JobState::Incomplete, reason, &mut changes);
+            }
+        }
+        changes
+    }
+
+    /// Ends a job whose split returned something else than a list of items.
+    pub fn split_unreadable(&mut self, problem: &str) -> Changes {
+        let mut changes = Changes::default();
+        end(
+            self,
+            JobState::Incomplete,
+            format!("its split returned no list of items: {problem}"),
+            &mut changes,
+        );
+        changes
+    }
+}

@@ -1,0 +1,21 @@
+//! The thinking: which units go to whom, which results are accepted, who is paid.
+//!
+//! Plain synchronous Rust over a [`Slice`] of the database: what is decided comes out as [`Changes`].
+//! There is no SQL, clock, socket or randomness in here; the store loads the slice under locks and writes
+//! the changes in the same transaction. Guest code is never run, here or anywhere in the coordinator.
+
+mod allocate;
+mod batch;
+mod fairness;
+mod ids;
+mod job;
+mod judge;
+mod slice;
+
+pub use allocate::lease_units;
+pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
+pub use fairness::Fairness;
+pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};
+pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost};
+pub use judge::{Judgement, judge};
+pub use slice::{Attempt, Changes, Lease, Outcome, Recorded, Slice, Verdict, Wanted};

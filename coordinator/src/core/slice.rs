@@ -1,0 +1,151 @@
+//! What the core reads, and what it decides: plain values on either side of a transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_job::{Digest, Stage};
+use lull_ledger::Transfer;
+
+use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
+use super::job::Job;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The guest returned a result.
+    Result,
+    /// The guest trapped or returned an error.
+    GuestFailed,
+    /// A limit of that PC ended it.
+    Limit,
+    /// Of verdicts only: too many attempts and no agreement.
+    Undecidable,
+}
+
+/// A recorded attempt, as far as judging needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whose it is; an owner has one attempt of a unit.
+    pub owner: OwnerId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Of its result or message.
+    pub digest: Digest,
+    /// Length of its result.
+    pub size_bytes: u64,
+}
+
+/// An attempt to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The unit.
+    pub unit: UnitKey,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Which device made it.
+    pub device: DeviceId,
+    /// Under which lease.
+    pub token: LeaseToken,
+    /// Its result, when it is small and no other attempt of the unit holds the same.
+    pub result: Option<Vec<u8>>,
+    /// CPU time as the device reports it.
+    pub cpu_micros: u64,
+}
+
+/// What was decided of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The unit.
+    pub unit: UnitKey,
+    /// Accepted when it is a result, failed otherwise.
+    pub outcome: Outcome,
+    /// What the agreeing attempts returned.
+    pub digest: Digest,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Attempts that agreed.
+    pub agreeing: u32,
+    /// Attempts in all.
+    pub attempts: u32,
+}
+
+/// A unit behind the frontier that needs an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The unit.
+    pub unit: UnitKey,
+    /// Owners that have an attempt of it already; sorted.
+    pub excluded: Vec<OwnerId>,
+}
+
+impl Wanted {
+    /// The first excluded owner, or 0: part of the row's key, so that an owner's own units are skipped as a range.
+    #[must_use]
+    pub fn first_excluded(&self) -> OwnerId {
+        self.excluded.first().copied().unwrap_or(OwnerId(0))
+    }
+}
+
+/// Some units in the hands of one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The fencing token.
+    pub token: LeaseToken,
+    /// Whose units.
+    pub job: JobId,
+    /// Of which stage.
+    pub stage: Stage,
+    /// Which device holds them.
+    pub device: DeviceId,
+    /// Whose device it is.
+    pub owner: OwnerId,
+    /// Indexes not reported or handed back yet; sorted.
+    pub open: Vec<u64>,
+    /// Whether its deadline has passed: its units went elsewhere, its results are evidence only.
+    pub expired: bool,
+}
+
+/// What a batch of calls is decided on. Jobs are locked; the rest hangs on their locks.
+#[derive(Debug, Clone, Default)]
+pub struct Slice {
+    /// Jobs that are reported on or could be leased from.
+    pub jobs: BTreeMap<JobId, Job>,
+    /// Leases of the calling devices, and those that reports name.
+    pub leases: BTreeMap<LeaseToken, Lease>,
+    /// Attempts of the units that are reported, handed back or expired.
+    pub attempts: BTreeMap<UnitKey, Vec<Attempt>>,
+    /// Verdicts of reported units.
+    pub verdicts: BTreeMap<UnitKey, Verdict>,
+    /// Rows of `wanted` that could be leased, each job's in order.
+    pub wanted: BTreeMap<JobId, Vec<Wanted>>,
+    /// Of units reported under expired leases: their rows in `wanted`.
+    pub wanted_late: BTreeMap<UnitKey, Wanted>,
+    /// Of units reported under expired leases: those under another open lease.
+    pub leased_again: BTreeSet<UnitKey>,
+    /// Digests of large results that have been uploaded.
+    pub blobs: BTreeSet<Digest>,
+    /// Slots that could take work now, a hint for the size of leases.
+    pub grid_slots: u64,
+}
+
+/// What was decided: to be written exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Attempts to insert.
+    pub attempts: Vec<Recorded>,
+    /// Verdicts to insert.
+    pub verdicts: Vec<Verdict>,
+    /// Transfers to insert and post.
+    pub transfers: Vec<Transfer>,
+    /// Rows of `wanted` to insert.
+    pub wanted_added: Vec<Wanted>,
+    /// Rows of `wanted` to delete.
+    pub wanted_removed: Vec<Wanted>,
+    /// Leases to insert.
+    pub leases_added: Vec<Lease>,
+    /// Leases whose open units or expiry changed; one without open units is deleted.
+    pub leases_changed: BTreeSet<LeaseToken>,
+    /// Jobs to update.
+    pub jobs_changed: BTreeSet<JobId>,
+    /// Jobs that ended: what they wanted and leased goes.
+    pub jobs_ended: BTreeSet<JobId>,
+}

@@ -1,0 +1,240 @@
+//! Where calls of devices meet: those that wait while one batch commits become the next batch.
+//!
+//! Nothing here is state that a restart would miss: a waiting call, a hint about who is there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::core::{DeviceId, Fairness, JobId, Lease, Reply, Request};
+use crate::store::{self, Aftermath, DeviceSeen, Store, Tokens};
+
+/// Calls decided in one transaction.
+const BATCH_CALLS_MAX: usize = 256;
+/// Calls that wait to be decided; more are told to come back.
+const QUEUE_CALLS_MAX: usize = 4_096;
+/// How long a device counts as there after a call.
+const PRESENT_FOR: Duration = Duration::from_secs(60);
+/// Waiting calls look for work this often even when nobody wakes them: another coordinator may have made some.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A call on its way through the grid.
+struct Call {
+    request: Request,
+    /// Until when it waits for work; it does not wait when that is past.
+    wait_until: Instant,
+    answer: oneshot::Sender<Result<Answer, Arc<store::Error>>>,
+}
+
+/// What a call gets.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the core replied.
+    pub reply: Reply,
+    /// The leases of the reply.
+    pub leases: Vec<Lease>,
+}
+
+/// Why a call was not decided.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Too many calls wait.
+    #[error("{QUEUE_CALLS_MAX} calls are waiting: try again in a few seconds")]
+    Busy,
+    /// The coordinator is going down.
+    #[error("the coordinator is shutting down: try again")]
+    ShuttingDown,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] Arc<store::Error>),
+}
+
+/// The meeting place.
+#[derive(Clone)]
+pub struct Grid {
+    calls: mpsc::Sender<Call>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    lease_ttl: Duration,
+    work: Notify,
+    uncounted: mpsc::UnboundedSender<JobId>,
+    seen: Mutex<BTreeMap<DeviceId, Seen>>,
+}
+
+struct Seen {
+    presence: i16,
+    at: Instant,
+    noted: bool,
+}
+
+impl Grid {
+    /// Opens the meeting place. Jobs whose split has returned come out of the receiver.
+    #[must_use]
+    pub fn open(store: Store, lease_ttl: Duration) -> (Self, mpsc::UnboundedReceiver<JobId>) {
+        let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
+        let (uncounted, splits) = mpsc::unbounded_channel();
+        let seen = Mutex::new(BTreeMap::new());
+        let shared = Arc::new(Shared { store, lease_ttl, work: Notify::new(), uncounted, seen });
+        tokio::spawn(combine(Arc::clone(&shared), queue));
+        (Self { calls, shared }, splits)
+    }
+
+    /// Decides one call, together with others.
+    ///
+    /// # Errors
+    /// When too many wait, or the database fails.
+    pub async fn sync(&self, request: Request, presence: i16, wait: Duration) -> Result<Answer, Error> {
+        self.shared.note(request.device, presence);
+        let (answer, answered) = oneshot::channel();
+        let call = Call { request, wait_until: Instant::now() + wait, answer };
+        self.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
+        })?;
+        Ok(answered.await.map_err(|_| Error::ShuttingDown)??)
+    }
+
+    /// Tells those who wait what a transaction means for them.
+    pub fn tell(&self, aftermath: &Aftermath) {
+        self.shared.tell(aftermath);
+    }
+
+    /// How long a lease lives without being renewed.
+    #[must_use]
+    pub fn lease_ttl(&self) -> Duration {
+        self.shared.lease_ttl
+    }
+
+    /// Writes down who called since the last time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_devices(&self) -> Result<(), store::Error> {
+        let seen: Vec<DeviceSeen> = {
+            let mut all = self.shared.lock_seen();
+            all.retain(|_, seen| !seen.noted || seen.at.elapsed() < PRESENT_FOR);
+            let fresh = all.iter_mut().filter(|(_, seen)| !seen.noted);
+            fresh
+                .map(|(device, seen)| {
+                    seen.noted = true;
+                    DeviceSeen { device: *device, presence: seen.presence }
+                })
+                .collect()
+        };
+        if seen.is_empty() { Ok(()) } else { self.shared.store.devices_seen(&seen).await }
+    }
+}
+
+impl Shared {
+    fn lock_seen(&self) -> std::sync::MutexGuard<'_, BTreeMap<DeviceId, Seen>> {
+        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn note(&self, device: DeviceId, presence: i16) {
+        self.lock_seen().insert(device, Seen { presence, at: Instant::now(), noted: false });
+    }
+
+    fn tell(&self, aftermath: &Aftermath) {
+        for id in &aftermath.uncounted {
+            // Without a receiver the coordinator is going down; the next one counts at its start.
+            let _ = self.uncounted.send(*id);
+        }
+        if aftermath.new_work {
+            self.work.notify_one();
+        }
+    }
+}
+
+async fn combine(shared: Arc<Shared>, mut queue: mpsc::Receiver<Call>) {
+    let mut fairness = Fairness::default();
+    let mut tokens = Tokens::default();
+    let mut parked: VecDeque<Call> = VecDeque::new();
+    let mut look_again = tokio::time::interval(LOOK_AGAIN);
+    // Waiting calls that have not looked for work since they were last woken.
+    let mut due = 0;
+    loop {
+        let mut batch = Vec::new();
+        if due == 0 {
+            tokio::select! {
+                call = queue.recv() => match call {
+                    Some(call) => batch.push(call),
+                    None => return,
+                },
+                () = shared.work.notified(), if !parked.is_empty() => due = dismiss(&mut parked),
+                _ = look_again.tick() => due = dismiss(&mut parked),
+            }
+        }
+        while batch.len() < BATCH_CALLS_MAX
+            && let Ok(call) = queue.try_recv()
+        {
+            batch.push(call);
+        }
+        let looking = due.min(BATCH_CALLS_MAX - batch.len());
+        due -= looking;
+        batch.extend(parked.drain(..looking));
+        if !batch.is_empty() {
+            decide(&shared, &mut fairness, &mut tokens, batch, &mut parked).await;
+        }
+    }
+}
+
+/// Answers calls that have waited long enough, and forgets those whose device has gone. Returns how many are left.
+fn dismiss(parked: &mut VecDeque<Call>) -> usize {
+    let now = Instant::now();
+    let (done, waiting): (VecDeque<Call>, VecDeque<Call>) =
+        parked.drain(..).partition(|call| call.answer.is_closed() || call.wait_until <= now);
+    *parked = waiting;
+    for call in done {
+        let _ = call.answer.send(Ok(Answer { reply: Reply::default(), leases: Vec::new() }));
+    }
+    parked.len()
+}
+
+async fn decide(
+    shared: &Shared,
+    fairness: &mut Fairness,
+    tokens: &mut Tokens,
+    batch: Vec<Call>,
+    parked: &mut VecDeque<Call>,
+) {
+    let grid_slots =
+        shared.lock_seen().values().filter(|seen| seen.at.elapsed() < PRESENT_FOR).count() as u64;
+    let (mut requests, rest): (Vec<Request>, Vec<_>) =
+        batch.into_iter().map(|call| (call.request, (call.wait_until, call.answer))).unzip();
+    for (request, (_, answer)) in requests.iter_mut().zip(&rest) {
+        if answer.is_closed() {
+            request.want = None;
+        }
+    }
+    let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, grid_slots).await;
+    let decided = match decided {
+        Ok(decided) => decided,
+        Err(error) => {
+            tracing::error!(%error, calls = requests.len(), "batch failed");
+            let error = Arc::new(error);
+            for (_, answer) in rest {
+                let _ = answer.send(Err(Arc::clone(&error)));
+            }
+            return;
+        }
+    };
+    shared.tell(&decided.aftermath);
+    let now = Instant::now();
+    for ((mut request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
+        let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
+        if waits && reply == Reply::default() && wait_until > now {
+            request.held.clear();
+            parked.push_back(Call { request, wait_until, answer });
+            continue;
+        }
+        let leases = reply.leases.iter().filter_map(|token| decided.leases.get(token).cloned()).collect();
+        // A device that hung up finds its leases with its next call.
+        let _ = answer.send(Ok(Answer { reply, leases }));
+    }
+}

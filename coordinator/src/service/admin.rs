@@ -1,0 +1,152 @@
+//! For operators: who is who.
+
+use std::time::Duration;
+
+use lull_proto::v1;
+use lull_proto::v1::admin_server::Admin;
+use tonic::{Request, Response, Status};
+
+use super::{Context, last_part, page_size, status, view};
+use crate::auth::{hash_token, new_token};
+use crate::core::DeviceId;
+use crate::store::Subject;
+
+const NAME_BYTES_MAX: usize = 63;
+const ENROLMENT_USES_MAX: u32 = 10_000;
+const ENROLMENT_TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const ENROLMENT_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEVICES_PER_PAGE: i32 = 100;
+
+/// Serves `lull.v1.Admin`.
+pub struct AdminService {
+    context: Context,
+}
+
+impl AdminService {
+    /// The service.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn check_name<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
+        let problem =
+            format!("`{name}` is not a name: use 1 to {NAME_BYTES_MAX} letters, digits, dots and dashes");
+        return Err(status::invalid(field, &problem));
+    }
+    Ok(name)
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn create_submitter(
+        &self,
+        request: Request<v1::CreateSubmitterRequest>,
+    ) -> Result<Response<v1::Submitter>, Status> {
+        self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let name = check_name("submitter_id", &request.submitter_id)?;
+        self.context.store.create_submitter(name).await.map_err(status::from_store)?;
+        Ok(Response::new(v1::Submitter { name: format!("submitters/{name}") }))
+    }
+
+    async fn create_owner(
+        &self,
+        request: Request<v1::CreateOwnerRequest>,
+    ) -> Result<Response<v1::Owner>, Status> {
+        self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let name = check_name("owner_id", &request.owner_id)?;
+        self.context.store.create_owner(name).await.map_err(status::from_store)?;
+        Ok(Response::new(v1::Owner { name: format!("owners/{name}") }))
+    }
+
+    async fn create_api_token(
+        &self,
+        request: Request<v1::CreateApiTokenRequest>,
+    ) -> Result<Response<v1::ApiToken>, Status> {
+        self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let store = &self.context.store;
+        let subject = match request.role() {
+            v1::Role::Operator => Subject::Operator,
+            v1::Role::Submitter => {
+                let name = last_part(&request.subject, "submitters")?;
+                Subject::Submitter(store.submitter(name).await.map_err(status::from_store)?)
+            }
+            v1::Role::Owner => {
+                let name = last_part(&request.subject, "owners")?;
+                Subject::Owner(store.owner(name).await.map_err(status::from_store)?)
+            }
+            v1::Role::Unspecified => return Err(status::invalid("role", "is missing")),
+        };
+        let token = new_token("lull");
+        store.add_api_token(&hash_token(&token), subject).await.map_err(status::from_store)?;
+        Ok(Response::new(v1::ApiToken { token }))
+    }
+
+    async fn create_enrolment_token(
+        &self,
+        request: Request<v1::CreateEnrolmentTokenRequest>,
+    ) -> Result<Response<v1::EnrolmentToken>, Status> {
+        self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let name = last_part(&request.parent, "owners")?;
+        let uses = request.uses.max(1);
+        if uses > ENROLMENT_USES_MAX {
+            return Err(status::invalid("uses", &format!("{uses} is more than {ENROLMENT_USES_MAX}")));
+        }
+        let ttl = match request.ttl_secs {
+            0 => ENROLMENT_TTL_DEFAULT,
+            secs => Duration::from_secs(secs),
+        };
+        if ttl > ENROLMENT_TTL_MAX {
+            return Err(status::invalid(
+                "ttl_secs",
+                &format!("is more than {}", ENROLMENT_TTL_MAX.as_secs()),
+            ));
+        }
+        let store = &self.context.store;
+        let owner = store.owner(name).await.map_err(status::from_store)?;
+        let token = new_token("enrol");
+        let expires = store.add_enrolment_token(&hash_token(&token), owner, uses, ttl).await;
+        let expire_time = Some(view::timestamp(expires.map_err(status::from_store)?));
+        Ok(Response::new(v1::EnrolmentToken { token, expire_time }))
+    }
+
+    async fn list_devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        let owner = match self.context.auth.subject(&request).await? {
+            Subject::Operator => None,
+            Subject::Owner(id) => Some(id),
+            Subject::Submitter(_) => return Err(status::denied("devices are for operators and owners")),
+        };
+        let request = request.into_inner();
+        let limit = page_size(request.page_size, DEVICES_PER_PAGE)?;
+        let after = match request.page_token.as_str() {
+            "" => 0,
+            token => token.parse().map_err(|_| status::invalid("page_token", "is not one of this list's"))?,
+        };
+        let rows =
+            self.context.store.devices(owner, DeviceId(after), limit).await.map_err(status::from_store)?;
+        let full = i64::try_from(rows.len()) == Ok(limit);
+        let next_page_token = rows.last().filter(|_| full).map(|row| row.id.to_string()).unwrap_or_default();
+        let devices = rows.into_iter().map(|row| v1::Device {
+            name: format!("devices/{}", row.id),
+            display_name: row.display_name,
+            owner: format!("owners/{}", row.owner),
+            enrol_time: Some(view::timestamp(row.enrolled_at)),
+            last_seen_time: Some(view::timestamp(row.last_seen_at)),
+            presence: row.presence.into(),
+            open_leases: row.open_leases,
+            attempts: row.attempts,
+        });
+        Ok(Response::new(v1::ListDevicesResponse { devices: devices.collect(), next_page_token }))
+    }
+}

@@ -1,0 +1,147 @@
+//! Money: deposits, balances, earnings, and the check of the books.
+
+use lull_ledger::Amount;
+use lull_proto::v1;
+use lull_proto::v1::ledger_server::Ledger;
+use tonic::{Request, Response, Status};
+
+use super::{Context, last_part, status};
+use crate::store::{EarningsLine, Subject};
+
+/// Serves `lull.v1.Ledger`.
+pub struct LedgerService {
+    context: Context,
+}
+
+impl LedgerService {
+    /// The service.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl Ledger for LedgerService {
+    async fn create_deposit(
+        &self,
+        request: Request<v1::CreateDepositRequest>,
+    ) -> Result<Response<v1::Deposit>, Status> {
+        self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let name = last_part(&request.parent, "submitters")?;
+        let amount: Amount = request
+            .amount
+            .parse()
+            .map_err(|error: lull_ledger::AmountError| status::invalid("amount", &error.to_string()))?;
+        if !amount.is_positive() {
+            return Err(status::invalid("amount", &format!("{amount} is not more than zero")));
+        }
+        if request.request_id.is_empty() {
+            return Err(status::invalid(
+                "request_id",
+                "is missing: give a UUID, so that a retry deposits once",
+            ));
+        }
+        let store = &self.context.store;
+        let submitter = store.submitter(name).await.map_err(status::from_store)?;
+        let deposit = store.deposit(submitter, amount, &request.request_id).await;
+        let (id, balance) = deposit.map_err(status::from_store)?;
+        tracing::info!(%submitter, %amount, "deposited");
+        Ok(Response::new(v1::Deposit {
+            name: format!("submitters/{name}/deposits/{id}"),
+            amount: amount.to_string(),
+            balance: balance.to_string(),
+        }))
+    }
+
+    async fn get_balance(
+        &self,
+        request: Request<v1::GetBalanceRequest>,
+    ) -> Result<Response<v1::Balance>, Status> {
+        let subject = self.context.auth.subject(&request).await?;
+        let name = request.into_inner().name;
+        let store = &self.context.store;
+        let submitter = match (subject, name.as_str()) {
+            (Subject::Submitter(id), "") => id,
+            (Subject::Operator, "") => return Err(status::invalid("name", "is missing: name a submitter")),
+            (Subject::Owner(_), _) => return Err(status::denied("balances are for submitters")),
+            (subject, name) => {
+                let asked =
+                    store.submitter(last_part(name, "submitters")?).await.map_err(status::from_store)?;
+                if subject != Subject::Operator && subject != Subject::Submitter(asked) {
+                    return Err(status::denied("this is another submitter's balance"));
+                }
+                asked
+            }
+        };
+        let balance = store.balance(submitter).await.map_err(status::from_store)?;
+        Ok(Response::new(v1::Balance {
+            name: format!("submitters/{}", balance.name),
+            available: balance.available.to_string(),
+            escrow: balance.escrow.to_string(),
+            spent: balance.spent.to_string(),
+        }))
+    }
+
+    async fn get_earnings(
+        &self,
+        request: Request<v1::GetEarningsRequest>,
+    ) -> Result<Response<v1::Earnings>, Status> {
+        let subject = self.context.auth.subject(&request).await?;
+        let name = request.into_inner().name;
+        let store = &self.context.store;
+        let owner = match (subject, name.as_str()) {
+            (Subject::Operator, "") => None,
+            (Subject::Owner(id), "") => Some(id),
+            (Subject::Submitter(_), _) => return Err(status::denied("earnings are for owners")),
+            (subject, name) => {
+                let asked = store.owner(last_part(name, "owners")?).await.map_err(status::from_store)?;
+                if subject != Subject::Operator && subject != Subject::Owner(asked) {
+                    return Err(status::denied("these are another owner's earnings"));
+                }
+                Some(asked)
+            }
+        };
+        let owners = store.earnings(owner).await.map_err(status::from_store)?;
+        let line = |line: EarningsLine| v1::EarningsLine {
+            key: line.key,
+            amount: line.amount.to_string(),
+            attempts: line.attempts,
+        };
+        let owners = owners.into_iter().map(|earned| {
+            let [by_device, by_job, by_day] = earned.lines.map(|lines| lines.into_iter().map(line).collect());
+            v1::OwnerEarnings {
+                owner: format!("owners/{}", earned.owner),
+                total: earned.total.to_string(),
+                attempts: earned.attempts,
+                by_device,
+                by_job,
+                by_day,
+            }
+        });
+        Ok(Response::new(v1::Earnings { owners: owners.collect() }))
+    }
+
+    async fn check_books(
+        &self,
+        request: Request<v1::CheckBooksRequest>,
+    ) -> Result<Response<v1::Books>, Status> {
+        self.context.auth.operator(&request).await?;
+        let books = self.context.store.check_books().await.map_err(status::from_store)?;
+        for fault in &books.faults {
+            tracing::error!(fault, "the books do not balance");
+        }
+        let total = |(kind, balance): &(lull_ledger::AccountKind, Amount)| v1::AccountTotal {
+            kind: kind.name().to_owned(),
+            balance: balance.to_string(),
+        };
+        Ok(Response::new(v1::Books {
+            sum: books.sum.to_string(),
+            transfers: books.transfers,
+            accounts: books.accounts,
+            totals: books.totals.iter().map(total).collect(),
+            faults: books.faults,
+        }))
+    }
+}

@@ -1,0 +1,122 @@
+//! From a message that anybody may have sent to a job that can be accepted.
+
+use lull_job::{Digest, Reduce, Spec, Split, check_module, count_lines};
+use lull_ledger::Amount;
+use lull_proto::v1;
+use tonic::Status;
+
+use super::{Context, status};
+use crate::core::{Prices, SubmitterId, expected_cost};
+use crate::store::NewJob;
+
+/// A request id: a UUID has 36 characters.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Checks a submission: every field, the module, the blobs, the money.
+///
+/// # Errors
+/// The first thing that is wrong, with its field and remedy.
+pub(super) async fn check(
+    context: &Context,
+    submitter: SubmitterId,
+    request: v1::CreateJobRequest,
+) -> Result<NewJob, Status> {
+    let request_id = request.request_id;
+    if !request.validate_only && (request_id.is_empty() || request_id.len() > REQUEST_ID_BYTES_MAX) {
+        let problem =
+            format!("give a UUID, at most {REQUEST_ID_BYTES_MAX} bytes: it makes submitting twice safe");
+        return Err(status::invalid("request_id", &problem));
+    }
+    let mut message = request.spec.ok_or_else(|| status::invalid("spec", "is missing"))?;
+    let spec = Spec::check(&message).map_err(|error| status::invalid(error.field, &error.problem))?;
+    let prices = prices(&message)?;
+    check_blobs(context, submitter, &spec).await?;
+    let items = count_items(context, &spec).await?;
+    let plan = spec.plan(items);
+    if spec.reduce == Reduce::Tree && plan.work_units() > 0 {
+        let levels = plan.service_units();
+        tracing::debug!(merge_units = levels.merge, "planned");
+    }
+    let too_large = |error: lull_ledger::AmountError| status::invalid("item_price", &error.to_string());
+    let expected = expected_cost(&plan, prices, spec.copies).map_err(too_large)?;
+    let budget = budget(&message, &spec, expected)?;
+    message.budget = budget.to_string();
+    Ok(NewJob { submitter, request_id, message, spec, items, prices, budget, order_key: rand::random() })
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn amount(field: &str, text: &str) -> Result<Amount, Status> {
+    text.parse().map_err(|error: lull_ledger::AmountError| status::invalid(field, &error.to_string()))
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn prices(message: &v1::JobSpec) -> Result<Prices, Status> {
+    let item = amount("item_price", &message.item_price)?;
+    let service = if message.service_price.is_empty() {
+        item
+    } else {
+        amount("service_price", &message.service_price)?
+    };
+    for (field, price) in [("item_price", item), ("service_price", service)] {
+        if !price.is_positive() {
+            return Err(status::invalid(
+                field,
+                &format!("{price} is not a price: every verified unit is paid"),
+            ));
+        }
+    }
+    Ok(Prices { item, service })
+}
+
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount) -> Result<Amount, Status> {
+    if message.budget.is_empty() {
+        if spec.split == Split::Module {
+            return Err(status::invalid(
+                "budget",
+                "is needed: what the job costs is known only after its own split",
+            ));
+        }
+        return expected.and_a_quarter().map_err(|error| status::invalid("budget", &error.to_string()));
+    }
+    let budget = amount("budget", &message.budget)?;
+    if budget < expected || !budget.is_positive() {
+        let problem = format!("{budget} does not cover the expected cost of {expected}: give at least that");
+        return Err(status::invalid("budget", &problem));
+    }
+    Ok(budget)
+}
+
+async fn check_blobs(context: &Context, submitter: SubmitterId, spec: &Spec) -> Result<(), Status> {
+    let mut files = vec![("module", &spec.module)];
+    files.extend(spec.inputs.iter().map(|input| ("inputs", input)));
+    match &spec.split {
+        Split::Lines(file) => files.push(("split.lines", file)),
+        Split::Files(list) => files.extend(list.iter().map(|file| ("split.files", file))),
+        Split::Range { .. } | Split::Grid(_) | Split::Module => {}
+    }
+    let digests: Vec<Digest> = files.iter().map(|(_, file)| file.digest).collect();
+    let missing = context.store.missing_blobs(submitter, &digests).await.map_err(status::from_store)?;
+    if let Some((field, file)) = files.iter().find(|(_, file)| missing.contains(&file.digest)) {
+        return Err(status::invalid(
+            field,
+            &format!("`{}` has not been uploaded: write its blob first", file.name),
+        ));
+    }
+    let module = context.blobs.read(spec.module.digest).await.map_err(status::from_blobs)?;
+    let checked = tokio::task::spawn_blocking(move || check_module(&module)).await;
+    let checked = checked.map_err(|_| status::invalid("module", "could not be checked"))?;
+    checked.map_err(|error| status::invalid("module", &error.to_string()))
+}
+
+async fn count_items(context: &Context, spec: &Spec) -> Result<u64, Status> {
+    let Split::Lines(file) = &spec.split else { return Ok(spec.split.items().unwrap_or(0)) };
+    let content = context.blobs.read(file.digest).await.map_err(status::from_blobs)?;
+    match count_lines(&content) {
+        0 => Err(status::invalid(
+            "split.lines",
+            &format!("`{}` has no lines: there is nothing to do", file.name),
+        )),
+        lines => Ok(lines),
+    }
+}

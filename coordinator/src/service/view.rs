@@ -1,0 +1,137 @@
+//! Rows as messages.
+
+use std::time::SystemTime;
+
+use lull_job::{Stage, stage_to_proto};
+use lull_ledger::Amount;
+use lull_proto::v1;
+
+use crate::core::{Job, JobState, Outcome};
+use crate::store::{JobView, UnitRow};
+
+pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+    time.into()
+}
+
+/// A job as its submitter sees it.
+pub(super) fn job(view: JobView) -> v1::Job {
+    let JobView { job, message, submitter, created_at, ended_at, owners, leased } = view;
+    let state = match job.state {
+        JobState::Running => v1::JobState::Running,
+        JobState::Complete => v1::JobState::Complete,
+        JobState::Incomplete => v1::JobState::Incomplete,
+        JobState::Cancelled => v1::JobState::Cancelled,
+    };
+    v1::Job {
+        name: format!("jobs/{}", job.id),
+        state: state.into(),
+        settled: job.state != JobState::Running,
+        reason: reason(&job, leased),
+        create_time: Some(timestamp(created_at)),
+        complete_time: ended_at.map(timestamp),
+        submitter: format!("submitters/{submitter}"),
+        progress: Some(progress(&job, owners)),
+        costs: Some(costs(&job)),
+        projection: projection(&job),
+        answer: job.answer.map(|answer| v1::Input {
+            name: "answer".to_owned(),
+            digest: answer.digest.as_bytes().to_vec(),
+            size_bytes: answer.size_bytes,
+        }),
+        spec: Some(message),
+    }
+}
+
+/// Why a job stands still, or ended as it did.
+fn reason(job: &Job, leased: bool) -> String {
+    if job.state != JobState::Running || leased {
+        return job.reason.clone();
+    }
+    let reward = job.reward(job.stage, 0);
+    if job.has_work() && job.unreserved() < reward {
+        return format!(
+            "its budget of {} does not cover another attempt: cancel it, and submit it with a larger one",
+            job.budget
+        );
+    }
+    if job.wanted > 0 && job.beyond_frontier() == 0 {
+        return format!(
+            "{} units wait for a device of an owner that has not run them yet: enrol one of another owner",
+            job.wanted
+        );
+    }
+    job.reason.clone()
+}
+
+fn progress(job: &Job, owners: u64) -> v1::Progress {
+    let totals = job.totals;
+    let running = job.state == JobState::Running;
+    v1::Progress {
+        stage: Some(stage_to_proto(job.stage)),
+        units: job.plan.work_units() + job.plan.service_units().total(),
+        units_accepted: totals.accepted,
+        units_failed: totals.failed,
+        units_running: if running { job.frontier - job.stage_accepted - job.stage_failed } else { 0 },
+        attempts: totals.attempts,
+        attempts_judged: totals.judged,
+        cpu_micros: totals.cpu_micros,
+        items_accepted: totals.items_accepted,
+        owners,
+    }
+}
+
+fn costs(job: &Job) -> v1::Costs {
+    let refunded = if job.state == JobState::Running { Amount::ZERO } else { job.budget - job.spent };
+    v1::Costs {
+        budget: job.budget.to_string(),
+        spent: job.spent.to_string(),
+        reserved: job.reserved.to_string(),
+        refunded: refunded.to_string(),
+        expected: job.expected_cost(&job.plan).map(|cost| cost.to_string()).unwrap_or_default(),
+    }
+}
+
+/// What the whole job of a pilot would take, by the attempts that have been made.
+fn projection(job: &Job) -> Option<v1::Projection> {
+    let whole = job.plan.whole();
+    let units = whole.whole_units();
+    if job.plan.work_units() == units || job.totals.work_attempts == 0 {
+        return None;
+    }
+    let scaled =
+        u128::from(job.totals.work_cpu_micros) * u128::from(units) / u128::from(job.totals.work_attempts);
+    let one_copy = u64::try_from(scaled).unwrap_or(u64::MAX);
+    Some(v1::Projection {
+        units,
+        items: whole.items,
+        cpu_micros_one_copy: one_copy,
+        cpu_micros: one_copy.saturating_mul(u64::from(job.copies)),
+        cost: job.expected_cost(&whole).map(|cost| cost.to_string()).unwrap_or_default(),
+    })
+}
+
+/// A decided unit.
+pub(super) fn unit(row: UnitRow, job: &Job) -> v1::DecidedUnit {
+    let outcome = match row.outcome {
+        Outcome::Result => v1::Outcome::Result,
+        Outcome::GuestFailed => v1::Outcome::GuestFailed,
+        Outcome::Limit => v1::Outcome::Limit,
+        Outcome::Undecidable => v1::Outcome::Unspecified,
+    };
+    let undecidable = || format!("{} owners did not agree on a result", row.attempts).into_bytes();
+    v1::DecidedUnit {
+        stage: Some(stage_to_proto(row.stage)),
+        index: row.index,
+        number: if row.stage == Stage::Work { job.plan.number(row.index) } else { row.index },
+        outcome: outcome.into(),
+        digest: row.digest.as_bytes().to_vec(),
+        size_bytes: row.size_bytes,
+        result: if row.outcome == Outcome::Undecidable {
+            undecidable()
+        } else {
+            row.result.unwrap_or_default()
+        },
+        agreeing: row.agreeing,
+        attempts: row.attempts,
+    }
+}

@@ -1,0 +1,246 @@
+//! The ledger's reports and deposits. Every figure is a query over transfers.
+
+use lull_ledger::{AccountId, AccountKind, Amount, Transfer};
+use tokio_postgres::Row;
+
+use super::batch::write_transfers;
+use super::rows::From;
+use super::{Error, Store, run_tx};
+use crate::core::{OwnerId, SubmitterId};
+
+/// What a submitter has.
+#[derive(Debug, Clone)]
+pub struct SubmitterBalance {
+    /// Its name.
+    pub name: String,
+    /// Free.
+    pub available: Amount,
+    /// In escrow of its jobs.
+    pub escrow: Amount,
+    /// Paid to owners.
+    pub spent: Amount,
+}
+
+/// What an owner has earned.
+#[derive(Debug, Clone)]
+pub struct OwnerEarnings {
+    /// Its name.
+    pub owner: String,
+    /// All of it.
+    pub total: Amount,
+    /// Attempts paid.
+    pub attempts: u64,
+    /// By device, by job, by day in UTC.
+    pub lines: [Vec<EarningsLine>; 3],
+}
+
+/// A part of what an owner has earned.
+#[derive(Debug, Clone)]
+pub struct EarningsLine {
+    /// `devices/{n}`, `jobs/{n}` or a day.
+    pub key: String,
+    /// How much.
+    pub amount: Amount,
+    /// Attempts paid.
+    pub attempts: u64,
+}
+
+/// Whether the books balance.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// Sum of all balances.
+    pub sum: Amount,
+    /// Number of transfers.
+    pub transfers: u64,
+    /// Number of accounts.
+    pub accounts: u64,
+    /// Sum of balances by kind of account.
+    pub totals: Vec<(AccountKind, Amount)>,
+    /// What is wrong.
+    pub faults: Vec<String>,
+}
+
+/// Faults listed at most: one is enough to stop everything.
+const FAULTS_MAX: usize = 100;
+
+impl Store {
+    /// Puts money from outside on a submitter's balance; the same request id does it once. Returns the
+    /// number of the deposit and the balance after it.
+    ///
+    /// # Errors
+    /// When the request id was used for another deposit.
+    pub async fn deposit(
+        &self,
+        submitter: SubmitterId,
+        amount: Amount,
+        request_id: &str,
+    ) -> Result<(i64, Amount), Error> {
+        run_tx!(self.pool, "deposit", tx => {
+            let account = AccountId::new(AccountKind::Submitter, submitter.0).number();
+            let lock = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
+            let row = tx.query_opt(lock, &[&account]).await?.ok_or(Error::NotFound("submitter"))?;
+            let balance = From("account").amount(&row, "balance")?;
+            let same = "SELECT id, amount FROM deposit WHERE submitter_id = $1 AND request_id = $2";
+            if let Some(row) = tx.query_opt(same, &[&submitter.0, &request_id]).await? {
+                if From("deposit").amount(&row, "amount")? != amount {
+                    return Err(Error::RequestReused(request_id.to_owned()));
+                }
+                return Ok((row.try_get("id")?, balance));
+            }
+            let insert = "INSERT INTO deposit (submitter_id, request_id, amount) VALUES ($1, $2, $3) RETURNING id";
+            let id = tx.query_one(insert, &[&submitter.0, &request_id, &amount.decimal()]).await?.try_get(0)?;
+            write_transfers(tx, &[Transfer::deposit(id, submitter.0, amount)]).await?;
+            Ok((id, balance + amount))
+        })
+    }
+
+    /// What a submitter has.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub async fn balance(&self, submitter: SubmitterId) -> Result<SubmitterBalance, Error> {
+        run_tx!(self.pool, "balance", tx => {
+            let select = "SELECT name,
+                    (SELECT balance FROM account WHERE id = $1 * 8 + 1) AS available,
+                    (SELECT coalesce(sum(balance), 0) FROM job JOIN account ON account.id = job.id * 8 + 2
+                     WHERE submitter_id = $1) AS escrow,
+                    (SELECT coalesce(sum(spent), 0) FROM job WHERE submitter_id = $1) AS spent
+                FROM submitter WHERE id = $1";
+            let row = tx.query_opt(select, &[&submitter.0]).await?.ok_or(Error::NotFound("submitter"))?;
+            let from = From("account");
+            Ok(SubmitterBalance {
+                name: row.try_get("name")?,
+                available: from.amount(&row, "available")?,
+                escrow: from.amount(&row, "escrow")?,
+                spent: from.amount(&row, "spent")?,
+            })
+        })
+    }
+
+    /// What one owner, or each, has earned.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn earnings(&self, owner: Option<OwnerId>) -> Result<Vec<OwnerEarnings>, Error> {
+        run_tx!(self.pool, "earnings", tx => {
+            let owners = "SELECT id, name FROM owner WHERE $1::bigint IS NULL OR id = $1 ORDER BY name";
+            let mut all = Vec::new();
+            for row in tx.query(owners, &[&owner.map(|o| o.0)]).await? {
+                let id: i64 = row.try_get("id")?;
+                let mut lines = [Vec::new(), Vec::new(), Vec::new()];
+                for (line, (key, join)) in lines.iter_mut().zip([
+                    ("'devices/' || attempt.device_id", PAID_ATTEMPT),
+                    ("'jobs/' || transfer.job_id", ""),
+                    ("to_char(transfer.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", ""),
+                ]) {
+                    let select = format!(
+                        "SELECT {key} AS key, sum(amount) AS amount, count(*) AS attempts FROM transfer {join}
+                         WHERE credit = $1 * 8 + 3 AND code = 3 GROUP BY 1 ORDER BY 1"
+                    );
+                    *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
+                }
+                all.push(OwnerEarnings {
+                    owner: row.try_get("name")?,
+                    total: lines[1].iter().map(|line| line.amount).sum(),
+                    attempts: lines[1].iter().map(|line| line.attempts).sum(),
+                    lines,
+                });
+            }
+            Ok(all)
+        })
+    }
+
+    /// Recomputes the books from the transfers.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn check_books(&self) -> Result<Books, Error> {
+        run_tx!(self.pool, "check_books", tx => {
+            // One snapshot for all of it: the grid goes on meanwhile.
+            tx.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+            let totals = "SELECT id % 8 AS kind, sum(balance) AS balance, count(*) AS accounts FROM account GROUP BY 1";
+            let rows = tx.query(totals, &[]).await?;
+            let mut totals = Vec::new();
+            let mut accounts = 0;
+            for kind in AccountKind::ALL {
+                let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
+                let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
+                accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
+                totals.push((kind, balance));
+            }
+            let transfers = tx.query_one("SELECT count(*) AS transfers FROM transfer", &[]).await?;
+            let mut faults = Vec::new();
+            for (fault, select) in FAULTS {
+                for row in tx.query(select, &[]).await?.iter().take(FAULTS_MAX) {
+                    faults.push(format!("{fault}: {}", row.try_get::<_, String>(0)?));
+                }
+            }
+            Ok(Books {
+                sum: totals.iter().map(|(_, balance)| *balance).sum(),
+                transfers: From("transfer").count(&transfers, "transfers")?,
+                accounts,
+                totals,
+                faults,
+            })
+        })
+    }
+}
+
+/// The attempt that a reward pays.
+const PAID_ATTEMPT: &str =
+    "LEFT JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+    AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
+
+/// Each invariant of the books, as a query for the rows that break it.
+const FAULTS: [(&str, &str); 5] = [
+    (
+        "balance is not the sum of its transfers",
+        "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
+         FROM account FULL JOIN (
+             SELECT id, sum(change) AS moved FROM (
+                 SELECT credit AS id, amount AS change FROM transfer
+                 UNION ALL SELECT debit, -amount FROM transfer) AS posting GROUP BY id) AS posted USING (id)
+         WHERE balance IS DISTINCT FROM coalesce(moved, 0) LIMIT 100",
+    ),
+    (
+        "a job's spending is not what its escrow paid",
+        "SELECT 'job ' || job.id || ' spent ' || spent || ', rewards make ' || coalesce(paid, 0)
+         FROM job LEFT JOIN (SELECT job_id, sum(amount) AS paid FROM transfer WHERE code = 3 GROUP BY 1) AS reward
+           ON reward.job_id = job.id WHERE spent <> coalesce(paid, 0) LIMIT 100",
+    ),
+    (
+        "an escrow is not what its job has left",
+        "SELECT 'job ' || job.id || ' has ' || balance || ' in escrow'
+         FROM job JOIN account ON account.id = job.id * 8 + 2
+         WHERE balance <> CASE WHEN state = 1 THEN budget - spent ELSE 0 END LIMIT 100",
+    ),
+    (
+        "a reward has no attempt that agrees with an unfailing verdict",
+        "SELECT 'transfer ' || transfer.id FROM transfer
+         LEFT JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+           AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
+         LEFT JOIN verdict ON verdict.job_id = transfer.job_id AND verdict.stage = transfer.stage
+           AND verdict.idx = transfer.idx AND verdict.digest = attempt.digest AND verdict.outcome = attempt.outcome
+         WHERE code = 3 AND (verdict.outcome IS NULL OR verdict.outcome > 2) LIMIT 100",
+    ),
+    (
+        "an accepted unit's agreeing attempt is unpaid",
+        "SELECT 'job ' || v.job_id || ', stage ' || v.stage || ', unit ' || v.idx FROM verdict v
+         JOIN attempt a ON a.job_id = v.job_id AND a.stage = v.stage AND a.idx = v.idx
+           AND a.digest = v.digest AND a.outcome = v.outcome
+         JOIN job ON job.id = v.job_id
+         LEFT JOIN transfer t ON t.code = 3 AND t.job_id = v.job_id AND t.stage = v.stage AND t.idx = v.idx
+           AND t.attempt = a.owner_id
+         WHERE v.outcome = 1 AND t.id IS NULL
+           AND CASE WHEN v.stage = 1 THEN job.item_price ELSE job.service_price END > 0 LIMIT 100",
+    ),
+];
+
+fn earnings_line(row: &Row) -> Result<EarningsLine, Error> {
+    let from = From("transfer");
+    Ok(EarningsLine {
+        key: row.try_get::<_, Option<String>>("key")?.unwrap_or_default(),
+        amount: from.amount(row, "amount")?,
+        attempts: from.count(row, "attempts")?,
+    })
+}

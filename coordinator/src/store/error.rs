@@ -1,0 +1,100 @@
+//! What can go wrong between the coordinator and its database.
+
+use tokio_postgres::error::SqlState;
+
+/// A failed transaction, or a row that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL refused or vanished.
+    #[error("database: {}", describe(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No connection could be had.
+    #[error("database: {0}")]
+    Pool(#[from] deadpool_postgres::PoolError),
+    /// The database URL or the pool is wrong.
+    #[error("database configuration: {0}")]
+    Config(String),
+    /// A row that this program would not have written.
+    #[error("{table}.{column}: {problem}: the database was changed by another program")]
+    Inconsistent {
+        /// Its table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A statement changed another number of rows than was decided.
+    #[error("{statement} changed {actual} rows instead of {expected}")]
+    AffectedRows {
+        /// What was to be written.
+        statement: &'static str,
+        /// Rows decided.
+        expected: usize,
+        /// Rows changed.
+        actual: u64,
+    },
+    /// What was asked for is not there.
+    #[error("no {0} of that name")]
+    NotFound(&'static str),
+    /// The same request id with another request.
+    #[error("request id {0} was used for another request: make a new one")]
+    RequestReused(String),
+    /// A submitter's balance is too small.
+    #[error("the balance of {available} does not cover {needed}: ask the operator to fund it")]
+    InsufficientFunds {
+        /// What there is.
+        available: lull_ledger::Amount,
+        /// What was needed.
+        needed: lull_ledger::Amount,
+    },
+    /// An enrolment token that does not let anybody in.
+    #[error("the enrolment token is {0}: ask the operator for a new one")]
+    EnrolmentToken(&'static str),
+    /// A key that belongs to a device already.
+    #[error("this device key is enrolled already, for another owner")]
+    KeyTaken,
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+impl Error {
+    /// Whether starting again can help: a conflict with another transaction, or a connection that broke.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Postgres(error) => {
+                error.is_closed()
+                    || error.code().is_none_or(|code| {
+                        *code == SqlState::T_R_SERIALIZATION_FAILURE
+                            || *code == SqlState::T_R_DEADLOCK_DETECTED
+                    })
+            }
+            Self::Pool(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the database cannot be reached now.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Pool(_) => true,
+            Self::Postgres(error) => {
+                error.is_closed()
+                    || error.code().is_none_or(|code| {
+                        [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
+                            .contains(code)
+                    })
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Fails when a statement did not change exactly the rows that were decided.
+pub(super) fn ensure_affected(statement: &'static str, expected: usize, actual: u64) -> Result<(), Error> {
+    if actual == expected as u64 { Ok(()) } else { Err(Error::AffectedRows { statement, expected, actual }) }
+}

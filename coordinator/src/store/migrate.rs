@@ -1,0 +1,62 @@
+//! Numbered, frozen migrations. They run as the owner of the database; the program itself runs as `lull_app`,
+//! which cannot change the books.
+
+use tokio_postgres::NoTls;
+
+use super::Error;
+
+const MIGRATIONS: [(i32, &str, &str); 1] = [(1, "first", include_str!("../../migrations/0001_first.sql"))];
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// When the database cannot be reached, or a migration that ran there is not the one of this program.
+pub async fn migrate(owner_url: &str) -> Result<(), Error> {
+    let (mut client, connection) = tokio_postgres::connect(owner_url, NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let result = run(&mut client).await;
+    drop(client);
+    // The connection ends with its client; what it has to say has been said by the statements.
+    let _ = connection.await;
+    result
+}
+
+async fn run(client: &mut tokio_postgres::Client) -> Result<(), Error> {
+    let tx = client.transaction().await?;
+    tx.batch_execute(
+        "CREATE TABLE IF NOT EXISTS migration (
+             number integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL,
+             applied_at timestamptz NOT NULL DEFAULT now());
+         LOCK TABLE migration IN EXCLUSIVE MODE;
+         DO $$ BEGIN
+             IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'lull_app') THEN CREATE ROLE lull_app LOGIN; END IF;
+         END $$;",
+    )
+    .await?;
+    for (number, name, sql) in MIGRATIONS {
+        let digest = blake3::hash(sql.as_bytes()).to_string();
+        let known = tx.query_opt("SELECT digest FROM migration WHERE number = $1", &[&number]).await?;
+        if let Some(row) = known {
+            let applied: String = row.try_get(0)?;
+            if applied != digest {
+                let problem = format!("migration {number} ({name}) differs from the one that ran here");
+                return Err(Error::Inconsistent { table: "migration", column: "digest", problem });
+            }
+            continue;
+        }
+        tx.batch_execute(sql).await?;
+        let insert = "INSERT INTO migration (number, name, digest) VALUES ($1, $2, $3)";
+        tx.execute(insert, &[&number, &name, &digest]).await?;
+        tracing::info!(number, name, "migrated");
+    }
+    let newest = MIGRATIONS.last().map_or(0, |(number, ..)| *number);
+    let ahead: i64 =
+        tx.query_one("SELECT count(*) FROM migration WHERE number > $1", &[&newest]).await?.try_get(0)?;
+    if ahead > 0 {
+        let problem = "the database was migrated by a newer version of this program: run that one".to_owned();
+        return Err(Error::Inconsistent { table: "migration", column: "number", problem });
+    }
+    tx.batch_execute("GRANT SELECT ON migration TO lull_app").await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The only place that speaks SQL. The store loads and locks, and writes what was decided; it decides nothing.
+//!
+//! Reads and writes of one decision are one transaction; a transaction that PostgreSQL could not serialise,
+//! or whose connection broke before it committed, is started again from its first read.
+
+mod batch;
+mod books;
+mod error;
+mod identity;
+mod jobs;
+mod migrate;
+mod rows;
+
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio_postgres::NoTls;
+
+pub use batch::{Aftermath, Decided, Tokens};
+pub use books::{Books, EarningsLine, OwnerEarnings, SubmitterBalance};
+pub use error::Error;
+pub use identity::{DeviceRow, DeviceSeen, Subject};
+pub use jobs::{JobView, NewJob, PartRow, UnitRow};
+pub use migrate::migrate;
+
+/// Tries of one transaction; conflicts are rare, as everything locks in one order.
+const TRIES_MAX: u32 = 5;
+/// Connections for batches: one decides while another commits elsewhere.
+const BATCH_CONNECTIONS: usize = 4;
+/// Connections for everything else.
+const CONNECTIONS: usize = 8;
+
+/// Access to the database, as the role that may not change the books.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: Pool,
+    /// Hot statements are all look-ups by key. A plan made while a table was empty must not become a
+    /// sequential scan of a full one, so these connections have nothing else to choose from.
+    batch_pool: Pool,
+}
+
+impl Store {
+    /// A store on this database. Connects at the first use.
+    ///
+    /// # Errors
+    /// When the URL cannot be understood.
+    pub fn open(url: &str) -> Result<Self, Error> {
+        let config: tokio_postgres::Config = url.parse()?;
+        let mut batch_config = config.clone();
+        batch_config.options(
+            "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan",
+        );
+        Ok(Self { pool: pool(config, CONNECTIONS)?, batch_pool: pool(batch_config, BATCH_CONNECTIONS)? })
+    }
+}
+
+fn pool(config: tokio_postgres::Config, size: usize) -> Result<Pool, Error> {
+    let manager =
+        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(30)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .build()
+        .map_err(|error| Error::Config(error.to_string()))
+}
+
+/// Runs a transaction, and starts it again when the database says that this helps. The body is an
+/// expression in an async block of its own: `?` and `return` leave the transaction, which is then undone.
+///
+/// A macro, because the future of an async closure cannot be proved `Send` yet (rust-lang/rust#110338).
+macro_rules! run_tx {
+    ($pool:expr, $name:expr, $tx:ident => $body:expr) => {{
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut client = $pool.get().await?;
+            let result = $crate::store::fallible(async {
+                let transaction = client.transaction().await?;
+                let $tx = &transaction;
+                let value = $crate::store::fallible(async { $body }).await?;
+                transaction.commit().await?;
+                Ok(value)
+            });
+            if let Some(result) = $crate::store::settle($name, tries, result.await) {
+                break result;
+            }
+        }
+    }};
+}
+use run_tx;
+
+/// Says what an async block's error is.
+fn fallible<T, F: Future<Output = Result<T, Error>>>(future: F) -> F {
+    future
+}
+
+/// The result of a transaction, unless it should be started again.
+fn settle<T>(name: &'static str, tries: u32, result: Result<T, Error>) -> Option<Result<T, Error>> {
+    match result {
+        Err(error @ Error::Postgres(_)) if tries < TRIES_MAX && error.is_transient() => {
+            tracing::debug!(transaction = name, tries, %error, "starting again");
+            None
+        }
+        result => Some(result),
+    }
+}

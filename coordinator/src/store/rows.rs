@@ -1,0 +1,161 @@
+//! Rows become domain values, or a typed error that names table and column.
+
+use lull_job::{Digest, Plan, Spec, Stage};
+use lull_ledger::Amount;
+use lull_proto::v1;
+use prost::Message;
+use rust_decimal::Decimal;
+use tokio_postgres::Row;
+
+use super::Error;
+use crate::core::{Answer, Attempt, Job, JobId, JobState, Outcome, OwnerId, Prices, SubmitterId, Totals};
+
+/// Columns of a job, in the order that [`job`] reads them.
+pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.order_key, job.priority, \
+    job.item_price, job.service_price, job.budget, job.state, job.reason, job.items, job.stage, job.stage_units, \
+    job.frontier, job.stage_accepted, job.stage_failed, job.wanted, job.unit_micros, job.reserved, job.spent, \
+    job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
+    job.items_accepted, job.answer_digest, job.answer_bytes";
+
+pub(super) fn job_state_code(state: JobState) -> i16 {
+    match state {
+        JobState::Running => 1,
+        JobState::Complete => 2,
+        JobState::Incomplete => 3,
+        JobState::Cancelled => 4,
+    }
+}
+
+pub(super) fn outcome_code(outcome: Outcome) -> i16 {
+    match outcome {
+        Outcome::Result => 1,
+        Outcome::GuestFailed => 2,
+        Outcome::Limit => 3,
+        Outcome::Undecidable => 4,
+    }
+}
+
+pub(super) fn stage_code(stage: Stage) -> i16 {
+    i16::from(stage.code())
+}
+
+/// Counts and indexes are at most `i64::MAX` by the limits on a job.
+pub(super) fn bigint(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// One table's rows, for errors that say where they come from.
+#[derive(Clone, Copy)]
+pub(super) struct From(pub(super) &'static str);
+
+impl From {
+    pub(super) fn wrong(self, column: &'static str, problem: impl ToString) -> Error {
+        Error::Inconsistent { table: self.0, column, problem: problem.to_string() }
+    }
+
+    pub(super) fn count(self, row: &Row, column: &'static str) -> Result<u64, Error> {
+        let value: i64 = row.try_get(column)?;
+        u64::try_from(value).map_err(|_| self.wrong(column, value))
+    }
+
+    pub(super) fn amount(self, row: &Row, column: &'static str) -> Result<Amount, Error> {
+        let value: Decimal = row.try_get(column)?;
+        Amount::new(value).map_err(|error| self.wrong(column, error))
+    }
+
+    pub(super) fn digest(self, row: &Row, column: &'static str) -> Result<Digest, Error> {
+        let value: &[u8] = row.try_get(column)?;
+        Digest::try_from(value).map_err(|error| self.wrong(column, error))
+    }
+
+    pub(super) fn stage(self, row: &Row, column: &'static str) -> Result<Stage, Error> {
+        let value: i16 = row.try_get(column)?;
+        u8::try_from(value).map(Stage::from_code).map_err(|_| self.wrong(column, value))
+    }
+
+    pub(super) fn outcome(self, row: &Row, column: &'static str) -> Result<Outcome, Error> {
+        match row.try_get::<_, i16>(column)? {
+            1 => Ok(Outcome::Result),
+            2 => Ok(Outcome::GuestFailed),
+            3 => Ok(Outcome::Limit),
+            4 => Ok(Outcome::Undecidable),
+            other => Err(self.wrong(column, other)),
+        }
+    }
+}
+
+/// The spec of a job, as it was submitted.
+pub(super) fn spec(row: &Row) -> Result<(v1::JobSpec, Spec), Error> {
+    let from = From("job");
+    let message =
+        v1::JobSpec::decode(row.try_get::<_, &[u8]>("spec")?).map_err(|error| from.wrong("spec", error))?;
+    let spec = Spec::check(&message).map_err(|error| from.wrong("spec", error))?;
+    Ok((message, spec))
+}
+
+/// A job with its plan.
+pub(super) fn job(row: &Row) -> Result<Job, Error> {
+    let from = From("job");
+    let (_, spec) = spec(row)?;
+    let plan: Plan = spec.plan(from.count(row, "items")?);
+    let state = match row.try_get::<_, i16>("state")? {
+        1 => JobState::Running,
+        2 => JobState::Complete,
+        3 => JobState::Incomplete,
+        4 => JobState::Cancelled,
+        other => return Err(from.wrong("state", other)),
+    };
+    let answer = match row.try_get::<_, Option<&[u8]>>("answer_digest")? {
+        None => None,
+        Some(_) => Some(Answer {
+            digest: from.digest(row, "answer_digest")?,
+            size_bytes: from.count(row, "answer_bytes")?,
+        }),
+    };
+    let key: &[u8] = row.try_get("order_key")?;
+    Ok(Job {
+        id: JobId(row.try_get("id")?),
+        submitter: SubmitterId(row.try_get("submitter_id")?),
+        state,
+        reason: row.try_get("reason")?,
+        key: key.try_into().map_err(|error| from.wrong("order_key", error))?,
+        priority: row.try_get("priority")?,
+        copies: spec.copies,
+        allow_missing: spec.allow_missing,
+        result_bytes_max: spec.limits.result_bytes,
+        plan,
+        stage: from.stage(row, "stage")?,
+        stage_units: from.count(row, "stage_units")?,
+        frontier: from.count(row, "frontier")?,
+        stage_accepted: from.count(row, "stage_accepted")?,
+        stage_failed: from.count(row, "stage_failed")?,
+        wanted: from.count(row, "wanted")?,
+        unit_micros: from.count(row, "unit_micros")?,
+        prices: Prices { item: from.amount(row, "item_price")?, service: from.amount(row, "service_price")? },
+        budget: from.amount(row, "budget")?,
+        reserved: from.amount(row, "reserved")?,
+        spent: from.amount(row, "spent")?,
+        totals: Totals {
+            accepted: from.count(row, "accepted")?,
+            failed: from.count(row, "failed")?,
+            attempts: from.count(row, "attempts")?,
+            judged: from.count(row, "judged")?,
+            cpu_micros: from.count(row, "cpu_micros")?,
+            work_cpu_micros: from.count(row, "work_cpu_micros")?,
+            work_attempts: from.count(row, "work_attempts")?,
+            items_accepted: from.count(row, "items_accepted")?,
+        },
+        answer,
+    })
+}
+
+/// An attempt, as far as judging needs it.
+pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
+    let from = From("attempt");
+    Ok(Attempt {
+        owner: OwnerId(row.try_get("owner_id")?),
+        outcome: from.outcome(row, "outcome")?,
+        digest: from.digest(row, "digest")?,
+        size_bytes: from.count(row, "size_bytes")?,
+    })
+}
