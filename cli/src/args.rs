@@ -41,6 +41,9 @@ Exit codes:
     7  the books do not balance
   130  Ctrl-C";
 
+/// Heading of the flags that every command has.
+const GLOBAL: &str = "Options of every command";
+
 /// Flags that every command has.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
@@ -48,6 +51,7 @@ pub(crate) struct Global {
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         env = "LULL_COORDINATOR",
         value_name = "URL",
         default_value = "http://127.0.0.1:7878",
@@ -55,13 +59,13 @@ pub(crate) struct Global {
     )]
     pub(crate) coordinator: String,
     /// Token of the caller; others on this PC may see it in the list of processes: prefer --token-file
-    #[arg(long, global = true, value_name = "TOKEN", conflicts_with = "token_file")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     /// File that holds the token
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Tables for people, or JSON for programs
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "table", value_enum)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FORMAT", default_value = "table", value_enum)]
     pub(crate) output: Format,
 }
 

@@ -61,11 +61,24 @@ impl Error {
         Self::new(exit, format!("cannot write to {to}: {error}"))
     }
 
+    /// The same, and what it happened to.
+    #[must_use]
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self.exit {
+            Exit::NotFound | Exit::Failure => Self { message: format!("{what}: {}", self.message), ..self },
+            _ => self,
+        }
+    }
+
     /// What a coordinator at `url` answered.
     pub(crate) fn from_status(status: &Status, url: &str) -> Self {
         let exit = exit_of(status);
         let message = human::plain(status.message());
         let message = match exit {
+            // Without a source the coordinator said itself that it cannot serve now.
+            Exit::Unreachable if status.source().is_none() => {
+                format!("the coordinator at {url} cannot serve now: {message}{}", details(status))
+            }
             Exit::Unreachable => {
                 let cause = root_cause(status);
                 return Self::new(
@@ -96,7 +109,8 @@ fn exit_of(status: &Status) -> Exit {
         return Exit::Unreachable;
     }
     match status.code() {
-        Code::InvalidArgument | Code::OutOfRange => Exit::Usage,
+        // What exists already is a request id that was used for something else.
+        Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => Exit::Usage,
         Code::Unauthenticated | Code::PermissionDenied => Exit::NotAllowed,
         Code::NotFound => Exit::NotFound,
         _ => Exit::Failure,
@@ -141,6 +155,7 @@ mod tests {
         };
         check(Code::InvalidArgument, Exit::Usage);
         check(Code::OutOfRange, Exit::Usage);
+        check(Code::AlreadyExists, Exit::Usage);
         check(Code::Unavailable, Exit::Unreachable);
         check(Code::Unauthenticated, Exit::NotAllowed);
         check(Code::PermissionDenied, Exit::NotAllowed);

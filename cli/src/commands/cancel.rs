@@ -34,7 +34,8 @@ pub(crate) async fn run(grid: &Grid, args: &CancelArgs, format: Format) -> Resul
         let (mut client, request) = (grid.jobs(), request.clone());
         async move { client.cancel_job(request).await }
     }))
-    .await?;
+    .await
+    .map_err(|error| error.about(&args.job))?;
     if format == Format::Json {
         return out::json(&view::Job::from(&job));
     }

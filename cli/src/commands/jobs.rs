@@ -77,7 +77,7 @@ pub(crate) async fn run(grid: &Grid, args: &JobsArgs, format: Format) -> Result<
 /// The coordinator's refusal.
 pub(crate) async fn get(grid: &Grid, name: &str) -> Result<v1::Job> {
     let request = v1::GetJobRequest { name: name.to_owned() };
-    let response = grid.jobs().get_job(request).await.map_err(|status| grid.explain(&status))?;
+    let response = grid.jobs().get_job(request).await.map_err(|status| grid.explain(&status).about(name))?;
     Ok(response.into_inner())
 }
 

@@ -21,7 +21,8 @@ const PAGE_SIZE: i32 = 1_000;
 /// Write the answer of a job, or what failed in it
 ///
 /// Where results are not merged (`reduce = "none"`) the answer is one line for each unit: its number, a
-/// tab, its result as text, or in hexadecimal where it is not printable.
+/// tab, its result as text without its last line end (`\\`, `\n`, `\r`, `\t` stand for what would break
+/// the line), or in hexadecimal where it is not text. With `--output json` the text is exact.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,8 +33,8 @@ Examples:
 Ends with 6 when there is no answer (yet).
 
 JSON: a merged answer is written as it is. Otherwise one line for each unit:
-{number, digest, size_bytes, text} with base16 instead of text where it is not
-printable; with --failed {stage, index, number, agreeing, attempts, message}.")]
+{number, digest, size_bytes, text}, with base16 instead of text where it is not
+text; with --failed {stage, index, number, agreeing, attempts, message}.")]
 pub(crate) struct ResultsArgs {
     /// The job, such as 12 or jobs/12
     #[arg(value_name = "JOB", value_parser = name::job)]

@@ -185,8 +185,8 @@ impl Meter {
                 (self.stage_units, self.done) = (*units, 0);
                 match &self.bar {
                     Some(bar) => {
-                        bar.set_length(*units);
                         bar.set_position(0);
+                        bar.set_length(*units);
                         bar.set_prefix(stage.to_string());
                         bar.set_message("");
                     }

@@ -19,7 +19,7 @@ pub(crate) struct UnitResult {
     content: Content,
 }
 
-/// A result as text, or in hexadecimal where it is not printable.
+/// A result as text, or in hexadecimal where it has control characters other than line ends and tabs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Content {
@@ -30,7 +30,8 @@ enum Content {
 impl UnitResult {
     /// The result of the unit with this number.
     pub(crate) fn new(number: u64, result: &[u8]) -> Self {
-        let is_printable = |text: &&str| !text.chars().any(char::is_control);
+        let is_printable =
+            |text: &&str| !text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
         let content = match std::str::from_utf8(result).ok().filter(is_printable) {
             Some(text) => Content::Text(text.to_owned()),
             None => Content::Base16(hex::encode(result)),
@@ -39,17 +40,32 @@ impl UnitResult {
         Self { number, digest, size_bytes: result.len(), content }
     }
 
-    /// One line, with its ending: number, tab, result.
+    /// One line, with its ending: number, tab, result. In a table a text loses its last line end, and
+    /// `\\`, `\n`, `\r` and `\t` stand for what would break the line.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
     pub(crate) fn line(&self, format: Format) -> Result<String> {
         match (format, &self.content) {
             (Format::Json, _) => Ok(out::to_json(self)? + "\n"),
-            (Format::Table, Content::Text(text)) => Ok(format!("{}\t{text}\n", self.number)),
+            (Format::Table, Content::Text(text)) => Ok(format!("{}\t{}\n", self.number, escape(text))),
             (Format::Table, Content::Base16(digits)) => Ok(format!("{}\t{digits}\n", self.number)),
         }
     }
+}
+
+fn escape(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.strip_suffix('\n').unwrap_or(text).chars() {
+        match c {
+            '\\' => line.push_str("\\\\"),
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push_str("\\t"),
+            other => line.push(other),
+        }
+    }
+    line
 }
 
 /// One unit that failed.
@@ -101,7 +117,9 @@ mod tests {
         check(b"p = 0.5", "7\tp = 0.5\n", "text");
         check("µ".as_bytes(), "7\tµ\n", "text");
         check(b"", "7\t\n", "text");
-        check(b"two\nlines", "7\t74776f0a6c696e6573\n", "base16");
+        check(b"Hello!\n", "7\tHello!\n", "text");
+        check(b"two\nli\tnes\\\n", "7\ttwo\\nli\\tnes\\\\\n", "text");
+        check(b"\x1b[2J", "7\t1b5b324a\n", "base16");
         check(&[0xff, 0], "7\tff00\n", "base16");
     }
 

@@ -61,7 +61,7 @@ pub(crate) async fn run(grid: &Grid, name: &str, format: Format) -> Result<()> {
             Exit::Interrupted,
             format!("stopped watching; {name} goes on (`lull watch {name}` returns to it, `lull cancel {name}` ends it)"),
         ),
-        _ => error,
+        _ => error.about(name),
     })?;
     match format {
         Format::Json => out::json(&view::Job::from(&job))?,
