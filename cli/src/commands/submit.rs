@@ -135,15 +135,19 @@ async fn create(grid: &Grid, args: &SubmitArgs, input: JobInput) -> Result<v1::J
 fn cost(job: &v1::Job) -> String {
     let units = job.progress.as_ref().map_or(0, |progress| progress.units);
     let costs = job.costs.clone().unwrap_or_default();
-    let pilot = match &job.spec {
-        Some(spec) if spec.pilot_units > 0 => " (a pilot)",
-        _ => "",
-    };
+    let budget = amount::show(&costs.budget);
+    let spec = job.spec.clone().unwrap_or_default();
+    // Before the module's own split has run, nobody knows how many units there are.
+    if let Some(v1::split::Kind::Module(_)) = spec.split.and_then(|split| split.kind) {
+        return format!(
+            "its own split says how many units it has; {budget} at most, what is not spent comes back"
+        );
+    }
+    let pilot = if spec.pilot_units > 0 { " (a pilot)" } else { "" };
     format!(
-        "{}{pilot} for {} if all goes well, for {} at most; what is not spent comes back",
+        "{}{pilot} for {} if all goes well, {budget} at most; what is not spent comes back",
         human::counted(units, "unit"),
         amount::show(&costs.expected),
-        amount::show(&costs.budget)
     )
 }
 
@@ -173,6 +177,31 @@ mod tests {
         assert_eq!((file.pilot_units, file.pay.budget.as_str(), file.priority), (3, "7.5", -2));
         assert_eq!((file.name.as_str(), file.copies), ("study", 2));
         assert_eq!(file.split, lull_job::SplitFile::Range { start: 4, end: 6 });
+    }
+
+    #[test]
+    fn a_cost_is_told_before_and_after_it_is_known() {
+        let job = |split| v1::Job {
+            spec: Some(v1::JobSpec {
+                split: Some(v1::Split { kind: Some(split) }),
+                pilot_units: 20,
+                ..Default::default()
+            }),
+            progress: Some(v1::Progress { units: 22, ..Default::default() }),
+            costs: Some(v1::Costs {
+                expected: "10".to_owned(),
+                budget: "12.5".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let range = job(v1::split::Kind::Range(v1::IntegerRange { start: 0, end: 9 }));
+        assert_eq!(
+            cost(&range),
+            "22 units (a pilot) for 10.000000 if all goes well, 12.500000 at most; what is not spent comes back"
+        );
+        let module = job(v1::split::Kind::Module(v1::ModuleSplit {}));
+        assert!(cost(&module).starts_with("its own split says how many units"), "{}", cost(&module));
     }
 
     #[test]
