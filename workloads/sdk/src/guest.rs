@@ -121,8 +121,8 @@ fn take_unit(unit: Buffer) -> Result<Unit, Error> {
 
 fn take((address, len): Buffer) -> Result<Box<[u8]>, Error> {
     BUFFERS.with_borrow_mut(|buffers| {
-        let given = |buffer: &Box<[u8]>| buffer.as_ptr().addr() == address && buffer.len() == len;
-        let index = buffers.iter().position(given).ok_or_else(|| {
+        let place = |buffer: &[u8]| (buffer.as_ptr().addr(), buffer.len());
+        let index = buffers.iter().position(|buffer| place(buffer) == (address, len)).ok_or_else(|| {
             Error::new(format!("{len} bytes at {address} are not a buffer that lull_alloc gave"))
         })?;
         Ok(buffers.swap_remove(index))
