@@ -18,7 +18,7 @@ fn weights(values: &[i64]) -> Vec<i64> {
             let middle = low.midpoint(high);
             if reaches(middle) { low = middle } else { high = middle }
         }
-        i64::try_from(low).unwrap() * deviation.signum() as i64
+        i64::try_from(low).expect("at most K") * deviation.signum() as i64
     };
     values.iter().map(|&x| weight(x)).collect()
 }
@@ -30,8 +30,8 @@ fn binomial(n: u64, k: u64) -> u64 {
 fn unrank(mut rank: u64, k: u64) -> Vec<usize> {
     let mut chosen = Vec::new();
     for i in (1..=k).rev() {
-        let m = (0..).take_while(|&m| binomial(m, i) <= rank).last().unwrap();
-        chosen.push(usize::try_from(m).unwrap());
+        let m = (0..).take_while(|&m| binomial(m, i) <= rank).last().expect("C(0, i) is 0");
+        chosen.push(usize::try_from(m).expect("a sample"));
         rank = binomial(m + 1, i) - 1 - rank;
     }
     chosen
