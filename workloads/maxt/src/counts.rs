@@ -1,5 +1,5 @@
 //! Hits of some relabelings, as a unit's result. It turns them into no p-values: that is
-//! [`crate::answer`]'s.
+//! [`answer`](crate::answer())'s.
 
 use lull_sdk::Error;
 

@@ -4,7 +4,7 @@
 //! As a Lull module: inputs `expression` (a table, see [`Table`]) and, if wanted, `class` (the label whose
 //! samples are chosen; by default the last column's). A job is split by range over the
 //! [ranks](revolving_door) of relabelings, `0 .. C(samples, chosen)`; results are [`Counts`], merging adds
-//! them up, and the answer is a CSV of p-values ([`answer`]).
+//! them up, and the answer is a CSV of p-values ([`answer()`]).
 //!
 //! As a library:
 //!

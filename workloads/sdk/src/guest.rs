@@ -1,4 +1,4 @@
-//! The guest side of the ABI, called by what [`program!`](crate::program) exports.
+//! The guest side of the ABI, called by what [`program!`](crate::program!) exports.
 //!
 //! Programs have no use for it. Buffers that the runner asks for stay owned here until they are handed back
 //! by address and length, so that nothing is ever made from a raw pointer. It knows no program: state that

@@ -13,7 +13,7 @@ pub enum Step {
 
 /// A research program: how a job's units are worked on, merged and turned into the answer.
 ///
-/// Every function must depend on its arguments alone. [`program!`](crate::program) makes a module of it.
+/// Every function must depend on its arguments alone. [`program!`](crate::program!) makes a module of it.
 pub trait Program: 'static {
     /// What all units need, made once from the job's inputs (parsed tables, weights, an index).
     type Shared: 'static;
@@ -69,7 +69,7 @@ pub trait Program: 'static {
     }
 }
 
-/// Makes a module of a [`Program`](crate::Program): exports the guest ABI on wasm32, and nothing elsewhere.
+/// Makes a module of a [`Program`]: exports the guest ABI on wasm32, and nothing elsewhere.
 ///
 /// Use it once, in the root of a crate whose `crate-type` has `cdylib`.
 #[macro_export]
