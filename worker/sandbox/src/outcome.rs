@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cut_message;
+
 /// How a unit ended in a runner that did its part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -11,6 +13,17 @@ pub enum Outcome {
     GuestFailed(String),
     /// A limit of the job, or of this PC, ended the guest. What it was.
     Limit(String),
+}
+
+impl Outcome {
+    /// The same, with its message as long as one may be: the runner that sent it is not trusted.
+    pub(crate) fn cut(self) -> Self {
+        match self {
+            Self::Result(bytes) => Self::Result(bytes),
+            Self::GuestFailed(message) => Self::GuestFailed(cut_message(message.as_bytes())),
+            Self::Limit(message) => Self::Limit(cut_message(message.as_bytes())),
+        }
+    }
 }
 
 /// One unit, run.

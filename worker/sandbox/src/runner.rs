@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cpu::cpu_micros;
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
 use crate::pipe::{Pipe, Wait, wait_readable};
-use crate::{Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun};
+use crate::{Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, cut_message};
 
 /// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
 const FROZEN_LOOK: Duration = Duration::from_secs(1);
@@ -128,7 +128,9 @@ impl Runner {
                 self.cpu_accounted_micros = cpu_micros(self.pid);
                 Ok(())
             }
-            RunnerFrame::LoadFailed { message } => Err(Error::LoadFailed { message }),
+            RunnerFrame::LoadFailed { message } => {
+                Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
+            }
             other => Err(self.broke(format!("it answered {other:?} to a module"))),
         }
     }
@@ -153,8 +155,8 @@ impl Runner {
         self.send(&HostFrame::Run { unit: &unit })?;
         match self.next_frame(&deadline)? {
             Some(RunnerFrame::Finished { outcome, cpu_micros }) => {
-                self.cpu_accounted_micros += cpu_micros;
-                Ok(UnitRun { outcome, cpu_micros })
+                self.cpu_accounted_micros = self.cpu_accounted_micros.saturating_add(cpu_micros);
+                Ok(UnitRun { outcome: outcome.cut(), cpu_micros })
             }
             Some(other) => Err(self.broke(format!("it answered {other:?} to a unit"))),
             None => {

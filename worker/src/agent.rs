@@ -1,0 +1,279 @@
+//! The loop that feeds the core and does what it says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lull_sandbox::RunnerConfig;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
+
+use crate::blobs::Blobs;
+use crate::cache::Cache;
+use crate::core::{Agent, Attempt, Command, Event, Presence, SyncFailure, UploadEnd};
+use crate::freezers::Freezers;
+use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
+use crate::presence::{self, X11};
+use crate::remote::{Remote, explain, is_temporary};
+use crate::state_dir::StateDir;
+use crate::work::{Tools, Worker};
+
+/// A full disk is tried again this often.
+const DISK_RETRY_EVERY: Duration = Duration::from_secs(5);
+/// Exit code after a second signal, as shells number it.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// How the agent sees a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// At the display, with this idle delay.
+    Display(Duration),
+    /// Not at all: nobody sits there.
+    Dedicated,
+}
+
+/// How the agent runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Units at a time.
+    pub slots: u32,
+    /// How it sees a person.
+    pub watch: Watch,
+    /// Size of the cache.
+    pub cache_bytes: u64,
+    /// How a runner is started.
+    pub runner: RunnerConfig,
+}
+
+/// How the agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// The coordinator does not know the device any more.
+    UnknownDevice,
+}
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The outbox cannot be opened.
+    #[error("the outbox cannot be used: {0}")]
+    Outbox(std::io::Error),
+    /// The cache cannot be opened.
+    #[error("the cache cannot be used: {0}")]
+    Cache(std::io::Error),
+    /// A thread or a signal handler is refused.
+    #[error("the system refused a thread or a signal handler: {0}")]
+    System(std::io::Error),
+}
+
+/// Runs the agent until it is told to end.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result<End, Error> {
+    let outbox = Outbox::open(&state.outbox()).map_err(Error::Outbox)?;
+    let cache = Cache::open(&state.cache(), settings.cache_bytes).map_err(Error::Cache)?;
+    let (events, received) = mpsc::unbounded_channel();
+    // What an earlier run left comes first: it says which units of a lease need not run again.
+    for attempt in outbox.attempts().cloned() {
+        let _ = events.send(Event::Stored(attempt));
+    }
+    let remote = Arc::new(remote);
+    let outbox_folder = outbox.folder().to_owned();
+    let outbox =
+        Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
+    let freezers = Freezers::new();
+    listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
+    watch(settings.watch, freezers.clone(), events.clone()).map_err(Error::System)?;
+    let tools = Tools {
+        runtime: Handle::current(),
+        blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
+        freezers,
+        runner: settings.runner,
+        events: events.clone(),
+        outbox: outbox.clone(),
+    };
+    let shell = Shell { tools, remote, outbox, outbox_folder, events, workers: BTreeMap::new(), call: None };
+    Ok(shell.run(Agent::new(settings.slots, Instant::now()), received).await)
+}
+
+fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'static {
+    move |written| {
+        let event = match written {
+            Written::Stored(attempt) => Event::Stored(attempt),
+            Written::Failed(error) => {
+                tracing::error!(%error, "the outbox cannot be written: finished units wait in memory and no work is asked for; free some space");
+                Event::StoreFailed
+            }
+        };
+        let _ = events.send(event);
+    }
+}
+
+fn watch(watch: Watch, freezers: Freezers, events: UnboundedSender<Event>) -> std::io::Result<()> {
+    let tell = move |presence| {
+        tracing::info!(?presence, "presence");
+        let _ = events.send(Event::PresenceChanged(presence));
+    };
+    match watch {
+        Watch::Dedicated => {
+            tracing::info!("dedicated: presence is not watched, guests run at any time");
+            freezers.thaw_all();
+            tell(Presence::Dedicated);
+            Ok(())
+        }
+        Watch::Display(idle_delay) => presence::watch(X11::new(None), idle_delay, freezers, tell),
+    }
+}
+
+fn listen_for_signals(events: UnboundedSender<Event>, freezers: Freezers) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        };
+        next().await;
+        tracing::info!("ending: unfinished units are handed back; a second signal ends at once");
+        let _ = events.send(Event::StopRequested);
+        next().await;
+        freezers.kill_all();
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    Ok(())
+}
+
+struct Shell {
+    tools: Tools,
+    remote: Arc<Remote>,
+    outbox: OutboxSender,
+    outbox_folder: PathBuf,
+    events: UnboundedSender<Event>,
+    workers: BTreeMap<u64, Worker>,
+    call: Option<JoinHandle<()>>,
+}
+
+impl Shell {
+    async fn run(mut self, mut agent: Agent, mut received: UnboundedReceiver<Event>) -> End {
+        loop {
+            let event = match agent.wake_at(Instant::now()) {
+                None => received.recv().await,
+                Some(at) => match tokio::time::timeout_at(at.into(), received.recv()).await {
+                    Ok(event) => event,
+                    Err(_) => Some(Event::Woken),
+                },
+            };
+            // This holds a sender itself, so that there is always a next event.
+            let event = event.unwrap_or(Event::StopRequested);
+            for command in agent.handle(event, Instant::now(), rand::random()) {
+                if let Some(end) = self.carry_out(command) {
+                    self.tools.freezers.kill_all();
+                    return end;
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Option<End> {
+        match command {
+            Command::Start(lease) => {
+                let token = lease.token;
+                match Worker::start(lease, self.tools.clone()) {
+                    Ok(worker) => drop(self.workers.insert(token, worker)),
+                    Err(error) => {
+                        tracing::error!(lease = token, %error, "no thread for a lease; it is handed back");
+                        let _ = self.events.send(Event::LeaseFailed { token });
+                    }
+                }
+            }
+            Command::Run(key) => {
+                if let Some(worker) = self.workers.get(&key.token) {
+                    worker.run(key.index);
+                }
+            }
+            Command::End { token } => {
+                self.tools.freezers.kill(token);
+                self.workers.remove(&token);
+            }
+            Command::Sync { id, request, timeout } => self.sync(id, request, timeout),
+            Command::Upload(attempt) => self.upload(attempt),
+            Command::Forget(key) => self.outbox.send(Entry::Forget(key)),
+            Command::LogRefusal(refusal) => tracing::warn!(
+                lease = refusal.lease_token,
+                unit = refusal.index,
+                reason = refusal.reason().as_str_name(),
+                message = refusal.message,
+                "a report was not recorded"
+            ),
+            Command::LogLost { token } => {
+                tracing::info!(lease = token, "a lease is lost: its units went elsewhere, or its job ended");
+            }
+            Command::Exit => return Some(End::Stopped),
+            Command::ExitUnknownDevice => return Some(End::UnknownDevice),
+        }
+        None
+    }
+
+    fn sync(&mut self, id: u64, request: lull_proto::v1::SyncRequest, timeout: Duration) {
+        if let Some(call) = self.call.take() {
+            call.abort();
+        }
+        let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
+        self.call = Some(tokio::spawn(async move {
+            let event = match remote.sync(request, timeout).await {
+                Ok(response) => Event::SyncAnswered { id, response },
+                Err(status) => {
+                    tracing::warn!(
+                        error = explain(&status),
+                        "the coordinator cannot be used; it is tried again"
+                    );
+                    let failure = if status.code() == tonic::Code::Unauthenticated {
+                        remote.renew_assertion();
+                        SyncFailure::Unauthenticated
+                    } else {
+                        SyncFailure::Unreachable
+                    };
+                    Event::SyncFailed { id, failure }
+                }
+            };
+            let _ = events.send(event);
+        }));
+    }
+
+    fn upload(&self, attempt: Attempt) {
+        let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
+        let folder = self.outbox_folder.clone();
+        tokio::spawn(async move {
+            let (key, digest) = (attempt.key, attempt.digest);
+            let read = tokio::task::spawn_blocking(move || crate::outbox::read_result(&folder, digest));
+            let end = match read.await {
+                Ok(Some(bytes)) => match remote.write_blob(digest, bytes, key.token).await {
+                    Ok(()) => UploadEnd::Done,
+                    Err(status) => {
+                        tracing::warn!(
+                            lease = key.token,
+                            unit = key.index,
+                            error = explain(&status),
+                            "a result was not uploaded"
+                        );
+                        if is_temporary(&status) { UploadEnd::TryAgain } else { UploadEnd::Refused }
+                    }
+                },
+                Ok(None) | Err(_) => {
+                    tracing::error!(
+                        lease = key.token,
+                        unit = key.index,
+                        "a result in the outbox is damaged; its unit is handed back"
+                    );
+                    UploadEnd::Unreadable
+                }
+            };
+            let _ = events.send(Event::UploadEnded(key, end));
+        });
+    }
+}

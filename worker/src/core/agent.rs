@@ -1,0 +1,475 @@
+//! Leases, units and reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lull_proto::v1;
+
+use super::lease::Lease;
+use super::sync::{HAND_BACK_AFTER, SHUTDOWN_TIME, Sync};
+use super::{Attempt, AttemptKey, Backoff, Body, Presence};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Presence is this now. Freezing is done already: it does not wait for this.
+    PresenceChanged(Presence),
+    /// A unit ended, and is being written to the outbox.
+    UnitFinished(AttemptKey),
+    /// An attempt is on disk. Also sent for each one that an earlier run left there.
+    Stored(Attempt),
+    /// The outbox cannot be written: attempts wait in memory.
+    StoreFailed,
+    /// The upload of an attempt's result ended.
+    UploadEnded(AttemptKey, UploadEnd),
+    /// A lease cannot be worked on.
+    LeaseFailed {
+        /// Which.
+        token: u64,
+    },
+    /// The coordinator answered.
+    SyncAnswered {
+        /// Which call.
+        id: u64,
+        /// What it said.
+        response: v1::SyncResponse,
+    },
+    /// The coordinator did not answer.
+    SyncFailed {
+        /// Which call.
+        id: u64,
+        /// Why.
+        failure: SyncFailure,
+    },
+    /// The time that [`Agent::wake_at`] named has come.
+    Woken,
+    /// The agent is to end.
+    StopRequested,
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadEnd {
+    /// The coordinator has it.
+    Done,
+    /// It may work later.
+    TryAgain,
+    /// The coordinator will not have it; the report is sent all the same, and says why.
+    Refused,
+    /// The file is gone or is not what it was: the attempt is lost, the unit has to be run again.
+    Unreadable,
+}
+
+/// Why the coordinator did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncFailure {
+    /// It may answer later.
+    Unreachable,
+    /// It does not know this device.
+    Unauthenticated,
+}
+
+/// Something to do.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Start a runner for a lease. It runs what [`Command::Run`] names.
+    Start(Arc<v1::Lease>),
+    /// Run a unit of a started lease.
+    Run(AttemptKey),
+    /// End the runner of a lease and forget what it does.
+    End {
+        /// Which lease.
+        token: u64,
+    },
+    /// Call the coordinator, and let go of the call that is under way.
+    Sync {
+        /// Stands in the event that answers.
+        id: u64,
+        /// What to say.
+        request: v1::SyncRequest,
+        /// When to give up.
+        timeout: Duration,
+    },
+    /// Upload the result of an attempt.
+    Upload(Attempt),
+    /// Take an attempt out of the outbox.
+    Forget(AttemptKey),
+    /// Tell the log that a report was not recorded.
+    LogRefusal(v1::Refusal),
+    /// Tell the log that a lease ended before its units did.
+    LogLost {
+        /// Which lease.
+        token: u64,
+    },
+    /// End the process: everything is handed back, or could not be in time.
+    Exit,
+    /// End the process: the coordinator does not know this device any more.
+    ExitUnknownDevice,
+}
+
+/// Calls in a row that the coordinator may answer with "unauthenticated" before the agent gives up: one
+/// may have been held up by a PC that slept.
+const UNAUTHENTICATED_MAX: u32 = 3;
+
+/// Where a finished attempt is.
+#[derive(Debug, Clone)]
+pub(super) enum Progress {
+    /// On its way to the disk.
+    Storing,
+    /// On disk; its result is on its way to the coordinator.
+    Uploading(Attempt),
+    /// On disk; its result could not be uploaded.
+    UploadAt(Attempt, Instant),
+    /// To be reported.
+    Ready(Attempt),
+}
+
+/// The agent's state.
+#[derive(Debug)]
+pub struct Agent {
+    pub(super) slots: u32,
+    pub(super) presence: Presence,
+    /// Since when the PC has not been free.
+    busy_since: Option<Instant>,
+    pub(super) leases: BTreeMap<u64, Lease>,
+    pub(super) attempts: BTreeMap<AttemptKey, Progress>,
+    /// What the coordinator is still to hear: units of a lease, or all of it (empty).
+    pub(super) hand_backs: BTreeMap<u64, BTreeSet<u64>>,
+    pub(super) is_disk_full: bool,
+    pub(super) sync: Sync,
+    failed_leases: Backoff,
+    uploads: Backoff,
+    unauthenticated: u32,
+    stop_by: Option<Instant>,
+    is_over: bool,
+}
+
+impl Agent {
+    /// An agent with nothing to do, on a PC of which nothing is known.
+    #[must_use]
+    pub fn new(slots: u32, now: Instant) -> Self {
+        Self {
+            slots: slots.max(1),
+            presence: Presence::Unknown,
+            busy_since: Some(now),
+            leases: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            hand_backs: BTreeMap::new(),
+            is_disk_full: false,
+            sync: Sync::default(),
+            failed_leases: Backoff::default(),
+            uploads: Backoff::default(),
+            unauthenticated: 0,
+            stop_by: None,
+            is_over: false,
+        }
+    }
+
+    /// Takes an event in, and says what to do. `random` spreads retries.
+    pub fn handle(&mut self, event: Event, now: Instant, random: u32) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if self.is_over {
+            return commands;
+        }
+        match event {
+            Event::PresenceChanged(presence) => self.presence_changed(presence, now),
+            Event::UnitFinished(key) => self.unit_finished(key),
+            Event::Stored(attempt) => self.stored(attempt, &mut commands),
+            Event::StoreFailed => self.is_disk_full = true,
+            Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
+            Event::LeaseFailed { token } => self.lease_failed(token, now, random, &mut commands),
+            Event::SyncAnswered { id, response } => self.sync_answered(id, response, now, &mut commands),
+            Event::SyncFailed { id, failure } => self.sync_failed(id, failure, now, random, &mut commands),
+            Event::Woken => {}
+            Event::StopRequested => self.stop(now, &mut commands),
+        }
+        self.advance(now, &mut commands);
+        commands
+    }
+
+    /// When to send [`Event::Woken`], if nothing happens before.
+    #[must_use]
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if self.is_over {
+            return None;
+        }
+        let uploads = self.attempts.values().filter_map(|progress| match progress {
+            Progress::UploadAt(_, at) => Some(*at),
+            _ => None,
+        });
+        uploads.chain(self.stop_by).chain(self.hand_back_at()).chain(self.next_sync_at(now)).min()
+    }
+
+    /// Whether an event could still make it run a guest.
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        self.stop_by.is_some()
+    }
+
+    fn presence_changed(&mut self, presence: Presence, now: Instant) {
+        self.presence = presence;
+        self.busy_since = if presence.is_free() { None } else { Some(self.busy_since.unwrap_or(now)) };
+    }
+
+    fn unit_finished(&mut self, key: AttemptKey) {
+        if let Some(lease) = self.leases.get_mut(&key.token) {
+            if lease.running == Some(key.index) {
+                lease.running = None;
+            }
+            lease.unrecorded.insert(key.index);
+        }
+        self.attempts.insert(key, Progress::Storing);
+    }
+
+    fn stored(&mut self, attempt: Attempt, commands: &mut Vec<Command>) {
+        let key = attempt.key;
+        let progress = match attempt.body {
+            Body::Inline(_) => Progress::Ready(attempt),
+            Body::File => {
+                commands.push(Command::Upload(attempt.clone()));
+                Progress::Uploading(attempt)
+            }
+        };
+        self.attempts.insert(key, progress);
+        if !self.is_storing() {
+            self.is_disk_full = false;
+        }
+    }
+
+    pub(super) fn is_storing(&self) -> bool {
+        self.attempts.values().any(|progress| matches!(progress, Progress::Storing))
+    }
+
+    fn upload_ended(
+        &mut self,
+        key: AttemptKey,
+        end: UploadEnd,
+        now: Instant,
+        random: u32,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(Progress::Uploading(attempt)) = self.attempts.remove(&key) else { return };
+        match end {
+            UploadEnd::Done | UploadEnd::Refused => {
+                self.uploads.reset();
+                self.attempts.insert(key, Progress::Ready(attempt));
+            }
+            UploadEnd::TryAgain => {
+                let at = now + self.uploads.next(random);
+                self.attempts.insert(key, Progress::UploadAt(attempt, at));
+            }
+            UploadEnd::Unreadable => {
+                commands.push(Command::Forget(key));
+                if let Some(lease) = self.leases.get_mut(&key.token) {
+                    lease.unrecorded.remove(&key.index);
+                    self.hand_backs.entry(key.token).or_default().insert(key.index);
+                }
+            }
+        }
+    }
+
+    fn lease_failed(&mut self, token: u64, now: Instant, random: u32, commands: &mut Vec<Command>) {
+        if self.leases.contains_key(&token) {
+            self.give_up(token, commands);
+            let wait = self.failed_leases.next(random);
+            self.sync.ask_not_before(now + wait);
+        }
+    }
+
+    /// Hands back all of a lease that is not finished.
+    fn give_up(&mut self, token: u64, commands: &mut Vec<Command>) {
+        let Some(lease) = self.leases.remove(&token) else { return };
+        if lease.is_started {
+            commands.push(Command::End { token });
+        }
+        if lease.unrecorded.is_empty() {
+            self.hand_backs.insert(token, BTreeSet::new());
+        } else {
+            // An empty list would give back what is finished here too, and is not reported yet.
+            let unfinished = lease.running.iter().chain(&lease.waiting).copied();
+            let hand_back = self.hand_backs.entry(token).or_default();
+            hand_back.extend(unfinished);
+            if hand_back.is_empty() {
+                self.hand_backs.remove(&token);
+            }
+        }
+    }
+
+    fn sync_answered(
+        &mut self,
+        id: u64,
+        response: v1::SyncResponse,
+        now: Instant,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(call) = self.sync.answered(id, response.leases.is_empty()) else { return };
+        self.unauthenticated = 0;
+        for key in call.reports {
+            self.attempts.remove(&key);
+            if let Some(lease) = self.leases.get_mut(&key.token) {
+                lease.unrecorded.remove(&key.index);
+            }
+            commands.push(Command::Forget(key));
+        }
+        commands.extend(response.refusals.into_iter().map(Command::LogRefusal));
+        for (token, indices) in call.hand_backs {
+            if self.hand_backs.get(&token) == Some(&indices) {
+                self.hand_backs.remove(&token);
+            }
+        }
+        for token in response.lost_leases {
+            if let Some(lease) = self.leases.remove(&token) {
+                commands.push(Command::LogLost { token });
+                if lease.is_started {
+                    commands.push(Command::End { token });
+                }
+            }
+            self.hand_backs.remove(&token);
+        }
+        for message in response.leases {
+            self.take(message);
+        }
+        if self.stop_by.is_some() {
+            self.stop(now, commands);
+        }
+    }
+
+    fn take(&mut self, message: v1::Lease) {
+        let token = message.token;
+        if self.leases.contains_key(&token) || self.hand_backs.contains_key(&token) {
+            return;
+        }
+        let is_finished = |index| self.attempts.contains_key(&AttemptKey { token, index });
+        self.leases.insert(token, Lease::new(message, is_finished));
+    }
+
+    fn sync_failed(
+        &mut self,
+        id: u64,
+        failure: SyncFailure,
+        now: Instant,
+        random: u32,
+        commands: &mut Vec<Command>,
+    ) {
+        if !self.sync.failed(id, now, random) {
+            return;
+        }
+        self.unauthenticated = match failure {
+            SyncFailure::Unreachable => 0,
+            SyncFailure::Unauthenticated => self.unauthenticated + 1,
+        };
+        if self.stop_by.is_some() {
+            self.end(Command::Exit, commands);
+        } else if self.unauthenticated >= UNAUTHENTICATED_MAX {
+            self.end(Command::ExitUnknownDevice, commands);
+        }
+    }
+
+    fn stop(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        self.stop_by.get_or_insert(now + SHUTDOWN_TIME);
+        let held: Vec<u64> = self.leases.keys().copied().collect();
+        for token in held {
+            self.give_up(token, commands);
+        }
+        self.sync.hurry();
+    }
+
+    fn end(&mut self, command: Command, commands: &mut Vec<Command>) {
+        let started = self.leases.iter().filter(|(_, lease)| lease.is_started);
+        commands.extend(started.map(|(token, _)| Command::End { token: *token }));
+        self.leases.clear();
+        self.is_over = true;
+        commands.push(command);
+    }
+
+    /// When a person has been there long enough for others to do the rest.
+    fn hand_back_at(&self) -> Option<Instant> {
+        let is_waiting = self.leases.values().any(|lease| !lease.waiting.is_empty());
+        self.busy_since.filter(|_| is_waiting).map(|since| since + HAND_BACK_AFTER)
+    }
+
+    /// Everything that follows from the state and the time.
+    fn advance(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        if self.is_over {
+            return;
+        }
+        if self.hand_back_at().is_some_and(|at| at <= now) {
+            self.hand_back_waiting(commands);
+        }
+        self.run_units(commands);
+        self.end_finished(commands);
+        self.retry_uploads(now, commands);
+        if self.stop_by.is_some_and(|by| by <= now || self.has_nothing_to_say()) {
+            self.end(Command::Exit, commands);
+        } else if self.next_sync_at(now).is_some_and(|at| at <= now) {
+            commands.push(self.call(now));
+        }
+    }
+
+    fn has_nothing_to_say(&self) -> bool {
+        self.sync.is_quiet() && self.attempts.is_empty() && self.hand_backs.is_empty()
+    }
+
+    fn hand_back_waiting(&mut self, commands: &mut Vec<Command>) {
+        let waiting: Vec<u64> =
+            self.leases.iter().filter(|(_, l)| !l.waiting.is_empty()).map(|(t, _)| *t).collect();
+        for token in waiting {
+            let Some(lease) = self.leases.get_mut(&token) else { continue };
+            if lease.running.is_none() && lease.unrecorded.is_empty() {
+                self.give_up(token, commands);
+            } else {
+                self.hand_backs.entry(token).or_default().extend(lease.waiting.drain(..));
+            }
+        }
+    }
+
+    fn run_units(&mut self, commands: &mut Vec<Command>) {
+        if !self.presence.is_free() || self.is_disk_full || self.stop_by.is_some() {
+            return;
+        }
+        let mut busy = self.leases.values().filter(|lease| lease.is_started && lease.has_work()).count();
+        for (token, lease) in &mut self.leases {
+            if !lease.is_started {
+                if busy >= self.slots as usize || lease.waiting.is_empty() {
+                    continue;
+                }
+                busy += 1;
+                lease.is_started = true;
+                commands.push(Command::Start(Arc::clone(&lease.message)));
+            }
+            if lease.running.is_none()
+                && let Some(index) = lease.waiting.pop_front()
+            {
+                lease.running = Some(index);
+                commands.push(Command::Run(AttemptKey { token: *token, index }));
+            }
+        }
+    }
+
+    fn end_finished(&mut self, commands: &mut Vec<Command>) {
+        for (token, lease) in &mut self.leases {
+            if lease.is_started && !lease.has_work() {
+                lease.is_started = false;
+                self.failed_leases.reset();
+                commands.push(Command::End { token: *token });
+            }
+        }
+        self.leases.retain(|_, lease| !lease.is_over());
+    }
+
+    fn retry_uploads(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        for progress in self.attempts.values_mut() {
+            if let Progress::UploadAt(attempt, at) = progress
+                && *at <= now
+            {
+                commands.push(Command::Upload(attempt.clone()));
+                *progress = Progress::Uploading(attempt.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! One finished attempt, on its way to the coordinator.
+
+use lull_job::limits::INLINE_RESULT_BYTES_MAX;
+use lull_job::{Digest, Stage};
+use lull_proto::v1;
+use lull_sandbox::{Outcome, UnitRun};
+
+/// Names an attempt on this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptKey {
+    /// The lease that it was made under.
+    pub token: u64,
+    /// Index of its unit.
+    pub index: u64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// With a result.
+    Result,
+    /// By the guest's own failure.
+    GuestFailed,
+    /// At a limit.
+    Limit,
+}
+
+/// Where the result is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Here: a result up to 4 KiB, or a message.
+    Inline(Vec<u8>),
+    /// In a file of the outbox, named by its digest; uploaded before the attempt is reported.
+    File,
+}
+
+/// One finished attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its name.
+    pub key: AttemptKey,
+    /// The job of its unit.
+    pub job_id: u64,
+    /// The stage of its unit.
+    pub stage: Stage,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// Of the result or message.
+    pub digest: Digest,
+    /// Of the result or message.
+    pub size_bytes: u64,
+    /// CPU time it took.
+    pub cpu_micros: u64,
+    /// Where the result is.
+    pub body: Body,
+}
+
+impl Attempt {
+    /// The attempt that this run was, and the result if it is too large to stand in the attempt itself.
+    #[must_use]
+    pub fn of(key: AttemptKey, job_id: u64, stage: Stage, run: UnitRun) -> (Self, Option<Vec<u8>>) {
+        let (outcome, bytes) = match run.outcome {
+            Outcome::Result(bytes) => (AttemptOutcome::Result, bytes),
+            Outcome::GuestFailed(message) => (AttemptOutcome::GuestFailed, message.into_bytes()),
+            Outcome::Limit(message) => (AttemptOutcome::Limit, message.into_bytes()),
+        };
+        let (digest, size_bytes) = (Digest::of(&bytes), bytes.len() as u64);
+        let (body, large) = if bytes.len() > INLINE_RESULT_BYTES_MAX {
+            (Body::File, Some(bytes))
+        } else {
+            (Body::Inline(bytes), None)
+        };
+        let cpu_micros = run.cpu_micros;
+        (Self { key, job_id, stage, outcome, digest, size_bytes, cpu_micros, body }, large)
+    }
+
+    /// As a message.
+    #[must_use]
+    pub fn to_proto(&self) -> v1::AttemptReport {
+        let outcome = match self.outcome {
+            AttemptOutcome::Result => v1::Outcome::Result,
+            AttemptOutcome::GuestFailed => v1::Outcome::GuestFailed,
+            AttemptOutcome::Limit => v1::Outcome::Limit,
+        };
+        let result = match &self.body {
+            Body::Inline(bytes) => bytes.clone(),
+            Body::File => Vec::new(),
+        };
+        v1::AttemptReport {
+            index: self.key.index,
+            outcome: outcome.into(),
+            digest: self.digest.as_bytes().to_vec(),
+            size_bytes: self.size_bytes,
+            result,
+            cpu_micros: self.cpu_micros,
+        }
+    }
+
+    /// Bytes that it takes in a message, roughly.
+    #[must_use]
+    pub const fn message_bytes(&self) -> usize {
+        const FIELDS: usize = 80;
+        match &self.body {
+            Body::Inline(bytes) => FIELDS + bytes.len(),
+            Body::File => FIELDS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_over_4_kib_stand_apart() {
+        let of = |bytes: usize| {
+            let run = UnitRun { outcome: Outcome::Result(vec![7; bytes]), cpu_micros: 1 };
+            Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run)
+        };
+        let (small, none) = of(INLINE_RESULT_BYTES_MAX);
+        assert_eq!((small.body, none), (Body::Inline(vec![7; 4096]), None));
+        let (large, bytes) = of(INLINE_RESULT_BYTES_MAX + 1);
+        assert_eq!((&large.body, bytes.map(|bytes| bytes.len())), (&Body::File, Some(4097)));
+        let report = large.to_proto();
+        assert_eq!((report.size_bytes, report.result.len()), (4097, 0));
+        assert_eq!(report.digest, Digest::of(&[7; 4097]).as_bytes());
+    }
+}

@@ -1,0 +1,20 @@
+//! What the agent decides: plain synchronous Rust. Events and the time come in, commands go out as values.
+//!
+//! - [`Agent`]: leases, units, reports and when to call the coordinator;
+//! - [`Gate`]: whether the PC is free, from what a presence source sees;
+//! - [`Backoff`]: how long to wait after a failure.
+//!
+//! No tokio, sockets, files, clock or randomness of its own.
+
+mod agent;
+mod attempt;
+mod backoff;
+mod gate;
+mod lease;
+mod sync;
+
+pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
+pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
+pub use backoff::Backoff;
+pub use gate::{Gate, Presence, Sighting};
+pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

@@ -1,0 +1,41 @@
+//! Writing files so that after a crash they are there whole, or not at all.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+/// How the name of a file that is being written starts; what a crash leaves of them is removed at start.
+pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// Writes a file that only this user can read, and waits until it is on disk.
+pub(crate) fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let file = temporary(folder, content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// Writes a file; after a crash it may be missing or short.
+pub(crate) fn write_quickly(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    temporary(folder, content)?.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Waits until names in a folder are on disk.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn temporary(folder: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(folder)?;
+    file.write_all(content)?;
+    Ok(file)
+}

@@ -1,0 +1,145 @@
+//! Presence at an X11 display: raw input events of every device, and the screen saver's idle counter.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use x11rb::connection::{Connection as _, RequestConnection as _};
+use x11rb::protocol::screensaver::ConnectionExt as _;
+use x11rb::protocol::xinput::{self, ConnectionExt as _, XIEventMask};
+use x11rb::protocol::{Event, screensaver};
+use x11rb::rust_connection::RustConnection;
+
+use super::Source;
+use crate::core::Sighting;
+
+/// XInput 2.2: raw events, also while something grabs the devices (2.1), and of touch (2.2).
+const XINPUT_VERSION: (u16, u16) = (2, 2);
+/// A display that cannot be reached is tried again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What counts as input.
+const RAW_EVENTS: [XIEventMask; 8] = [
+    XIEventMask::RAW_KEY_PRESS,
+    XIEventMask::RAW_KEY_RELEASE,
+    XIEventMask::RAW_BUTTON_PRESS,
+    XIEventMask::RAW_BUTTON_RELEASE,
+    XIEventMask::RAW_MOTION,
+    XIEventMask::RAW_TOUCH_BEGIN,
+    XIEventMask::RAW_TOUCH_UPDATE,
+    XIEventMask::RAW_TOUCH_END,
+];
+
+/// An X11 display, connected to when it is there.
+#[derive(Debug)]
+pub struct X11 {
+    /// `None` is what `DISPLAY` says.
+    display: Option<String>,
+    connection: Option<RustConnection>,
+    try_at: Option<Instant>,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+impl X11 {
+    /// The display with that name, or the one that `DISPLAY` names.
+    #[must_use]
+    pub const fn new(display: Option<String>) -> Self {
+        Self { display, connection: None, try_at: None }
+    }
+
+    fn connect(&self) -> Result<(RustConnection, Duration), Failure> {
+        let (connection, _) = x11rb::connect(self.display.as_deref())?;
+        for extension in [xinput::X11_EXTENSION_NAME, screensaver::X11_EXTENSION_NAME] {
+            if connection.extension_information(extension)?.is_none() {
+                return Err(format!("the display has no {extension} extension").into());
+            }
+        }
+        let (major, minor) = XINPUT_VERSION;
+        let version = connection.xinput_xi_query_version(major, minor)?.reply()?;
+        if (version.major_version, version.minor_version) < XINPUT_VERSION {
+            return Err(format!(
+                "the display speaks XInput {}.{}, {major}.{minor} is needed",
+                version.major_version, version.minor_version
+            )
+            .into());
+        }
+        let mask = RAW_EVENTS.into_iter().fold(XIEventMask::from(0u32), |mask, event| mask | event);
+        let masks = [xinput::EventMask { deviceid: xinput::Device::ALL_MASTER.into(), mask: vec![mask] }];
+        for screen in &connection.setup().roots {
+            connection.xinput_xi_select_events(screen.root, &masks)?.check()?;
+        }
+        let last_input = last_input(&connection)?;
+        Ok((connection, last_input))
+    }
+
+    fn look(&mut self, until: Option<Instant>) -> Result<Sighting, Failure> {
+        let Some(connection) = &self.connection else {
+            let (connection, last_input) = self.connect()?;
+            self.connection = Some(connection);
+            return Ok(Sighting::LastInput(last_input));
+        };
+        loop {
+            let mut has_input = false;
+            while let Some(event) = connection.poll_for_event()? {
+                has_input |= is_input(&event);
+            }
+            if has_input {
+                return Ok(Sighting::Input);
+            }
+            connection.flush()?;
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Sighting::LastInput(last_input(connection)?));
+            }
+            wait(connection, left)?;
+        }
+    }
+}
+
+impl Source for X11 {
+    fn next(&mut self, until: Option<Instant>) -> Sighting {
+        if let Some(try_at) = self.try_at.take() {
+            std::thread::park_timeout(try_at.saturating_duration_since(Instant::now()));
+        }
+        self.look(until).unwrap_or_else(|error| {
+            self.connection = None;
+            self.try_at = Some(Instant::now() + RETRY_AFTER);
+            let display = self.display.clone().or_else(|| std::env::var("DISPLAY").ok());
+            Sighting::Lost(match display {
+                Some(display) => format!("display {display}: {error}"),
+                None => "DISPLAY names no display".to_owned(),
+            })
+        })
+    }
+}
+
+const fn is_input(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::XinputRawKeyPress(_)
+            | Event::XinputRawKeyRelease(_)
+            | Event::XinputRawButtonPress(_)
+            | Event::XinputRawButtonRelease(_)
+            | Event::XinputRawMotion(_)
+            | Event::XinputRawTouchBegin(_)
+            | Event::XinputRawTouchUpdate(_)
+            | Event::XinputRawTouchEnd(_)
+    )
+}
+
+fn last_input(connection: &RustConnection) -> Result<Duration, Failure> {
+    let root = connection.setup().roots.first().ok_or("the display has no screen")?.root;
+    let info = connection.screensaver_query_info(root)?.reply()?;
+    Ok(Duration::from_millis(info.ms_since_user_input.into()))
+}
+
+fn wait(connection: &RustConnection, time: Option<Duration>) -> Result<(), Failure> {
+    let time = time.map(|time| Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    match poll(&mut [PollFd::new(connection.stream(), PollFlags::IN)], time.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,209 @@
+//! The coordinator, over gRPC. Each call is made once; when to try again is somebody else's to say.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use lull_job::Digest;
+use lull_proto::v1::blobs_client::BlobsClient;
+use lull_proto::v1::work_client::WorkClient;
+use lull_proto::v1::{self, write_blob_request::Message};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use crate::identity::{ASSERTION_RENEW_SECS, ASSERTION_SECS, Identity};
+
+/// The largest answer that is taken: leases with the results to merge.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a result in one message of its upload.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Time to reach the coordinator.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Time for an answer where nothing is waited for.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time between two pieces of a blob.
+const PIECE_TIME: Duration = Duration::from_secs(60);
+/// Time for an upload: 64 MiB over a slow line.
+const UPLOAD_TIME: Duration = Duration::from_secs(600);
+/// A connection that is silent this long is asked whether it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Whether a call that failed so may work later, with nothing changed here.
+#[must_use]
+pub fn is_temporary(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unknown
+    )
+}
+
+/// What a status says, in one line.
+#[must_use]
+pub fn explain(status: &Status) -> String {
+    let mut text = format!("{:?}", status.code());
+    if !status.message().is_empty() {
+        text = format!("{text}: {}", status.message());
+    }
+    text
+}
+
+/// A channel to a coordinator; it connects when it is used, again and again.
+///
+/// # Errors
+/// When the address is none.
+pub fn channel(coordinator: &str) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(coordinator.to_owned())?
+        .user_agent(concat!("lull-worker/", env!("CARGO_PKG_VERSION")))?
+        .connect_timeout(CONNECT_TIME)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}
+
+/// Enrols this device.
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn enrol(channel: Channel, request: v1::EnrolRequest) -> Result<v1::EnrolResponse, Status> {
+    let mut request = Request::new(request);
+    request.set_timeout(ANSWER_TIME);
+    Ok(WorkClient::new(channel).enrol(request).await?.into_inner())
+}
+
+/// The coordinator, as this device speaks to it.
+#[derive(Debug)]
+pub struct Remote {
+    channel: Channel,
+    identity: Identity,
+    assertion: Mutex<Option<Assertion>>,
+}
+
+#[derive(Debug)]
+struct Assertion {
+    made_unix_secs: u64,
+    header: MetadataValue<Ascii>,
+}
+
+impl Remote {
+    /// Speaks as that device.
+    #[must_use]
+    pub const fn new(channel: Channel, identity: Identity) -> Self {
+        Self { channel, identity, assertion: Mutex::new(None) }
+    }
+
+    /// Reports, renews and asks.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub async fn sync(
+        &self,
+        request: v1::SyncRequest,
+        timeout: Duration,
+    ) -> Result<v1::SyncResponse, Status> {
+        let mut client = WorkClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let call = client.sync(self.request(request, timeout)?);
+        match tokio::time::timeout(timeout, call).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::deadline_exceeded("the coordinator did not answer in time")),
+        }
+    }
+
+    /// Reads a blob of exactly `size_bytes` that a lease names.
+    ///
+    /// # Errors
+    /// What the coordinator answers; when it sends more or less than that, or something else.
+    pub async fn read_blob(
+        &self,
+        digest: Digest,
+        size_bytes: u64,
+        lease_token: u64,
+    ) -> Result<Vec<u8>, Status> {
+        let mut client = BlobsClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let request =
+            v1::ReadBlobRequest { digest: digest.as_bytes().to_vec(), lease_token, ..Default::default() };
+        let late = |_| Status::deadline_exceeded("the coordinator stopped sending");
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("authorization", self.header()?);
+        let answer = tokio::time::timeout(PIECE_TIME, client.read_blob(request)).await.map_err(late)?;
+        let mut pieces = answer?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(piece) = tokio::time::timeout(PIECE_TIME, pieces.message()).await.map_err(late)?? {
+            bytes.extend_from_slice(&piece.chunk);
+            if bytes.len() as u64 > size_bytes {
+                break;
+            }
+        }
+        if bytes.len() as u64 != size_bytes || Digest::of(&bytes) != digest {
+            return Err(Status::data_loss(format!("blob {digest} did not arrive as it should be")));
+        }
+        Ok(bytes)
+    }
+
+    /// Uploads a result.
+    ///
+    /// # Errors
+    /// What the coordinator answers.
+    pub async fn write_blob(&self, digest: Digest, bytes: Vec<u8>, lease_token: u64) -> Result<(), Status> {
+        let mut client = BlobsClient::new(self.channel.clone());
+        let header = v1::BlobHeader {
+            digest: digest.as_bytes().to_vec(),
+            size_bytes: bytes.len() as u64,
+            lease_token,
+        };
+        let count = bytes.len().div_ceil(CHUNK_BYTES);
+        let chunks = (0..count).map(move |at| {
+            let start = at * CHUNK_BYTES;
+            Message::Chunk(bytes[start..bytes.len().min(start + CHUNK_BYTES)].to_vec())
+        });
+        let messages = std::iter::once(Message::Header(header)).chain(chunks);
+        let messages = messages.map(|message| v1::WriteBlobRequest { message: Some(message) });
+        let call = client.write_blob(self.request(tokio_stream::iter(messages), UPLOAD_TIME)?);
+        match tokio::time::timeout(UPLOAD_TIME, call).await {
+            Ok(answer) => answer.map(|_| ()),
+            Err(_) => Err(Status::deadline_exceeded("the upload took too long")),
+        }
+    }
+
+    /// Makes the next call carry a fresh assertion: the last one was not taken.
+    pub fn renew_assertion(&self) {
+        *self.assertion.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn request<T>(&self, message: T, timeout: Duration) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        request.set_timeout(timeout);
+        request.metadata_mut().insert("authorization", self.header()?);
+        Ok(request)
+    }
+
+    #[allow(clippy::result_large_err, reason = "tonic's own error type")]
+    fn header(&self) -> Result<MetadataValue<Ascii>, Status> {
+        let now = unix_secs();
+        let mut assertion = self.assertion.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Assertion { made_unix_secs, header }) = &*assertion
+            && (*made_unix_secs..made_unix_secs + ASSERTION_RENEW_SECS).contains(&now)
+        {
+            return Ok(header.clone());
+        }
+        let text = self.identity.assertion(now + ASSERTION_SECS);
+        let header = MetadataValue::try_from(text)
+            .map_err(|_| Status::internal("this device's assertion is not a header"))?;
+        *assertion = Some(Assertion { made_unix_secs: now, header: header.clone() });
+        Ok(header)
+    }
+}
+
+fn unix_secs() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "an assertion expires by everybody's clock")]
+    let now = SystemTime::now();
+    now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

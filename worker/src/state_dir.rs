@@ -1,0 +1,131 @@
+//! Where the agent keeps things, and that it is alone there.
+//!
+//! ```text
+//! lock            held while an agent runs
+//! identity.json   device, grid, coordinator, owner
+//! device.key      ed25519 secret key, 32 bytes, readable by the user only
+//! outbox/log      finished attempts
+//! outbox/{digest} their results over 4 KiB
+//! cache/{digest}  modules and inputs
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another agent runs there.
+    #[error(
+        "another agent{} uses {}: stop it, or give this one its own --state-dir",
+        if holder.is_empty() { String::new() } else { format!(" (process {holder})") },
+        path.display()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Process number of the other one, as it left it; may be empty.
+        holder: String,
+    },
+    /// It cannot be made, read or written.
+    #[error("the state directory {} cannot be used: {source}", path.display())]
+    Unusable {
+        /// The directory, or what is in it.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A state directory that belongs to this process.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// Locked until it is closed, so also when the process is killed.
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory if need be, and takes hold of it.
+    ///
+    /// # Errors
+    /// When another agent has it, or it cannot be used.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let unusable = |source| Error::Unusable { path: path.to_owned(), source };
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(path).map_err(unusable)?;
+        let lock_path = path.join("lock");
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).write(true).truncate(false).mode(0o600);
+        let mut lock = options.open(&lock_path).map_err(unusable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = fs::read_to_string(&lock_path).unwrap_or_default().trim().to_owned();
+                return Err(Error::Locked { path: path.to_owned(), holder });
+            }
+            Err(error) => return Err(unusable(error.into())),
+        }
+        lock.set_len(0).map_err(unusable)?;
+        writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
+        for folder in ["outbox", "cache"] {
+            builder.create(path.join(folder)).map_err(unusable)?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The file of the identity.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.path.join("identity.json")
+    }
+
+    /// The file of the secret key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.path.join("device.key")
+    }
+
+    /// The folder of the outbox.
+    #[must_use]
+    pub fn outbox(&self) -> PathBuf {
+        self.path.join("outbox")
+    }
+
+    /// The folder of the cache.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.path.join("cache")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_dir_belongs_to_one_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let first = StateDir::open(&path).unwrap();
+        let error = StateDir::open(&path).expect_err("the first has it").to_string();
+        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(error.contains("--state-dir"), "{error}");
+        drop(first);
+        StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        let error = StateDir::open(&path).expect_err("it is a file").to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,232 @@
+//! The thread of a lease.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use lull_job::{Digest, unit_payload};
+use lull_proto::v1;
+use lull_sandbox::{Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, cut_message};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc::UnboundedSender, watch};
+
+use super::{Assignment, UnitBlob};
+use crate::blobs::Blobs;
+use crate::cache::Bytes;
+use crate::core::{Attempt, AttemptKey, Backoff, Event};
+use crate::freezers::Freezers;
+use crate::outbox::{Entry, OutboxSender};
+use crate::remote::{explain, is_temporary};
+
+/// Runners that may die under one unit before this PC reports a limit: once is bad luck (somebody killed
+/// it, memory was short), three times is the unit.
+pub const RUNNERS_PER_UNIT_MAX: u32 = 3;
+
+/// What every lease's thread uses.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Where calls to the coordinator run.
+    pub runtime: Handle,
+    /// Modules, inputs and parts.
+    pub blobs: Arc<Blobs>,
+    /// Freezes what runs.
+    pub freezers: Freezers,
+    /// How a runner is started.
+    pub runner: RunnerConfig,
+    /// To the core.
+    pub events: UnboundedSender<Event>,
+    /// To the disk.
+    pub outbox: OutboxSender,
+}
+
+/// The thread of a lease. Dropping it ends the thread, once its runner is killed by [`Freezers::kill`].
+#[derive(Debug)]
+pub struct Worker {
+    units: mpsc::Sender<u64>,
+    _alive: watch::Sender<()>,
+}
+
+impl Worker {
+    /// Starts the thread of a lease; a lease that it cannot work on is told to the core.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub fn start(lease: Arc<v1::Lease>, tools: Tools) -> io::Result<Self> {
+        let (units, to_run) = mpsc::channel();
+        let (alive, dropped) = watch::channel(());
+        let token = lease.token;
+        let freezer = tools.freezers.add(token);
+        let run = move || {
+            let _guard = TellOfPanic { token, events: tools.events.clone() };
+            let mut thread = LeaseThread { tools, freezer, dropped, backoff: Backoff::default() };
+            if let Err(reason) = thread.run(&lease, &to_run)
+                && !thread.is_let_go()
+            {
+                tracing::warn!(lease = token, %reason, "a lease cannot be worked on; it is handed back");
+                let _ = thread.tools.events.send(Event::LeaseFailed { token });
+            }
+        };
+        thread::Builder::new().name(format!("lease {token}")).spawn(run)?;
+        Ok(Self { units, _alive: alive })
+    }
+
+    /// Runs a unit, after those that were named before.
+    pub fn run(&self, index: u64) {
+        // A thread that has ended has told the core.
+        let _ = self.units.send(index);
+    }
+}
+
+/// Tells the core when the thread panics: its lease is somebody else's then.
+struct TellOfPanic {
+    token: u64,
+    events: UnboundedSender<Event>,
+}
+
+impl Drop for TellOfPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.events.send(Event::LeaseFailed { token: self.token });
+        }
+    }
+}
+
+struct LeaseThread {
+    tools: Tools,
+    freezer: Freezer,
+    dropped: watch::Receiver<()>,
+    backoff: Backoff,
+}
+
+/// What a lease's units share, in memory.
+struct Loaded {
+    assignment: Assignment,
+    module: Bytes,
+    inputs: Vec<(String, Bytes)>,
+}
+
+/// A runner, or why there will never be one for this module.
+enum Host {
+    Ready(Runner),
+    BadModule(String),
+}
+
+impl LeaseThread {
+    /// Runs until it is let go of.
+    fn run(&mut self, lease: &v1::Lease, to_run: &mpsc::Receiver<u64>) -> Result<(), String> {
+        let assignment = Assignment::check(lease).map_err(|error| error.to_string())?;
+        let module = self.fetch(assignment.module.digest, assignment.module.size_bytes, assignment.token)?;
+        let mut inputs = Vec::new();
+        for input in &assignment.inputs {
+            let bytes = self.fetch(input.digest, input.size_bytes, assignment.token)?;
+            inputs.push((input.name.clone(), bytes));
+        }
+        let loaded = Loaded { assignment, module, inputs };
+        let mut host = None;
+        while let Ok(index) = to_run.recv() {
+            let run = self.run_unit(&loaded, &mut host, index)?;
+            let Assignment { token, job_id, stage, .. } = loaded.assignment;
+            let key = AttemptKey { token, index };
+            let (attempt, large) = Attempt::of(key, job_id, stage, run);
+            tracing::debug!(lease = token, unit = index, outcome = ?attempt.outcome, "a unit ended");
+            // First: the core must know of it before the disk has it.
+            let _ = self.tools.events.send(Event::UnitFinished(key));
+            self.tools.outbox.send(Entry::Put(attempt, large));
+        }
+        Ok(())
+    }
+
+    fn run_unit(&mut self, loaded: &Loaded, host: &mut Option<Host>, index: u64) -> Result<UnitRun, String> {
+        let Loaded { assignment, .. } = loaded;
+        let mut blobs = Vec::new();
+        for blob in assignment.blobs_of(index) {
+            blobs.push(match blob {
+                UnitBlob::Here(bytes) => bytes.clone(),
+                UnitBlob::Remote { digest, size_bytes } => {
+                    self.fetch(*digest, *size_bytes, assignment.token)?.as_ref().clone()
+                }
+            });
+        }
+        let unit = unit_payload(&assignment.plan, &assignment.split, assignment.stage, index, blobs)
+            .map_err(|error| error.to_string())?;
+        let mut last = String::new();
+        for _ in 0..RUNNERS_PER_UNIT_MAX {
+            let run = match self.host(loaded, host) {
+                Ok(Host::Ready(runner)) => runner.run(&unit),
+                Ok(Host::BadModule(message)) => {
+                    Ok(UnitRun { outcome: Outcome::GuestFailed(message.clone()), cpu_micros: 0 })
+                }
+                Err(error) => Err(error),
+            };
+            match run {
+                Ok(run) => {
+                    if matches!(host, Some(Host::Ready(runner)) if !runner.is_usable()) {
+                        *host = None;
+                    }
+                    return Ok(run);
+                }
+                Err(error @ (Error::NotFound { .. } | Error::Start { .. })) => return Err(error.to_string()),
+                Err(_) if self.is_let_go() => return Err("let go".to_owned()),
+                Err(error) => {
+                    *host = None;
+                    last = error.to_string();
+                    tracing::warn!(lease = assignment.token, unit = index, error = %last, "a unit starts again");
+                }
+            }
+        }
+        let message =
+            format!("{RUNNERS_PER_UNIT_MAX} runners ended while they ran this unit; the last: {last}");
+        Ok(UnitRun { outcome: Outcome::Limit(cut_message(message.as_bytes())), cpu_micros: 0 })
+    }
+
+    /// The runner of the lease; a new one if it has none.
+    fn host<'h>(&self, loaded: &Loaded, host: &'h mut Option<Host>) -> Result<&'h mut Host, Error> {
+        match host {
+            Some(host) => Ok(host),
+            none @ None => Ok(none.insert(self.start(loaded)?)),
+        }
+    }
+
+    fn start(&self, loaded: &Loaded) -> Result<Host, Error> {
+        let inputs: Vec<(&str, &[u8])> =
+            loaded.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
+        let program = Program { module: &loaded.module, inputs: &inputs, limits: loaded.assignment.limits };
+        match runner.load(&program) {
+            Ok(()) => Ok(Host::Ready(runner)),
+            Err(Error::LoadFailed { message }) => Ok(Host::BadModule(message)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_let_go(&self) -> bool {
+        self.freezer.is_killed() || self.dropped.has_changed().is_err()
+    }
+
+    /// A blob; waits for a coordinator that is away, until it is let go of.
+    fn fetch(&mut self, digest: Digest, size_bytes: u64, token: u64) -> Result<Bytes, String> {
+        let Self { tools, dropped, backoff, .. } = self;
+        let fetched = tools.runtime.block_on(async {
+            loop {
+                let status = tokio::select! {
+                    result = tools.blobs.get(digest, size_bytes, token) => match result {
+                        Ok(bytes) => return Some(Ok(bytes)),
+                        Err(status) => status,
+                    },
+                    _ = dropped.changed() => return None,
+                };
+                if !is_temporary(&status) {
+                    return Some(Err(format!("blob {digest}: {}", explain(&status))));
+                }
+                let wait = backoff.next(rand::random());
+                tracing::info!(lease = token, %digest, error = explain(&status), ?wait, "a blob cannot be fetched yet");
+                if tokio::time::timeout(wait, dropped.changed()).await.is_ok() {
+                    return None;
+                }
+            }
+        });
+        self.backoff.reset();
+        fetched.unwrap_or_else(|| Err("let go".to_owned()))
+    }
+}
