@@ -1,13 +1,9 @@
 //! The binary as people and scripts meet it: bad input, no coordinator, help.
 
-#[allow(dead_code, reason = "the fake coordinator serves the other tests")]
-mod support;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::module;
 use tempfile::TempDir;
 
 const JOB: &str =
@@ -165,4 +161,40 @@ fn every_help_has_an_example() {
     }
     let help = lull(folder.path(), &["--help"]);
     assert!(String::from_utf8_lossy(&help.stdout).contains("the books do not balance"));
+}
+
+/// The smallest module with what a runner asks for; its functions only trap.
+fn module() -> Vec<u8> {
+    let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+    // () -> i32, (i32) -> i32, (i32, i32, i32, i32) -> (), (i32, i32) -> i32
+    let types = b"\x04\x60\0\x01\x7f\x60\x01\x7f\x01\x7f\x60\x04\x7f\x7f\x7f\x7f\0\x60\x02\x7f\x7f\x01\x7f";
+    let functions: [(&str, u8); 8] = [
+        ("lull_abi_version", 0),
+        ("lull_alloc", 1),
+        ("lull_input", 2),
+        ("lull_prepare", 0),
+        ("lull_begin", 3),
+        ("lull_step", 0),
+        ("lull_result_ptr", 0),
+        ("lull_result_len", 0),
+    ];
+    let mut section = |id: u8, content: &[u8]| {
+        assert!(content.len() < 0x4000);
+        let length = content.len() as u16;
+        wasm.extend([id, (length & 0x7f) as u8 | 0x80, (length >> 7) as u8]);
+        wasm.extend_from_slice(content);
+    };
+    section(1, types);
+    section(3, &[&[8_u8][..], &functions.map(|(_, kind)| kind)].concat());
+    section(5, b"\x01\0\x01");
+    let mut exports = vec![9, 6];
+    exports.extend_from_slice(b"memory\x02\0");
+    for (index, (name, _)) in functions.iter().enumerate() {
+        exports.push(name.len() as u8);
+        exports.extend_from_slice(name.as_bytes());
+        exports.extend([0, index as u8]);
+    }
+    section(7, &exports);
+    section(10, &[&[8_u8][..], &[3_u8, 0, 0, 0x0b].repeat(8)].concat());
+    wasm
 }

@@ -1,6 +1,6 @@
 //! `lull-coordinator`: the server of a grid.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,7 +44,7 @@ enum Command {
 fn main() -> Result<()> {
     let Command::Serve { state_dir, listen, database_url, lease_ttl_secs } = Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let lease_ttl = Duration::from_secs(lease_ttl_secs);
     let config = Config { state_dir, listen, database_url, lease_ttl };
     tokio::runtime::Runtime::new()?.block_on(serve(config))

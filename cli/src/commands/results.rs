@@ -116,7 +116,7 @@ async fn write_units(grid: &Grid, job: &v1::Job, format: Format, sink: &mut Sink
     let mut pages = Pages::new(&job.name, v1::UnitFilter::Unspecified);
     while let Some(units) = pages.next(grid).await? {
         for unit in units {
-            let result = content(grid, &unit).await?;
+            let result = content(grid, &job.name, &unit).await?;
             sink.write(UnitResult::new(unit.number, &result).line(format)?.as_bytes())?;
         }
     }
@@ -129,7 +129,7 @@ async fn write_failed(grid: &Grid, job: &v1::Job, format: Format, sink: &mut Sin
     while let Some(units) = pages.next(grid).await? {
         for unit in units {
             failed += 1;
-            let message = content(grid, &unit).await?;
+            let message = unit.result.clone();
             let unit = FailedUnit {
                 stage: view::stage(unit.stage.as_ref()),
                 index: unit.index,
@@ -148,11 +148,16 @@ async fn write_failed(grid: &Grid, job: &v1::Job, format: Format, sink: &mut Sin
 }
 
 /// What a unit returned: with the unit when small, otherwise a blob.
-async fn content(grid: &Grid, unit: &v1::DecidedUnit) -> Result<Vec<u8>> {
+async fn content(grid: &Grid, job: &str, unit: &v1::DecidedUnit) -> Result<Vec<u8>> {
     if !unit.result.is_empty() || unit.size_bytes == 0 {
         return Ok(unit.result.clone());
     }
-    let request = v1::ReadBlobRequest { digest: unit.digest.clone(), lease_token: 0 };
+    let request = v1::ReadBlobRequest {
+        digest: unit.digest.clone(),
+        job: job.to_owned(),
+        unit_index: unit.index,
+        ..Default::default()
+    };
     let response = grid.blobs().read_blob(request).await.map_err(|status| explain(grid, &status))?;
     let mut stream = response.into_inner();
     let mut bytes = Vec::new();

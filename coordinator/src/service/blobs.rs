@@ -9,8 +9,8 @@ use lull_proto::v1::{self, write_blob_request::Message};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Context, status};
-use crate::core::{DeviceId, Lease, SubmitterId};
+use super::{Context, number, status};
+use crate::core::{DeviceId, JobId, Lease, SubmitterId};
 use crate::store::{JobView, Subject};
 
 /// Digests in one question.
@@ -134,10 +134,18 @@ impl Blobs for BlobsService {
         let request = request.into_inner();
         let digest = digest(&request.digest)?;
         let allowed = match caller {
-            Caller::Submitter(id) => {
+            Caller::Submitter(id) if request.job.is_empty() => {
                 let missing =
                     self.context.store.missing_blobs(id, &[digest]).await.map_err(status::from_store)?;
                 missing.is_empty()
+            }
+            Caller::Submitter(id) => {
+                let store = &self.context.store;
+                let job = JobId(number(&request.job, "jobs")?);
+                store.job(job, Some(id)).await.map_err(status::from_store)?;
+                let unit = request.unit_index..request.unit_index.saturating_add(1);
+                let parts = store.parts(job, Stage::Work, unit).await.map_err(status::from_store)?;
+                parts.iter().any(|part| part.digest == digest)
             }
             Caller::Device(device) => {
                 let (lease, view) = self.lease(request.lease_token, device).await?;

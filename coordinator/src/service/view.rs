@@ -60,6 +60,9 @@ fn reason(job: &Job, leased: bool) -> String {
             job.wanted
         );
     }
+    if job.has_work() {
+        return "no device has taken its units yet: is an agent running and free?".to_owned();
+    }
     job.reason.clone()
 }
 

@@ -643,11 +643,11 @@ async fn write_leases(
 }
 
 async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> Result<(), Error> {
-    let update = "UPDATE job SET state = $2, reason = $3, items = $4, stage = $5, stage_units = $6, frontier = $7,
+    let update = "UPDATE job SET state = $2::smallint, reason = $3, items = $4, stage = $5, stage_units = $6, frontier = $7,
             stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
             accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
             work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23,
-            ended_at = CASE WHEN $2 = 1 THEN NULL ELSE coalesce(ended_at, now()) END
+            ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
         WHERE id = $1";
     let update = tx.prepare_cached(update).await?;
     for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {

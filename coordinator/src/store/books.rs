@@ -101,7 +101,7 @@ impl Store {
     pub async fn balance(&self, submitter: SubmitterId) -> Result<SubmitterBalance, Error> {
         run_tx!(self.pool, "balance", tx => {
             let select = "SELECT name,
-                    (SELECT balance FROM account WHERE id = $1 * 8 + 1) AS available,
+                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 1) AS available,
                     (SELECT coalesce(sum(balance), 0) FROM job JOIN account ON account.id = job.id * 8 + 2
                      WHERE submitter_id = $1) AS escrow,
                     (SELECT coalesce(sum(spent), 0) FROM job WHERE submitter_id = $1) AS spent
@@ -135,7 +135,7 @@ impl Store {
                 ]) {
                     let select = format!(
                         "SELECT {key} AS key, sum(amount) AS amount, count(*) AS attempts FROM transfer {join}
-                         WHERE credit = $1 * 8 + 3 AND code = 3 GROUP BY 1 ORDER BY 1"
+                         WHERE credit = $1::bigint * 8 + 3 AND code = 3 GROUP BY 1 ORDER BY 1"
                     );
                     *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
                 }

@@ -64,30 +64,20 @@ impl Error {
     /// Whether starting again can help: a conflict with another transaction, or a connection that broke.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Postgres(error) => {
-                error.is_closed()
-                    || error.code().is_none_or(|code| {
-                        *code == SqlState::T_R_SERIALIZATION_FAILURE
-                            || *code == SqlState::T_R_DEADLOCK_DETECTED
-                    })
-            }
-            Self::Pool(_) => true,
-            _ => false,
-        }
+        let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
+        let Self::Postgres(error) = self else { return false };
+        self.is_unavailable() || error.code().is_some_and(|code| conflicts.contains(code))
     }
 
     /// Whether the database cannot be reached now.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
+        let down = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
         match self {
             Self::Pool(_) => true,
             Self::Postgres(error) => {
-                error.is_closed()
-                    || error.code().is_none_or(|code| {
-                        [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
-                            .contains(code)
-                    })
+                let io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+                io || error.is_closed() || error.code().is_some_and(|code| down.contains(code))
             }
             _ => false,
         }

@@ -1,0 +1,34 @@
+# `make demo` and `make test` set up what is missing and do the rest.
+.PHONY: demo test lint bench guests release
+
+PROGRAMS = -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
+
+# The leukaemia study on a grid of this machine. FULL=1: all relabelings instead of a pilot.
+demo: guests release
+	FULL=$(FULL) deploy/demo
+
+# Every test.
+test:
+	deploy/setup test
+	workloads/build
+	cargo build --workspace --bins
+	cargo test --workspace
+
+# What a change must pass besides its tests.
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The figures, into bench.json. ONLY=prefix: some of them.
+bench: release guests
+	cargo build --release -p lull-tests --bin bench
+	target/release/bench $(ONLY)
+
+guests:
+	deploy/setup
+	workloads/build
+
+release:
+	deploy/setup
+	cargo build --release $(PROGRAMS)

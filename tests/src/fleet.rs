@@ -1,0 +1,299 @@
+//! Devices that speak the wire themselves: for load, and for what no honest agent does.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ed25519_dalek::{Signer, SigningKey};
+use lull_job::Digest;
+use lull_proto::v1::admin_client::AdminClient;
+use lull_proto::v1::blobs_client::BlobsClient;
+use lull_proto::v1::jobs_client::JobsClient;
+use lull_proto::v1::ledger_client::LedgerClient;
+use lull_proto::v1::work_client::WorkClient;
+use lull_proto::v1::{self, write_blob_request::Message};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Owners, devices and a submitter of a grid.
+pub struct Fleet {
+    url: String,
+    channel: Channel,
+    operator: MetadataValue<Ascii>,
+}
+
+/// A device with its key.
+#[derive(Clone)]
+pub struct Device {
+    /// The services for agents, on a connection of its own.
+    pub work: WorkClient<Channel>,
+    /// Blobs, on the same connection.
+    pub blobs: BlobsClient<Channel>,
+    /// Its number.
+    pub id: u64,
+    assertion: MetadataValue<Ascii>,
+}
+
+/// A submitter with its token.
+#[derive(Clone)]
+pub struct Submitter {
+    /// Jobs.
+    pub jobs: JobsClient<Channel>,
+    blobs: BlobsClient<Channel>,
+    token: MetadataValue<Ascii>,
+}
+
+fn with<T>(message: T, credentials: &MetadataValue<Ascii>) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", credentials.clone());
+    request
+}
+
+async fn connect(url: &str) -> Result<Channel> {
+    Ok(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?)
+}
+
+impl Fleet {
+    /// A fleet for the grid at this address.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn new(url: &str, operator_token: &str) -> Result<Self> {
+        let operator = format!("Bearer {operator_token}").parse()?;
+        Ok(Self { url: url.to_owned(), channel: connect(url).await?, operator })
+    }
+
+    /// A device of an owner, enrolled under a key of its own.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn device(&self, owner: &str) -> Result<Device> {
+        let mut admin = AdminClient::new(self.channel.clone());
+        admin.create_owner(with(v1::CreateOwnerRequest { owner_id: owner.to_owned() }, &self.operator)).await?;
+        let request = v1::CreateEnrolmentTokenRequest { parent: format!("owners/{owner}"), uses: 1, ttl_secs: 600 };
+        let token = admin.create_enrolment_token(with(request, &self.operator)).await?.into_inner().token;
+        self.enrol(&token, &SigningKey::from_bytes(&rand::random())).await
+    }
+
+    /// Enrols a key with a token.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn enrol(&self, token: &str, key: &SigningKey) -> Result<Device> {
+        let channel = connect(&self.url).await?;
+        let mut work = WorkClient::new(channel.clone());
+        let proof = key.sign(format!("lull.v1 enrolment\n{token}").as_bytes());
+        let request = v1::EnrolRequest {
+            enrolment_token: token.to_owned(),
+            public_key: key.verifying_key().to_bytes().to_vec(),
+            proof: proof.to_bytes().to_vec(),
+            display_name: "fleet".to_owned(),
+            agent_version: String::new(),
+        };
+        let enrolled = work.enrol(request).await?.into_inner();
+        let assertion = assertion(key, enrolled.device_id, &enrolled.grid_id).parse()?;
+        Ok(Device { work, blobs: BlobsClient::new(channel), id: enrolled.device_id, assertion })
+    }
+
+    /// A submitter with a balance.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn submitter(&self, name: &str, balance: &str) -> Result<Submitter> {
+        let mut admin = AdminClient::new(self.channel.clone());
+        let request = v1::CreateSubmitterRequest { submitter_id: name.to_owned() };
+        admin.create_submitter(with(request, &self.operator)).await?;
+        let deposit = v1::CreateDepositRequest {
+            parent: format!("submitters/{name}"),
+            amount: balance.to_owned(),
+            request_id: request_id(),
+        };
+        LedgerClient::new(self.channel.clone()).create_deposit(with(deposit, &self.operator)).await?;
+        let request = v1::CreateApiTokenRequest {
+            role: v1::Role::Submitter.into(),
+            subject: format!("submitters/{name}"),
+        };
+        let token = admin.create_api_token(with(request, &self.operator)).await?.into_inner().token;
+        let (jobs, blobs) = (JobsClient::new(self.channel.clone()), BlobsClient::new(self.channel.clone()));
+        Ok(Submitter { jobs, blobs, token: format!("Bearer {token}").parse()? })
+    }
+
+    /// Recomputes the books.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn books(&self) -> Result<v1::Books> {
+        let request = with(v1::CheckBooksRequest {}, &self.operator);
+        Ok(LedgerClient::new(self.channel.clone()).check_books(request).await?.into_inner())
+    }
+}
+
+/// A fresh request id.
+#[must_use]
+pub fn request_id() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+fn assertion(key: &SigningKey, device: u64, grid: &str) -> String {
+    #[allow(clippy::disallowed_methods, reason = "assertions go by the wall clock")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let expiry = now + 290;
+    let signature = key.sign(format!("lull.v1 device assertion\n{device}\n{expiry}\n{grid}").as_bytes());
+    format!("Lull-Device {device}.{expiry}.{}", hex::encode(signature.to_bytes()))
+}
+
+impl Device {
+    /// One call.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn sync(&mut self, request: v1::SyncRequest) -> Result<v1::SyncResponse, Status> {
+        let request = with(request, &self.assertion);
+        Ok(self.work.sync(request).await?.into_inner())
+    }
+
+    /// Asks for one lease, and waits for it.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn ask(&mut self, max_units: u32, wait: Duration) -> Result<Vec<v1::Lease>, Status> {
+        Ok(self.sync(asking(max_units, wait)).await?.leases)
+    }
+
+    /// Uploads a result.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn upload(&mut self, content: &[u8], digest: Digest, lease_token: u64) -> Result<(), Status> {
+        let messages = blob_messages(content, digest, lease_token);
+        let mut request = Request::new(tokio_stream_iter(messages));
+        request.metadata_mut().insert("authorization", self.assertion.clone());
+        self.blobs.write_blob(request).await.map(drop)
+    }
+
+    /// Reads a blob under a lease.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn read(&mut self, digest: Vec<u8>, lease_token: u64) -> Result<Vec<u8>, Status> {
+        let request = with(v1::ReadBlobRequest { digest, lease_token, ..Default::default() }, &self.assertion);
+        let mut stream = self.blobs.read_blob(request).await?.into_inner();
+        let mut content = Vec::new();
+        while let Some(piece) = stream.message().await? {
+            content.extend(piece.chunk);
+        }
+        Ok(content)
+    }
+}
+
+/// A call that asks for one lease.
+#[must_use]
+pub fn asking(max_units: u32, wait: Duration) -> v1::SyncRequest {
+    v1::SyncRequest {
+        presence: v1::Presence::Dedicated.into(),
+        free_slots: 1,
+        max_units,
+        wait: prost_types::Duration::try_from(wait).ok(),
+        ..v1::SyncRequest::default()
+    }
+}
+
+/// A report of a lease whose every unit returned what `result` says.
+#[must_use]
+pub fn report(lease: &v1::Lease, result: impl Fn(u64) -> Vec<u8>) -> v1::LeaseReport {
+    let attempts = lease.indices.iter().map(|index| attempt(*index, result(*index)));
+    v1::LeaseReport {
+        lease_token: lease.token,
+        job_id: lease.job.as_ref().map_or(0, |job| job.job_id),
+        stage: lease.stage,
+        attempts: attempts.collect(),
+    }
+}
+
+/// A report of one unit.
+#[must_use]
+pub fn attempt(index: u64, result: Vec<u8>) -> v1::AttemptReport {
+    v1::AttemptReport {
+        index,
+        outcome: v1::Outcome::Result.into(),
+        digest: Digest::of(&result).as_bytes().to_vec(),
+        size_bytes: result.len() as u64,
+        result,
+        cpu_micros: 1,
+    }
+}
+
+fn blob_messages(content: &[u8], digest: Digest, lease_token: u64) -> Vec<v1::WriteBlobRequest> {
+    let header =
+        v1::BlobHeader { digest: digest.as_bytes().to_vec(), size_bytes: content.len() as u64, lease_token };
+    let mut messages = vec![v1::WriteBlobRequest { message: Some(Message::Header(header)) }];
+    let chunks = content.chunks(256 * 1024).map(|chunk| Message::Chunk(chunk.to_vec()));
+    messages.extend(chunks.map(|chunk| v1::WriteBlobRequest { message: Some(chunk) }));
+    messages
+}
+
+fn tokio_stream_iter<T: Send + 'static>(items: Vec<T>) -> impl tonic::codegen::tokio_stream::Stream<Item = T> + Send {
+    tonic::codegen::tokio_stream::iter(items)
+}
+
+impl Submitter {
+    /// Uploads a blob and names it.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn upload(&mut self, name: &str, content: &[u8]) -> Result<v1::Input> {
+        let digest = Digest::of(content);
+        let mut request = Request::new(tokio_stream_iter(blob_messages(content, digest, 0)));
+        request.metadata_mut().insert("authorization", self.token.clone());
+        self.blobs.write_blob(request).await?;
+        Ok(v1::Input {
+            name: name.to_owned(),
+            digest: digest.as_bytes().to_vec(),
+            size_bytes: content.len() as u64,
+        })
+    }
+
+    /// Submits a job of trivial units: integers, one a unit, not merged.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn trivial_job(&mut self, module: &v1::Input, units: u64) -> Result<v1::Job> {
+        let range = v1::split::Kind::Range(v1::IntegerRange { start: 0, end: units });
+        let spec = v1::JobSpec {
+            module: Some(module.clone()),
+            split: Some(v1::Split { kind: Some(range) }),
+            items_per_unit: 1,
+            reduce: v1::Reduce::None.into(),
+            item_price: "0.000001".to_owned(),
+            ..v1::JobSpec::default()
+        };
+        self.create(spec).await.context("submitting")
+    }
+
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn create(&mut self, spec: v1::JobSpec) -> Result<v1::Job, Status> {
+        let request = v1::CreateJobRequest { spec: Some(spec), request_id: request_id(), validate_only: false };
+        Ok(self.jobs.create_job(with(request, &self.token)).await?.into_inner())
+    }
+
+    /// The job as it is.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn job(&mut self, name: &str) -> Result<v1::Job, Status> {
+        let request = with(v1::GetJobRequest { name: name.to_owned() }, &self.token);
+        Ok(self.jobs.get_job(request).await?.into_inner())
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn cancel(&mut self, name: &str) -> Result<(), Status> {
+        let request = with(v1::CancelJobRequest { name: name.to_owned() }, &self.token);
+        self.jobs.cancel_job(request).await.map(drop)
+    }
+}
