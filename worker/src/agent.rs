@@ -207,7 +207,7 @@ impl Shell {
                 lease = refusal.lease_token,
                 unit = refusal.index,
                 reason = refusal.reason().as_str_name(),
-                message = refusal.message,
+                remedy = refusal.message,
                 "a report was not recorded"
             ),
             Command::LogLost { token } => {

@@ -89,26 +89,30 @@ impl Freezer {
         self.lock().clock.total(now)
     }
 
-    /// Starts a process by `spawn` and takes it over; `None` if killed. Nothing can freeze between the two.
+    /// Starts a process by `spawn` and takes it over; `None` if killed before.
+    ///
+    /// Not under the lock, so that a slow start keeps nobody waiting who freezes. A process that is not taken
+    /// over yet has not been sent anything to run.
     pub(crate) fn attach<T, E>(&self, spawn: impl FnOnce() -> Result<(T, Pid), E>) -> Result<Option<T>, E> {
-        let mut state = self.lock();
-        if state.killed {
+        if self.is_killed() {
             return Ok(None);
         }
         let (process, pid) = spawn()?;
+        let mut state = self.lock();
         state.runner = Some(pid);
-        if state.clock.since.is_some() {
+        if state.killed {
+            state.signal(Signal::KILL);
+        } else if state.clock.since.is_some() {
             state.signal(Signal::STOP);
         }
         Ok(Some(process))
     }
 
-    /// Ends the process and waits for it by `wait`; from then on its number means nothing.
-    pub(crate) fn detach<T>(&self, wait: impl FnOnce() -> T) -> T {
+    /// Ends the process. From now on its number means nothing, and it may be waited for.
+    pub(crate) fn detach(&self) {
         let mut state = self.lock();
         state.signal(Signal::KILL);
         state.runner = None;
-        wait()
     }
 
     /// A thread that panicked while it held the lock left nothing half done.

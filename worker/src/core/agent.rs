@@ -305,6 +305,14 @@ impl Agent {
     ) {
         let Some(call) = self.sync.answered(id, response.leases.is_empty()) else { return };
         self.unauthenticated = 0;
+        if call.is_first_in_a_while {
+            self.uploads.reset();
+            for progress in self.attempts.values_mut() {
+                if let Progress::UploadAt(_, at) = progress {
+                    *at = now;
+                }
+            }
+        }
         for key in call.reports {
             self.attempts.remove(&key);
             if let Some(lease) = self.leases.get_mut(&key.token) {
@@ -469,7 +477,3 @@ impl Agent {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "agent_tests.rs"]
-mod tests;

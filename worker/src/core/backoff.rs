@@ -14,6 +14,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Whether the last try was a failure.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// After a success.
     pub const fn reset(&mut self) {
         self.failures = 0;

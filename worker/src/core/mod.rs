@@ -12,6 +12,8 @@ mod backoff;
 mod gate;
 mod lease;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};

@@ -42,6 +42,8 @@ pub(super) struct Call {
     free_slots: u32,
     pub(super) reports: Vec<AttemptKey>,
     pub(super) hand_backs: BTreeMap<u64, BTreeSet<u64>>,
+    /// Whether the calls before it had failed.
+    pub(super) is_first_in_a_while: bool,
 }
 
 impl Call {
@@ -67,7 +69,8 @@ pub(super) struct Sync {
 impl Sync {
     /// The call that this answers, if it is the one under way.
     pub(super) fn answered(&mut self, id: u64, is_empty: bool) -> Option<Call> {
-        let call = self.call.take_if(|call| call.id == id)?;
+        let mut call = self.call.take_if(|call| call.id == id)?;
+        call.is_first_in_a_while = self.backoff.is_failing();
         self.backoff.reset();
         self.not_before = None;
         if is_empty && call.is_long_poll() {
@@ -204,7 +207,15 @@ impl Agent {
         }
         let id = sync.last_id;
         let hand_backs = self.hand_backs.clone();
-        sync.call = Some(Call { id, started_at: now, wait, free_slots, reports: keys, hand_backs });
+        sync.call = Some(Call {
+            id,
+            started_at: now,
+            wait,
+            free_slots,
+            reports: keys,
+            hand_backs,
+            is_first_in_a_while: false,
+        });
         let timeout = if self.is_stopping() { SHUTDOWN_TIME } else { wait + ANSWER_TIME };
         Command::Sync { id, request, timeout }
     }
