@@ -81,7 +81,14 @@ impl Grid {
         let (uncounted, splits) = mpsc::unbounded_channel();
         let seen = Mutex::new(BTreeMap::new());
         let shared = Arc::new(Shared { store, lease_ttl, work: Notify::new(), uncounted, seen });
-        tokio::spawn(combine(Arc::clone(&shared), queue));
+        let combiner = tokio::spawn(combine(Arc::clone(&shared), queue));
+        tokio::spawn(async move {
+            if combiner.await.is_err_and(|error| error.is_panic()) {
+                // A coordinator that answers but decides nothing is worse than one that is started again.
+                tracing::error!("deciding a batch panicked");
+                std::process::abort();
+            }
+        });
         (Self { calls, shared }, splits)
     }
 
@@ -205,6 +212,7 @@ async fn decide(
 ) {
     let grid_slots =
         shared.lock_seen().values().filter(|seen| seen.at.elapsed() < PRESENT_FOR).count() as u64;
+    let alone = batch.len() == 1;
     let (mut requests, rest): (Vec<Request>, Vec<_>) =
         batch.into_iter().map(|call| (call.request, (call.wait_until, call.answer))).unzip();
     for (request, (_, answer)) in requests.iter_mut().zip(&rest) {
@@ -215,6 +223,14 @@ async fn decide(
     let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, grid_slots).await;
     let decided = match decided {
         Ok(decided) => decided,
+        Err(error) if !alone && !error.is_unavailable() => {
+            tracing::error!(%error, calls = requests.len(), "batch failed: its calls are decided one by one");
+            for (request, (wait_until, answer)) in requests.into_iter().zip(rest) {
+                let call = vec![Call { request, wait_until, answer }];
+                Box::pin(decide(shared, fairness, tokens, call, parked)).await;
+            }
+            return;
+        }
         Err(error) => {
             tracing::error!(%error, calls = requests.len(), "batch failed");
             let error = Arc::new(error);
@@ -226,10 +242,9 @@ async fn decide(
     };
     shared.tell(&decided.aftermath);
     let now = Instant::now();
-    for ((mut request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
+    for ((request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
         if waits && reply == Reply::default() && wait_until > now {
-            request.held.clear();
             parked.push_back(Call { request, wait_until, answer });
             continue;
         }

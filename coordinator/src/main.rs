@@ -44,7 +44,11 @@ enum Command {
 fn main() -> Result<()> {
     let Command::Serve { state_dir, listen, database_url, lease_ttl_secs } = Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let lease_ttl = Duration::from_secs(lease_ttl_secs);
     let config = Config { state_dir, listen, database_url, lease_ttl };
     tokio::runtime::Runtime::new()?.block_on(serve(config))
@@ -53,18 +57,18 @@ fn main() -> Result<()> {
 async fn serve(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let stop = async move {
+    let stop = Box::pin(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    };
-    server::run(config, stop, |address| {
+    });
+    let ready = Box::new(|address: SocketAddr| {
         tracing::info!(%address, "serving");
         // Scripts that start the program with port 0 read the address here.
         if let Err(error) = writeln!(std::io::stdout(), "http://{address}") {
             tracing::warn!(%error, "cannot print the address");
         }
-    })
-    .await
+    });
+    server::run(config, stop, ready).await
 }

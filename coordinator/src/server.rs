@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,11 +49,17 @@ pub struct Config {
 ///
 /// # Errors
 /// When it cannot start, or its listener fails.
-pub async fn run(
-    config: Config,
-    stop: impl Future<Output = ()> + Send + 'static,
-    ready: impl FnOnce(SocketAddr),
-) -> Result<()> {
+pub fn run(config: Config, stop: Stop, ready: Ready) -> Pin<Box<dyn Future<Output = Result<()>>>> {
+    // Boxed here, so that all of it is compiled once, in this crate.
+    Box::pin(start(config, stop, ready))
+}
+
+/// Completes when the coordinator should stop.
+pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Is told the address once calls are answered.
+pub type Ready = Box<dyn FnOnce(SocketAddr)>;
+
+async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     ensure!(
         config.listen.ip().is_loopback(),
         "refusing to listen on {}: without TLS, which is not built yet, tokens would cross the network in the clear; \
@@ -93,12 +100,7 @@ pub async fn run(
     result
 }
 
-async fn serve(
-    context: Context,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-    ready: impl FnOnce(),
-) -> Result<()> {
+async fn serve(context: Context, listener: TcpListener, stop: Stop, ready: impl FnOnce()) -> Result<()> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<WorkServer<WorkService>>().await;
     health_reporter.set_serving::<JobsServer<JobsService>>().await;

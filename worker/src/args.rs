@@ -43,7 +43,7 @@ pub struct RunArgs {
     #[arg(long, env = "LULL_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
     /// Where identity, outbox and cache are kept [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker]
-    #[arg(long, env = "LULL_STATE_DIR", value_name = "DIR")]
+    #[arg(long, env = "LULL_WORKER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Token for the first run, from the operator
     #[arg(long, env = "LULL_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lull_job::Permutation;
-use lull_ledger::Amount;
+use lull_job::{Permutation, Stage};
 
 use super::batch::{Request, Want};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
-use super::slice::{Changes, Lease, Slice, Wanted};
+use super::slice::{Changes, Lease, Slice};
 
 /// Work in one lease: what a PC that is switched off takes with it.
 const LEASE_MICROS: u64 = 120_000_000;
 /// Units in one lease, however small: its row and its message stay small.
 pub(crate) const LEASE_UNITS_MAX: u64 = 1_000;
+/// Results to merge in one lease: those that live in rows travel with it, and a message stays under 32 MiB.
+const LEASE_PARTS_MAX: u64 = 8_000;
 /// What a unit counts for in fair sharing while nobody knows what it takes.
 const UNKNOWN_UNIT_MICROS: u64 = 1_000_000;
 
@@ -27,7 +28,11 @@ pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
     }
     let left = job.beyond_frontier() + job.wanted;
     let fair = left.div_ceil(grid_slots.max(1) * 2);
-    let wish = if units_max == 0 { LEASE_UNITS_MAX } else { units_max.min(LEASE_UNITS_MAX) };
+    let most = match job.stage {
+        Stage::Split | Stage::Work => LEASE_UNITS_MAX,
+        Stage::Merge(_) | Stage::Finish => (LEASE_PARTS_MAX / job.plan.merge_fan_in).max(1),
+    };
+    let wish = if units_max == 0 { most } else { units_max.min(most) };
     (LEASE_MICROS / job.unit_micros).min(fair).min(wish).max(1)
 }
 
@@ -97,35 +102,48 @@ impl<'a> Allocator<'a> {
     ) -> Option<Vec<u64>> {
         let grid_slots = self.slice.grid_slots;
         let job = self.slice.jobs.get_mut(&id)?;
-        let wish = affordable(job, lease_units(job, grid_slots, units_max));
-        if wish == 0 || !job.has_work() {
+        if !job.has_work() {
             return None;
         }
+        let wish = lease_units(job, grid_slots, units_max);
         let stage = job.stage;
         let mut open = Vec::new();
+        let mut unheld = job.unreserved();
         // Half of a lease repeats, half is new, as far as there is both: nobody can tell which is which.
         let repeats = if job.beyond_frontier() > 0 { wish.div_ceil(2) } else { wish };
         let rows = self.slice.wanted.entry(id).or_default();
-        for row in take_wanted(rows, owner, repeats) {
+        let mut at = 0;
+        while (open.len() as u64) < repeats && at < rows.len() {
+            let reward = job.reward(stage, rows[at].unit.index);
+            if rows[at].excluded.contains(&owner) || reward > unheld {
+                at += 1;
+                continue;
+            }
+            unheld = unheld - reward;
+            let row = rows.swap_remove(at);
             open.push(row.unit.index);
             job.wanted = job.wanted.saturating_sub(1);
             changes.wanted_removed.push(row);
         }
-        let fresh = (wish - open.len() as u64).min(job.beyond_frontier());
-        if fresh > 0 {
+        while (open.len() as u64) < wish && job.beyond_frontier() > 0 {
             let order = self
                 .permutations
                 .entry(id)
                 .or_insert_with(|| Permutation::new(stage_key(&job.key, stage.code()), job.stage_units));
-            open.extend((job.frontier..job.frontier + fresh).map(|position| order.apply(position)));
-            job.frontier += fresh;
+            let index = order.apply(job.frontier);
+            let reward = job.reward(stage, index);
+            if reward > unheld {
+                break;
+            }
+            unheld = unheld - reward;
+            open.push(index);
+            job.frontier += 1;
         }
         if open.is_empty() {
             return None;
         }
         open.sort_unstable();
-        let held: Amount = open.iter().map(|index| job.reward(stage, *index)).sum();
-        job.reserved = job.reserved + held;
+        job.reserved = job.budget - job.spent - unheld;
         Some(open)
     }
 }
@@ -135,33 +153,4 @@ fn stage_key(key: &[u8; 32], stage: u8) -> [u8; 32] {
     let mut key = *key;
     key[31] ^= stage;
     key
-}
-
-/// As many units as the job can hold pay for.
-fn affordable(job: &Job, wish: u64) -> u64 {
-    let most = if job.stage == lull_job::Stage::Work {
-        job.prices.item.times(job.plan.items_per_unit)
-    } else {
-        Ok(job.prices.service)
-    };
-    let Ok(most) = most else { return 0 };
-    let fits = |units: u64| most.times(units).is_ok_and(|held| held <= job.unreserved());
-    if fits(wish) {
-        return wish;
-    }
-    (0..wish).rev().find(|units| fits(*units)).unwrap_or(0)
-}
-
-/// Takes up to `count` rows that this owner may do, keeping the order of the others.
-fn take_wanted(rows: &mut Vec<Wanted>, owner: OwnerId, count: u64) -> Vec<Wanted> {
-    let mut taken = Vec::new();
-    let mut at = 0;
-    while (taken.len() as u64) < count && at < rows.len() {
-        if rows[at].excluded.contains(&owner) {
-            at += 1;
-        } else {
-            taken.push(rows.swap_remove(at));
-        }
-    }
-    taken
 }

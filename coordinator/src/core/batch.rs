@@ -92,12 +92,19 @@ pub fn decide(
     let mut allocator = Allocator::new(batch.slice, fairness);
     for (request, reply) in requests.iter().zip(&mut replies) {
         let Some(want) = request.want else { continue };
-        for _ in 0..want.leases {
+        for _ in reply.leases.len()..want.leases as usize {
             let Some(lease) = allocator.lease(request, want, tokens, &mut batch.changes) else { break };
             reply.leases.push(lease);
         }
     }
-    (replies, batch.changes)
+    let Batch { slice, changes } = batch;
+    let ended = |token: &LeaseToken| {
+        slice.leases.get(token).is_some_and(|lease| changes.jobs_ended.contains(&lease.job))
+    };
+    for reply in &mut replies {
+        reply.leases.retain(|token| !ended(token));
+    }
+    (replies, changes)
 }
 
 /// Takes leases whose deadline has passed away from their devices. Their jobs are in the slice, with the
@@ -284,10 +291,10 @@ impl Batch<'_> {
         attempts.push(attempt);
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.totals.attempts += 1;
-            job.totals.cpu_micros += report.cpu_micros;
+            job.totals.cpu_micros = job.totals.cpu_micros.saturating_add(report.cpu_micros);
             if unit.stage == Stage::Work {
                 job.totals.work_attempts += 1;
-                job.totals.work_cpu_micros += report.cpu_micros;
+                job.totals.work_cpu_micros = job.totals.work_cpu_micros.saturating_add(report.cpu_micros);
             }
         }
         self.changes.attempts.push(Recorded {

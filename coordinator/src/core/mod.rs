@@ -11,6 +11,8 @@ mod ids;
 mod job;
 mod judge;
 mod slice;
+#[cfg(test)]
+mod tests;
 
 pub use allocate::lease_units;
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};

@@ -123,7 +123,7 @@ pub struct Slice {
     pub leased_again: BTreeSet<UnitKey>,
     /// Digests of large results that have been uploaded.
     pub blobs: BTreeSet<Digest>,
-    /// Slots that could take work now, a hint for the size of leases.
+    /// Devices that called lately, a hint for the size of leases.
     pub grid_slots: u64,
 }
 

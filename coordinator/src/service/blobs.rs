@@ -22,6 +22,7 @@ pub struct BlobsService {
 }
 
 enum Caller {
+    Operator,
     Submitter(SubmitterId),
     Device(DeviceId),
 }
@@ -41,13 +42,31 @@ impl BlobsService {
         }
         match self.context.auth.subject(request).await? {
             Subject::Submitter(id) => Ok(Caller::Submitter(id)),
-            _ => Err(status::denied("blobs are for submitters and devices: use a submitter's token")),
+            Subject::Operator => Ok(Caller::Operator),
+            Subject::Owner(_) => {
+                Err(status::denied("blobs are for submitters and devices: use a submitter's token"))
+            }
         }
     }
 
     async fn lease(&self, token: u64, device: DeviceId) -> Result<(Lease, JobView), Status> {
         let token = i64::try_from(token).unwrap_or(0);
         self.context.store.lease(token, device).await.map_err(status::from_store)
+    }
+
+    /// Whether a blob is the accepted result of the unit that the caller names, of a job that it may see.
+    async fn is_result(
+        &self,
+        request: &v1::ReadBlobRequest,
+        submitter: Option<SubmitterId>,
+        digest: Digest,
+    ) -> Result<bool, Status> {
+        let store = &self.context.store;
+        let job = JobId(number(&request.job, "jobs")?);
+        store.job(job, submitter).await.map_err(status::from_store)?;
+        let unit = request.unit_index..request.unit_index.saturating_add(1);
+        let parts = store.parts(job, Stage::Work, unit).await.map_err(status::from_store)?;
+        Ok(parts.iter().any(|part| part.digest == digest))
     }
 
     /// Whether a lease names a blob: the job's module and inputs, the unit's files, or results that it merges.
@@ -100,6 +119,9 @@ impl Blobs for BlobsService {
         };
         let digest = digest(&header.digest)?;
         let (submitter, size_max) = match caller {
+            Caller::Operator => {
+                return Err(status::denied("inputs are a submitter's: use a submitter's token"));
+            }
             Caller::Submitter(id) => (Some(id), INPUT_BYTES_MAX),
             Caller::Device(device) => {
                 let (_, view) = self.lease(header.lease_token, device).await?;
@@ -139,14 +161,8 @@ impl Blobs for BlobsService {
                     self.context.store.missing_blobs(id, &[digest]).await.map_err(status::from_store)?;
                 missing.is_empty()
             }
-            Caller::Submitter(id) => {
-                let store = &self.context.store;
-                let job = JobId(number(&request.job, "jobs")?);
-                store.job(job, Some(id)).await.map_err(status::from_store)?;
-                let unit = request.unit_index..request.unit_index.saturating_add(1);
-                let parts = store.parts(job, Stage::Work, unit).await.map_err(status::from_store)?;
-                parts.iter().any(|part| part.digest == digest)
-            }
+            Caller::Submitter(id) => self.is_result(&request, Some(id), digest).await?,
+            Caller::Operator => self.is_result(&request, None, digest).await?,
             Caller::Device(device) => {
                 let (lease, view) = self.lease(request.lease_token, device).await?;
                 self.is_named(&lease, &view, digest).await?

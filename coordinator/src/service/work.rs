@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lull_job::limits::{INLINE_RESULT_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX};
+use lull_job::limits::{INLINE_RESULT_BYTES_MAX, MESSAGE_BYTES_MAX, RESULT_BYTES_MAX, UNIT_SECS_MAX};
 use lull_job::{Digest, Spec, Split, Stage, stage_from_proto, stage_to_proto};
 use lull_proto::v1::work_server::Work;
 use lull_proto::v1::{self, RefusalReason};
@@ -277,6 +277,7 @@ fn read_attempt(
         digest,
         size_bytes: attempt.size_bytes,
         result: inline.then_some(attempt.result),
-        cpu_micros: attempt.cpu_micros,
+        // A device may claim anything; nothing but estimates rests on it.
+        cpu_micros: attempt.cpu_micros.min(UNIT_SECS_MAX * 1_000_000),
     })
 }

@@ -93,8 +93,7 @@ impl Store {
         run_tx!(self.batch_pool, "sync_batch", tx => {
             let mut slice = load(tx, requests, tokens, grid_slots).await?;
             let (replies, changes) = decide(&mut slice, fairness, tokens, requests);
-            let held: Vec<i64> = requests.iter().flat_map(|request| &request.held).map(|token| token.0).collect();
-            tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, &held, lease_ttl))?;
+            tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, requests, lease_ttl))?;
             let named = replies.iter().flat_map(|reply| &reply.leases);
             let leases = named
                 .filter_map(|token| Some((*token, slice.leases.get(token)?.clone())))
@@ -392,9 +391,11 @@ async fn load_wanted(
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
             let each = "SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
                     (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
+                       AND caller.owner_id <> ALL(excluded)
                      ORDER BY first_excluded, idx LIMIT $4)
                     UNION ALL
                     (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
+                       AND caller.owner_id <> ALL(excluded)
                      ORDER BY first_excluded, idx LIMIT $4)) AS w";
             let each = tx.prepare_cached(each).await?;
             let rows = tx.query(&each, &[&job.id.0, &stage_code(job.stage), &owners, &need]).await?;
@@ -426,15 +427,19 @@ async fn load_late(
     Ok((late, again))
 }
 
-async fn renew(tx: &Transaction<'_>, held: &[i64], lease_ttl: Duration) -> Result<(), Error> {
-    if held.is_empty() {
+async fn renew(tx: &Transaction<'_>, requests: &[Request], lease_ttl: Duration) -> Result<(), Error> {
+    let held =
+        requests.iter().flat_map(|request| request.held.iter().map(|token| (token.0, request.device.0)));
+    let (tokens, devices): (Vec<i64>, Vec<i64>) = held.collect::<BTreeSet<_>>().into_iter().unzip();
+    if tokens.is_empty() {
         return Ok(());
     }
     // Renewed only when a third of its time is gone: a call each second must not write a row each second.
-    let update = "UPDATE lease SET deadline = now() + $2::bigint * interval '1 millisecond'
-                  WHERE token = ANY($1) AND NOT expired
-                    AND deadline < now() + $2::bigint * 2 / 3 * interval '1 millisecond'";
-    tx.execute(&tx.prepare_cached(update).await?, &[&held, &millis(lease_ttl)]).await?;
+    let update = "UPDATE lease SET deadline = now() + $3::bigint * interval '1 millisecond'
+        FROM unnest($1::bigint[], $2::bigint[]) AS held (token, device_id)
+        WHERE lease.token = held.token AND lease.device_id = held.device_id AND NOT expired
+          AND deadline < now() + $3::bigint * 2 / 3 * interval '1 millisecond'";
+    tx.execute(&tx.prepare_cached(update).await?, &[&tokens, &devices, &millis(lease_ttl)]).await?;
     Ok(())
 }
 

@@ -224,14 +224,14 @@ const FAULTS: [(&str, &str); 5] = [
          WHERE code = 3 AND (verdict.outcome IS NULL OR verdict.outcome > 2) LIMIT 100",
     ),
     (
-        "an accepted unit's agreeing attempt is unpaid",
+        "an agreeing attempt is unpaid",
         "SELECT 'job ' || v.job_id || ', stage ' || v.stage || ', unit ' || v.idx FROM verdict v
          JOIN attempt a ON a.job_id = v.job_id AND a.stage = v.stage AND a.idx = v.idx
            AND a.digest = v.digest AND a.outcome = v.outcome
          JOIN job ON job.id = v.job_id
          LEFT JOIN transfer t ON t.code = 3 AND t.job_id = v.job_id AND t.stage = v.stage AND t.idx = v.idx
            AND t.attempt = a.owner_id
-         WHERE v.outcome = 1 AND t.id IS NULL
+         WHERE v.outcome <= 2 AND t.id IS NULL
            AND CASE WHEN v.stage = 1 THEN job.item_price ELSE job.service_price END > 0 LIMIT 100",
     ),
 ];

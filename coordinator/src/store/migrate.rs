@@ -56,7 +56,7 @@ async fn run(client: &mut tokio_postgres::Client) -> Result<(), Error> {
         let problem = "the database was migrated by a newer version of this program: run that one".to_owned();
         return Err(Error::Inconsistent { table: "migration", column: "number", problem });
     }
-    tx.batch_execute("GRANT SELECT ON migration TO lull_app").await?;
+    tx.batch_execute("GRANT SELECT ON migration TO lull_app; GRANT lull_app TO CURRENT_USER").await?;
     tx.commit().await?;
     Ok(())
 }

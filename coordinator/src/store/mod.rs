@@ -30,6 +30,10 @@ const BATCH_CONNECTIONS: usize = 4;
 /// Connections for everything else.
 const CONNECTIONS: usize = 8;
 
+/// Whoever connects works as the role that may not update or delete ledger rows.
+const APP_ROLE: &str = "-c role=lull_app";
+const LOOK_UPS_ONLY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan";
+
 /// Access to the database, as the role that may not change the books.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -45,11 +49,10 @@ impl Store {
     /// # Errors
     /// When the URL cannot be understood.
     pub fn open(url: &str) -> Result<Self, Error> {
-        let config: tokio_postgres::Config = url.parse()?;
+        let mut config: tokio_postgres::Config = url.parse()?;
         let mut batch_config = config.clone();
-        batch_config.options(
-            "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan",
-        );
+        config.options(APP_ROLE);
+        batch_config.options(format!("{APP_ROLE} {LOOK_UPS_ONLY}"));
         Ok(Self { pool: pool(config, CONNECTIONS)?, batch_pool: pool(batch_config, BATCH_CONNECTIONS)? })
     }
 }

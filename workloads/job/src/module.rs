@@ -52,11 +52,11 @@ pub fn check_module(bytes: &[u8]) -> Result<(), ModuleError> {
     }
     let not_a_module =
         |error: wasmparser::BinaryReaderError| ModuleError::NotAModule { reason: error.message().to_owned() };
-    let features = WasmFeatures::default()
-        & !(WasmFeatures::THREADS
-            | WasmFeatures::RELAXED_SIMD
-            | WasmFeatures::COMPONENT_MODEL
-            | WasmFeatures::MEMORY64);
+    // What the runner's engine is built with: no threads, no relaxed SIMD, no garbage collection, no exceptions.
+    let features = WasmFeatures::WASM2
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::MULTI_MEMORY;
     Validator::new_with_features(features).validate_all(bytes).map_err(not_a_module)?;
 
     let mut outline = Outline::default();

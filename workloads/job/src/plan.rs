@@ -90,7 +90,8 @@ impl Plan {
     #[must_use]
     pub fn next_stage(&self, stage: Stage) -> Option<Stage> {
         let next = match stage {
-            Stage::Split => Stage::Work,
+            // Its units are known only once the split's items are counted.
+            Stage::Split => return Some(Stage::Work),
             Stage::Work => Stage::Merge(1),
             Stage::Merge(level) => Stage::Merge(level + 1),
             Stage::Finish => return None,

@@ -1,0 +1,506 @@
+//! Random histories against the core, with a store in memory that applies what was decided, and the named
+//! invariants checked after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lull_job::{Digest, Plan, Reduce, Stage};
+use lull_ledger::{Amount, Transfer};
+use proptest::prelude::*;
+
+use super::*;
+
+/// Everything a database would hold of one job.
+struct Model {
+    job: Job,
+    leases: BTreeMap<LeaseToken, Lease>,
+    attempts: BTreeMap<UnitKey, Vec<Attempt>>,
+    verdicts: BTreeMap<UnitKey, Verdict>,
+    wanted: BTreeMap<UnitKey, Wanted>,
+    transfers: Vec<Transfer>,
+    next_token: i64,
+    fairness: Fairness,
+}
+
+fn amount(text: &str) -> Amount {
+    text.parse().expect("an amount")
+}
+
+fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
+    let plan =
+        Plan { has_split: false, items: units, items_per_unit: 1, pilot_units: 0, reduce, merge_fan_in: 3 };
+    Job {
+        id: JobId(1),
+        submitter: SubmitterId(1),
+        state: JobState::Running,
+        reason: String::new(),
+        key: [9; 32],
+        priority: 0,
+        copies,
+        allow_missing: false,
+        result_bytes_max: 1_000,
+        plan,
+        stage: Stage::Work,
+        stage_units: plan.work_units(),
+        frontier: 0,
+        stage_accepted: 0,
+        stage_failed: 0,
+        wanted: 0,
+        unit_micros: 0,
+        prices: Prices { item: amount("0.01"), service: amount("0.02") },
+        budget: amount("1000"),
+        reserved: Amount::ZERO,
+        spent: Amount::ZERO,
+        totals: Totals::default(),
+        answer: None,
+    }
+}
+
+impl Model {
+    fn new(job: Job) -> Self {
+        Self {
+            job,
+            leases: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            transfers: Vec::new(),
+            next_token: 1,
+            fairness: Fairness::default(),
+        }
+    }
+
+    fn slice(&self, requests: &[Request]) -> Slice {
+        let late: Vec<UnitKey> = requests
+            .iter()
+            .flat_map(|request| &request.reports)
+            .filter(|report| self.leases.get(&report.token).is_some_and(|lease| lease.expired))
+            .map(|report| report.unit)
+            .collect();
+        let leased = |unit: &UnitKey| {
+            self.leases
+                .values()
+                .any(|lease| !lease.expired && lease.stage == unit.stage && lease.open.contains(&unit.index))
+        };
+        Slice {
+            jobs: [(self.job.id, self.job.clone())].into(),
+            leases: self.leases.clone(),
+            attempts: self.attempts.clone(),
+            verdicts: self.verdicts.clone(),
+            wanted: [(self.job.id, self.wanted.values().cloned().collect())].into(),
+            wanted_late: late
+                .iter()
+                .filter_map(|unit| Some((*unit, self.wanted.get(unit)?.clone())))
+                .collect(),
+            leased_again: late.iter().copied().filter(leased).collect(),
+            blobs: BTreeSet::new(),
+            grid_slots: 4,
+        }
+    }
+
+    fn decide(&mut self, requests: &[Request]) -> Vec<Reply> {
+        let mut slice = self.slice(requests);
+        let mut next = self.next_token;
+        let mut tokens = std::iter::from_fn(|| {
+            next += 1;
+            Some(LeaseToken(next))
+        });
+        let (replies, changes) = decide(&mut slice, &mut self.fairness, &mut tokens, requests);
+        self.next_token = next;
+        self.apply(slice, changes);
+        replies
+    }
+
+    fn expire(&mut self, token: LeaseToken) {
+        let mut slice = self.slice(&[]);
+        let changes = expire(&mut slice, &[token]);
+        self.apply(slice, changes);
+    }
+
+    /// Writes changes as the store does, and fails where the database would.
+    fn apply(&mut self, slice: Slice, changes: Changes) {
+        for row in &changes.wanted_removed {
+            assert_eq!(
+                self.wanted.remove(&row.unit).as_ref(),
+                Some(row),
+                "a row of wanted that is not there"
+            );
+        }
+        for row in &changes.wanted_added {
+            if changes.jobs_ended.is_empty() {
+                assert!(
+                    self.wanted.insert(row.unit, row.clone()).is_none(),
+                    "{:?} is wanted twice",
+                    row.unit
+                );
+            }
+        }
+        for recorded in &changes.attempts {
+            let attempts = self.attempts.entry(recorded.unit).or_default();
+            assert!(
+                attempts.iter().all(|attempt| attempt.owner != recorded.attempt.owner),
+                "a second attempt of an owner"
+            );
+            attempts.push(recorded.attempt);
+        }
+        for verdict in &changes.verdicts {
+            assert!(self.verdicts.insert(verdict.unit, verdict.clone()).is_none(), "two verdicts on a unit");
+        }
+        self.transfers.extend(changes.transfers);
+        for token in changes.leases_changed {
+            let lease = &slice.leases[&token];
+            if lease.open.is_empty() {
+                self.leases.remove(&token);
+            } else {
+                self.leases.insert(token, lease.clone());
+            }
+        }
+        for lease in changes.leases_added {
+            for index in &lease.open {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                let voices = self.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+                let twice = voices.iter().any(|attempt| attempt.owner == lease.owner);
+                assert!(!twice, "{unit:?} went to one owner twice");
+            }
+            assert!(self.leases.insert(lease.token, lease).is_none(), "a token was given twice");
+        }
+        if !changes.jobs_ended.is_empty() {
+            self.leases.clear();
+            self.wanted.clear();
+        }
+        if changes.jobs_changed.contains(&self.job.id) {
+            self.job = slice.jobs[&self.job.id].clone();
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        self.no_unit_is_lost();
+        self.every_paid_attempt_matches_its_verdict();
+        self.pay_is_held_for_what_is_out();
+    }
+
+    fn no_unit_is_lost(&self) {
+        assert_eq!(self.job.wanted, self.wanted.len() as u64, "the count of wanted rows");
+        if self.job.state != JobState::Running {
+            return;
+        }
+        let mut leased = BTreeSet::new();
+        for lease in self.leases.values().filter(|lease| !lease.expired) {
+            for index in &lease.open {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                assert!(leased.insert(unit), "{unit:?} is leased twice");
+                assert!(!self.wanted.contains_key(&unit), "{unit:?} is leased and wanted");
+            }
+        }
+        let of_stage = |unit: &&UnitKey| unit.stage == self.job.stage;
+        for unit in self.wanted.keys() {
+            assert!(!self.verdicts.contains_key(unit), "{unit:?} is wanted and decided");
+        }
+        let decided = self.verdicts.keys().filter(of_stage).count() as u64;
+        assert_eq!(decided, self.job.stage_accepted + self.job.stage_failed, "the count of verdicts");
+        let out = leased.iter().filter(of_stage).filter(|unit| !self.verdicts.contains_key(unit)).count();
+        let total = decided + (out + self.wanted.len()) as u64 + self.job.beyond_frontier();
+        assert_eq!(total, self.job.stage_units, "units that are decided, leased, wanted or not leased yet");
+    }
+
+    fn every_paid_attempt_matches_its_verdict(&self) {
+        let mut paid = Amount::ZERO;
+        let mut keys = BTreeSet::new();
+        for transfer in self.transfers.iter().filter(|transfer| transfer.code == lull_ledger::Code::Reward) {
+            assert!(keys.insert(transfer.key), "{:?} was paid twice", transfer.key);
+            paid = paid + transfer.amount;
+            let stage = Stage::from_code(u8::try_from(transfer.key.stage).expect("a stage"));
+            let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
+            let verdict = &self.verdicts[&unit];
+            let attempt = self.attempts[&unit].iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
+            assert_eq!(attempt.map(|a| (a.outcome, a.digest)), Some((verdict.outcome, verdict.digest)));
+        }
+        assert_eq!(paid, self.job.spent, "what was spent");
+    }
+
+    fn pay_is_held_for_what_is_out(&self) {
+        if self.job.state != JobState::Running {
+            assert_eq!(self.job.reserved, Amount::ZERO);
+            let refunded: Amount =
+                self.transfers.iter().filter(|t| t.code == lull_ledger::Code::Refund).map(|t| t.amount).sum();
+            assert_eq!(refunded + self.job.spent, self.job.budget, "what came back");
+            return;
+        }
+        let reward = |unit: &UnitKey| self.job.reward(unit.stage, unit.index);
+        let mut held = Amount::ZERO;
+        for lease in self.leases.values().filter(|lease| !lease.expired) {
+            held = held + lease.open.iter().map(|i| self.job.reward(lease.stage, *i)).sum();
+        }
+        for (unit, attempts) in self.attempts.iter().filter(|(unit, _)| !self.verdicts.contains_key(unit)) {
+            held = held + attempts.iter().map(|_| reward(unit)).sum();
+        }
+        assert_eq!(held, self.job.reserved, "what is held for leases and undecided attempts");
+        assert!(self.job.spent + self.job.reserved <= self.job.budget);
+    }
+
+    fn request(&self, device: i64, owner: i64) -> Request {
+        let held =
+            self.leases.values().filter(|lease| lease.device == DeviceId(device)).map(|lease| lease.token);
+        Request {
+            device: DeviceId(device),
+            owner: OwnerId(owner),
+            reports: Vec::new(),
+            hand_backs: Vec::new(),
+            held: held.collect(),
+            want: None,
+        }
+    }
+
+    fn report(&self, token: LeaseToken, at: usize, text: &str) -> Option<Report> {
+        let lease = self.leases.get(&token)?;
+        let index = *lease.open.get(at % lease.open.len().max(1))?;
+        let unit = UnitKey { job: lease.job, stage: lease.stage, index };
+        let result = text.as_bytes().to_vec();
+        Some(Report {
+            token,
+            unit,
+            outcome: Outcome::Result,
+            digest: Digest::of(&result),
+            size_bytes: result.len() as u64,
+            result: Some(result),
+            cpu_micros: 1_000_000,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Some devices ask at once.
+    Ask(Vec<u8>),
+    /// A lease's unit is reported, rightly or wrongly, perhaps late, perhaps twice in one call.
+    Report {
+        lease: u8,
+        at: u8,
+        right: bool,
+        twice: bool,
+    },
+    HandBack {
+        lease: u8,
+    },
+    Expire {
+        lease: u8,
+    },
+}
+
+const OWNERS: i64 = 4;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let report = (any::<u8>(), any::<u8>(), prop::bool::weighted(0.85), prop::bool::weighted(0.1));
+    let step = prop_oneof![
+        3 => prop::collection::vec(0u8..8, 1..5).prop_map(Step::Ask),
+        6 => report.prop_map(|(lease, at, right, twice)| Step::Report { lease, at, right, twice }),
+        1 => any::<u8>().prop_map(|lease| Step::HandBack { lease }),
+        1 => any::<u8>().prop_map(|lease| Step::Expire { lease }),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Two devices of each owner.
+fn owner_of(device: i64) -> i64 {
+    1 + device % OWNERS
+}
+
+impl Model {
+    fn run(&mut self, step: &Step) {
+        let token = |lease: u8, model: &Self| {
+            let count = model.leases.len();
+            model.leases.keys().nth(usize::from(lease) % count.max(1)).copied()
+        };
+        match step {
+            Step::Ask(devices) => {
+                let requests: Vec<Request> = devices
+                    .iter()
+                    .map(|device| {
+                        let device = i64::from(*device);
+                        let want = Some(Want { leases: 1, units_max: 5 });
+                        Request { want, ..self.request(device, owner_of(device)) }
+                    })
+                    .collect();
+                self.decide(&requests);
+            }
+            Step::Report { lease, at, right, twice } => {
+                let Some(token) = token(*lease, self) else { return };
+                let text = if *right { "right".to_owned() } else { format!("wrong {at}") };
+                let Some(report) = self.report(token, usize::from(*at), &text) else { return };
+                let lease = &self.leases[&token];
+                let mut request = self.request(lease.device.0, lease.owner.0);
+                request.reports = vec![report; if *twice { 2 } else { 1 }];
+                self.decide(&[request]);
+            }
+            Step::HandBack { lease } => {
+                let Some(token) = token(*lease, self) else { return };
+                let lease = &self.leases[&token];
+                let mut request = self.request(lease.device.0, lease.owner.0);
+                request.hand_backs = vec![HandBack { token, indexes: Vec::new() }];
+                self.decide(&[request]);
+            }
+            Step::Expire { lease } => {
+                let Some(token) = token(*lease, self) else { return };
+                self.expire(token);
+            }
+        }
+    }
+
+    /// Everybody works honestly until nothing is left.
+    fn drain(&mut self) {
+        for round in 0..10_000 {
+            if self.job.state != JobState::Running {
+                return;
+            }
+            for token in self.leases.keys().copied().collect::<Vec<_>>() {
+                let Some(report) = self.report(token, 0, "right") else { continue };
+                let lease = &self.leases[&token];
+                let request =
+                    Request { reports: vec![report], ..self.request(lease.device.0, lease.owner.0) };
+                self.decide(&[request]);
+            }
+            // Enough owners that everything can find one who has no attempt of it yet.
+            let device = i64::from(round) % 64;
+            let want = Some(Want { leases: 1, units_max: 5 });
+            self.decide(&[Request { want, ..self.request(device, 1 + device) }]);
+        }
+        panic!("the queue does not drain: {:?}", self.job);
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_no_unit_is_lost_and_the_money_is_right(
+        units in 1u64..12,
+        copies in 1u32..4,
+        tree in any::<bool>(),
+        steps in steps(),
+    ) {
+        let reduce = if tree { Reduce::Tree } else { Reduce::None };
+        let mut model = Model::new(job(units, copies, reduce));
+        for step in &steps {
+            model.run(step);
+        }
+        model.drain();
+    }
+}
+
+#[test]
+fn two_devices_of_one_owner_never_get_the_same_unit_in_one_batch() {
+    let mut model = Model::new(job(1, 2, Reduce::None));
+    let want = Some(Want { leases: 2, units_max: 5 });
+    let ask = |device, owner| Request { want, ..Model::new(job(1, 2, Reduce::None)).request(device, owner) };
+    let replies = model.decide(&[ask(1, 1), ask(2, 1), ask(1, 1)]);
+    assert_eq!(replies.iter().map(|reply| reply.leases.len()).collect::<Vec<_>>(), [1, 0, 0]);
+}
+
+#[test]
+fn the_second_attempt_waits_for_the_first_to_be_committed_and_goes_to_another_owner() {
+    let mut model = Model::new(job(1, 2, Reduce::None));
+    let want = Some(Want { leases: 1, units_max: 5 });
+    let first = model.decide(&[Request { want, ..model.request(1, 1) }])[0].leases[0];
+    let report = model.report(first, 0, "right").expect("an open unit");
+    let replies = model.decide(&[
+        Request { reports: vec![report], want, ..model.request(1, 1) },
+        Request { want, ..model.request(2, 2) },
+    ]);
+    assert!(replies[1].leases.is_empty(), "not in the batch that recorded the first");
+    assert!(
+        model.decide(&[Request { want, ..model.request(3, 1) }])[0].leases.is_empty(),
+        "not to the same owner"
+    );
+    assert_eq!(model.decide(&[Request { want, ..model.request(2, 2) }])[0].leases.len(), 1);
+}
+
+#[test]
+fn a_stale_token_changes_no_lease_but_its_result_is_evidence() {
+    let mut model = Model::new(job(1, 2, Reduce::None));
+    let want = Some(Want { leases: 1, units_max: 5 });
+    let stale = model.decide(&[Request { want, ..model.request(1, 1) }])[0].leases[0];
+    let report = model.report(stale, 0, "right").expect("an open unit");
+    model.expire(stale);
+    let fresh = model.decide(&[Request { want, ..model.request(2, 2) }])[0].leases[0];
+    let before = model.leases[&fresh].clone();
+    let reply = &model.decide(&[Request { reports: vec![report], ..model.request(1, 1) }])[0];
+    assert_eq!(reply.refusals, [(stale, 0, lull_proto::v1::RefusalReason::StaleLease)]);
+    assert_eq!(model.leases[&fresh], before);
+    let report = model.report(fresh, 0, "right").expect("an open unit");
+    model.decide(&[Request { reports: vec![report], ..model.request(2, 2) }]);
+    assert_eq!(model.job.state, JobState::Complete, "the late result was the other half of the quorum");
+}
+
+#[test]
+fn a_lease_that_the_device_does_not_know_of_is_sent_again() {
+    let mut model = Model::new(job(4, 2, Reduce::None));
+    let want = Some(Want { leases: 1, units_max: 5 });
+    let first = model.decide(&[Request { want, ..model.request(1, 1) }])[0].leases[0];
+    let amnesiac = Request { held: Vec::new(), want, ..model.request(1, 1) };
+    assert!(model.decide(&[amnesiac])[0].leases.contains(&first));
+    let lost = Request { held: vec![LeaseToken(999)], ..model.request(1, 1) };
+    assert_eq!(model.decide(&[lost])[0].lost, [LeaseToken(999)]);
+}
+
+#[test]
+fn a_budget_for_less_than_a_full_unit_still_buys_a_short_one() {
+    let mut short = job(8, 2, Reduce::None);
+    short.plan.items_per_unit = 7;
+    short.stage_units = short.plan.work_units();
+    short.budget = short.expected_cost(&short.plan).expect("a cost");
+    Model::new(short).drain();
+}
+
+#[test]
+fn a_split_waits_to_be_counted_and_then_its_items_are_worked_on() {
+    let mut split = job(0, 2, Reduce::Tree);
+    split.plan.has_split = true;
+    (split.stage, split.stage_units) = (Stage::Split, 1);
+    let mut model = Model::new(split);
+    let want = Some(Want { leases: 1, units_max: 5 });
+    for device in 1..=2 {
+        let token = model.decide(&[Request { want, ..model.request(device, device) }])[0].leases[0];
+        let report = model.report(token, 0, "items").expect("an open unit");
+        model.decide(&[Request { reports: vec![report], ..model.request(device, device) }]);
+    }
+    assert_eq!(
+        (model.job.stage, model.job.stage_units, model.job.state),
+        (Stage::Work, 0, JobState::Running)
+    );
+    let plan = Plan { items: 5, ..model.job.plan };
+    let changes = model.job.split_counted(plan);
+    assert!(changes.jobs_ended.is_empty());
+    model.drain();
+    assert_eq!(model.job.state, JobState::Complete);
+}
+
+#[test]
+fn a_budget_that_is_used_up_leases_nothing() {
+    let mut poor = job(10, 2, Reduce::None);
+    poor.budget = amount("0.03");
+    let mut model = Model::new(poor);
+    for device in 1..6 {
+        let want = Some(Want { leases: 1, units_max: 5 });
+        model.decide(&[Request { want, ..model.request(device, device) }]);
+    }
+    assert_eq!(model.leases.values().map(|lease| lease.open.len()).sum::<usize>(), 3);
+}
+
+#[test]
+fn units_fail_when_owners_agree_and_then_the_job_stops_spending() {
+    let mut model = Model::new(job(100, 2, Reduce::Tree));
+    let want = Some(Want { leases: 1, units_max: 5 });
+    for round in 0..1_000 {
+        if model.job.state != JobState::Running {
+            break;
+        }
+        let device = 1 + round % 3;
+        for token in model.decide(&[Request { want, ..model.request(device, device) }])[0].leases.clone() {
+            while let Some(mut report) = model.report(token, 0, "index out of bounds") {
+                report.outcome = Outcome::GuestFailed;
+                model.decide(&[Request { reports: vec![report], ..model.request(device, device) }]);
+            }
+        }
+    }
+    assert_eq!(model.job.state, JobState::Incomplete);
+    assert_eq!(model.job.totals.failed, lull_job::limits::FAILED_UNITS_MAX);
+    assert!(model.job.reason.contains("units failed"), "{}", model.job.reason);
+}
