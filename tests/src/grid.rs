@@ -223,6 +223,14 @@ impl Grid {
         Agent::start(state_dir, arguments.map(str::to_owned).to_vec())
     }
 
+    /// Starts a dedicated agent for each of these owners.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub fn agents<const N: usize>(&self, owners: [&str; N]) -> Result<Vec<Agent>> {
+        owners.into_iter().map(|owner| self.agent(owner, &format!("agent-{owner}"))).collect()
+    }
+
     /// Submits a job file and returns the job's name.
     ///
     /// # Errors
@@ -266,11 +274,30 @@ impl Grid {
     /// # Errors
     /// When it ends otherwise, or not in time.
     pub fn answer(&self, token: &str, job: &str) -> Result<Vec<u8>> {
-        let state = self.wait_job(job, "settled", |state| state["settled"] == true)?;
-        ensure!(state["state"] == "complete", "{job} ended as {state}");
+        self.wait_end(job, "complete")?;
         let output = self.lull_as(token, &["results", job])?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(output.stdout)
+    }
+
+    /// Waits until a job has ended in this state.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not in time.
+    pub fn wait_end(&self, job: &str, end: &str) -> Result<serde_json::Value> {
+        let state = self.wait_job(job, "settled", |state| state["settled"] == true)?;
+        ensure!(state["state"] == end, "{job} is not {end}: {state}");
+        Ok(state)
+    }
+
+    /// Runs a job file without a grid and returns its answer.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run_local(&self, file: &Path, options: &[&str]) -> Result<Vec<u8>> {
+        let mut arguments = vec!["run-local", file.to_str().context("a path in UTF-8")?];
+        arguments.extend(options);
+        Ok(success(&arguments, self.lull_as("", &arguments)?)?.into_bytes())
     }
 
     /// Checks that the books balance.

@@ -1,10 +1,17 @@
 //! What whole-grid tests and benchmarks stand on: real processes, started on free ports and ended with the test.
 //!
 //! - [`Grid`]: a coordinator with its private PostgreSQL, and agents;
-//! - [`Fleet`]: devices that speak the wire themselves, for what no honest agent does, and for load.
+//! - [`Fleet`]: devices that speak the wire themselves, for what no honest agent does, and for load;
+//! - [`JobFile`]: job files, built key by key;
+//! - [`money`]: sums that tests check for themselves;
+//! - [`study`]: the leukaemia study, its answer, and the same counts made another way.
 
 pub mod fleet;
 pub mod grid;
+mod job_file;
+pub mod money;
+pub mod study;
 
 pub use fleet::{Device, Fleet};
 pub use grid::{Agent, Grid, binary, guest};
+pub use job_file::JobFile;

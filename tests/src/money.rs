@@ -1,0 +1,68 @@
+//! Sums that tests check for themselves: exact, in the smallest part of an amount.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::Grid;
+
+/// Decimal places of an amount.
+const PLACES: usize = 12;
+
+/// An exact decimal as a number of its smallest parts.
+///
+/// # Panics
+/// When it is no amount.
+#[must_use]
+pub fn parts(amount: &str) -> i128 {
+    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
+    assert!(fraction.len() <= PLACES, "{amount} has more than {PLACES} places");
+    let digits = format!("{whole}{fraction:0<PLACES$}");
+    digits.parse().unwrap_or_else(|_| panic!("{amount} is no amount"))
+}
+
+/// The amount in a field of a JSON object.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn field(object: &Value, name: &str) -> i128 {
+    parts(object[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {object}")))
+}
+
+impl Grid {
+    /// What this job paid, by owner: (owner, amount, paid attempts).
+    ///
+    /// # Errors
+    /// When the coordinator does not say.
+    pub fn paid(&self, job: &str) -> Result<Vec<(String, i128, u64)>> {
+        let earnings: Value = serde_json::from_str(&self.lull(&["earnings", "--output", "json"])?)?;
+        let mut paid = Vec::new();
+        for owner in earnings["owners"].as_array().context("owners")? {
+            for line in owner["by_job"].as_array().context("by_job")?.iter().filter(|line| line["key"] == job) {
+                let name = owner["owner"].as_str().context("an owner's name")?.to_owned();
+                paid.push((name, field(line, "amount"), line["attempts"].as_u64().context("attempts")?));
+            }
+        }
+        Ok(paid)
+    }
+
+    /// Checks that a job which has ended paid what it says, to nobody twice, and gave the rest back.
+    ///
+    /// # Errors
+    /// When the sums differ, or the books do not balance.
+    pub fn check_money(&self, job: &str) -> Result<()> {
+        let state = self.job(job)?;
+        let (costs, progress) = (&state["costs"], &state["progress"]);
+        let spent = field(costs, "spent");
+        let paid = self.paid(job)?;
+        let sum: i128 = paid.iter().map(|(_, amount, _)| amount).sum();
+        ensure!(sum == spent, "{job} spent {spent}, but its owners earned {sum}: {paid:?}");
+        ensure!(field(costs, "reserved") == 0, "money is still held: {state}");
+        ensure!(spent + field(costs, "refunded") == field(costs, "budget"), "the rest did not come back: {state}");
+        let units = progress["units_accepted"].as_u64().unwrap_or(0) + progress["units_failed"].as_u64().unwrap_or(0);
+        for (owner, _, attempts) in &paid {
+            ensure!(*attempts <= units, "{owner} was paid {attempts} attempts of {units} units: {state}");
+        }
+        self.check_books()
+    }
+}
