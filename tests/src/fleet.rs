@@ -31,6 +31,8 @@ pub struct Device {
     pub blobs: BlobsClient<Channel>,
     /// Its number.
     pub id: u64,
+    /// The grid that it is enrolled in.
+    pub grid_id: String,
     assertion: MetadataValue<Ascii>,
 }
 
@@ -69,10 +71,22 @@ impl Fleet {
     /// When the coordinator refuses.
     pub async fn device(&self, owner: &str) -> Result<Device> {
         let mut admin = AdminClient::new(self.channel.clone());
-        admin.create_owner(with(v1::CreateOwnerRequest { owner_id: owner.to_owned() }, &self.operator)).await?;
-        let request = v1::CreateEnrolmentTokenRequest { parent: format!("owners/{owner}"), uses: 1, ttl_secs: 600 };
-        let token = admin.create_enrolment_token(with(request, &self.operator)).await?.into_inner().token;
+        admin
+            .create_owner(with(v1::CreateOwnerRequest { owner_id: owner.to_owned() }, &self.operator))
+            .await?;
+        let token = self.enrolment_token(owner, 1).await?;
         self.enrol(&token, &SigningKey::from_bytes(&rand::random())).await
+    }
+
+    /// A token with which so many devices of an owner enrol.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn enrolment_token(&self, owner: &str, uses: u32) -> Result<String> {
+        let mut admin = AdminClient::new(self.channel.clone());
+        let request =
+            v1::CreateEnrolmentTokenRequest { parent: format!("owners/{owner}"), uses, ttl_secs: 600 };
+        Ok(admin.create_enrolment_token(with(request, &self.operator)).await?.into_inner().token)
     }
 
     /// Enrols a key with a token.
@@ -80,19 +94,28 @@ impl Fleet {
     /// # Errors
     /// When the coordinator refuses.
     pub async fn enrol(&self, token: &str, key: &SigningKey) -> Result<Device> {
+        let proof = key.sign(format!("lull.v1 enrolment\n{token}").as_bytes());
+        self.enrol_with_proof(token, key, &proof.to_bytes()).await
+    }
+
+    /// Enrols a key with a token and whatever proof.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn enrol_with_proof(&self, token: &str, key: &SigningKey, proof: &[u8]) -> Result<Device> {
         let channel = connect(&self.url).await?;
         let mut work = WorkClient::new(channel.clone());
-        let proof = key.sign(format!("lull.v1 enrolment\n{token}").as_bytes());
         let request = v1::EnrolRequest {
             enrolment_token: token.to_owned(),
             public_key: key.verifying_key().to_bytes().to_vec(),
-            proof: proof.to_bytes().to_vec(),
+            proof: proof.to_vec(),
             display_name: "fleet".to_owned(),
             agent_version: String::new(),
         };
         let enrolled = work.enrol(request).await?.into_inner();
         let assertion = assertion(key, enrolled.device_id, &enrolled.grid_id).parse()?;
-        Ok(Device { work, blobs: BlobsClient::new(channel), id: enrolled.device_id, assertion })
+        let (id, grid_id) = (enrolled.device_id, enrolled.grid_id);
+        Ok(Device { work, blobs: BlobsClient::new(channel), id, grid_id, assertion })
     }
 
     /// A submitter with a balance.
@@ -134,15 +157,34 @@ pub fn request_id() -> String {
     hex::encode(rand::random::<[u8; 16]>())
 }
 
-fn assertion(key: &SigningKey, device: u64, grid: &str) -> String {
+/// An assertion, as the `authorization` header carries it.
+#[must_use]
+pub fn assertion(key: &SigningKey, device: u64, grid: &str) -> String {
     #[allow(clippy::disallowed_methods, reason = "assertions go by the wall clock")]
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let expiry = now + 290;
     let signature = key.sign(format!("lull.v1 device assertion\n{device}\n{expiry}\n{grid}").as_bytes());
     format!("Lull-Device {device}.{expiry}.{}", hex::encode(signature.to_bytes()))
 }
 
 impl Device {
+    /// The same connection under other credentials.
+    ///
+    /// # Errors
+    /// When they are no header.
+    pub fn with_credentials(&self, credentials: &str) -> Result<Self> {
+        Ok(Self { assertion: credentials.parse()?, ..self.clone() })
+    }
+
+    /// Reports units of one lease.
+    ///
+    /// # Errors
+    /// When the coordinator refuses the call.
+    pub async fn report(&mut self, report: v1::LeaseReport) -> Result<v1::SyncResponse, Status> {
+        self.sync(v1::SyncRequest { reports: vec![report], ..Default::default() }).await
+    }
+
     /// One call.
     ///
     /// # Errors
@@ -176,7 +218,8 @@ impl Device {
     /// # Errors
     /// When the coordinator refuses.
     pub async fn read(&mut self, digest: Vec<u8>, lease_token: u64) -> Result<Vec<u8>, Status> {
-        let request = with(v1::ReadBlobRequest { digest, lease_token, ..Default::default() }, &self.assertion);
+        let request =
+            with(v1::ReadBlobRequest { digest, lease_token, ..Default::default() }, &self.assertion);
         let mut stream = self.blobs.read_blob(request).await?.into_inner();
         let mut content = Vec::new();
         while let Some(piece) = stream.message().await? {
@@ -232,7 +275,9 @@ fn blob_messages(content: &[u8], digest: Digest, lease_token: u64) -> Vec<v1::Wr
     messages
 }
 
-fn tokio_stream_iter<T: Send + 'static>(items: Vec<T>) -> impl tonic::codegen::tokio_stream::Stream<Item = T> + Send {
+fn tokio_stream_iter<T: Send + 'static>(
+    items: Vec<T>,
+) -> impl tonic::codegen::tokio_stream::Stream<Item = T> + Send {
     tonic::codegen::tokio_stream::iter(items)
 }
 
@@ -275,7 +320,8 @@ impl Submitter {
     /// # Errors
     /// When the coordinator refuses.
     pub async fn create(&mut self, spec: v1::JobSpec) -> Result<v1::Job, Status> {
-        let request = v1::CreateJobRequest { spec: Some(spec), request_id: request_id(), validate_only: false };
+        let request =
+            v1::CreateJobRequest { spec: Some(spec), request_id: request_id(), validate_only: false };
         Ok(self.jobs.create_job(with(request, &self.token)).await?.into_inner())
     }
 

@@ -21,7 +21,9 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let found = test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace --bins` first, as `make test` does"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built: run `cargo build --workspace --bins` first, as `make test` does")
+    })
 }
 
 /// The root of the workspace.
@@ -37,7 +39,11 @@ pub fn root() -> &'static Path {
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
     let path = root().join("target/guest").join(format!("{name}.wasm"));
-    assert!(path.is_file(), "{} is not built: run `workloads/build` first, as `make test` does", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not built: run `workloads/build` first, as `make test` does",
+        path.display()
+    );
     path
 }
 
@@ -177,7 +183,11 @@ impl Grid {
     /// When it cannot be run.
     pub fn lull_as(&self, token: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(binary("lull"));
-        command.args(arguments).env("LULL_COORDINATOR", &self.url).env("LULL_TOKEN", token).stdin(Stdio::null());
+        command
+            .args(arguments)
+            .env("LULL_COORDINATOR", &self.url)
+            .env("LULL_TOKEN", token)
+            .stdin(Stdio::null());
         Ok(command.output()?)
     }
 
@@ -219,8 +229,29 @@ impl Grid {
     pub fn agent(&self, owner: &str, name: &str) -> Result<Agent> {
         let token = self.owner(owner, 1)?;
         let state_dir = self.dir.path().join(name);
-        let arguments = ["--coordinator", &self.url, "--enrolment-token", &token, "--dedicated", "--slots", "1", "--name", name];
+        let arguments = [
+            "--coordinator",
+            &self.url,
+            "--enrolment-token",
+            &token,
+            "--dedicated",
+            "--slots",
+            "1",
+            "--name",
+            name,
+        ];
         Agent::start(state_dir, arguments.map(str::to_owned).to_vec())
+    }
+
+    /// Starts an agent of an owner on a PC where presence cannot be read: there is no display.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn watching_agent(&self, owner: &str, name: &str) -> Result<Agent> {
+        let token = self.owner(owner, 1)?;
+        let arguments =
+            ["--coordinator", &self.url, "--enrolment-token", &token, "--slots", "1", "--name", name];
+        Agent::start(self.dir.path().join(name), arguments.map(str::to_owned).to_vec())
     }
 
     /// Starts a dedicated agent for each of these owners.
@@ -254,7 +285,12 @@ impl Grid {
     ///
     /// # Errors
     /// When it does not in time.
-    pub fn wait_job(&self, job: &str, what: &str, mut done: impl FnMut(&serde_json::Value) -> bool) -> Result<serde_json::Value> {
+    pub fn wait_job(
+        &self,
+        job: &str,
+        what: &str,
+        mut done: impl FnMut(&serde_json::Value) -> bool,
+    ) -> Result<serde_json::Value> {
         let deadline = Instant::now() + DEADLINE;
         loop {
             // The coordinator may be down just now.
@@ -264,7 +300,10 @@ impl Grid {
                 }
                 ensure!(Instant::now() < deadline, "{job} was not {what} in time: {state}");
             }
-            ensure!(Instant::now() < deadline, "{job} was not {what} in time, and the coordinator does not answer");
+            ensure!(
+                Instant::now() < deadline,
+                "{job} was not {what} in time, and the coordinator does not answer"
+            );
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
@@ -313,6 +352,7 @@ impl Agent {
     fn start(state_dir: PathBuf, arguments: Vec<String>) -> Result<Self> {
         let mut command = Command::new(binary("lull-worker"));
         command.arg("run").args(&arguments).arg("--state-dir").arg(&state_dir).stdout(Stdio::null());
+        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
         let log = state_dir.with_extension("log");
         Ok(Self { process: Process::spawn(command, log)?, state_dir, arguments })
     }
@@ -338,7 +378,9 @@ impl Agent {
         let mut runners = Vec::new();
         for task in std::fs::read_dir(format!("/proc/{parent}/task"))?.flatten() {
             let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            runners.extend(children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw));
+            runners.extend(
+                children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(Pid::from_raw),
+            );
         }
         Ok(runners)
     }

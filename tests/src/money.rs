@@ -38,7 +38,8 @@ impl Grid {
         let earnings: Value = serde_json::from_str(&self.lull(&["earnings", "--output", "json"])?)?;
         let mut paid = Vec::new();
         for owner in earnings["owners"].as_array().context("owners")? {
-            for line in owner["by_job"].as_array().context("by_job")?.iter().filter(|line| line["key"] == job) {
+            for line in owner["by_job"].as_array().context("by_job")?.iter().filter(|line| line["key"] == job)
+            {
                 let name = owner["owner"].as_str().context("an owner's name")?.to_owned();
                 paid.push((name, field(line, "amount"), line["attempts"].as_u64().context("attempts")?));
             }
@@ -58,8 +59,12 @@ impl Grid {
         let sum: i128 = paid.iter().map(|(_, amount, _)| amount).sum();
         ensure!(sum == spent, "{job} spent {spent}, but its owners earned {sum}: {paid:?}");
         ensure!(field(costs, "reserved") == 0, "money is still held: {state}");
-        ensure!(spent + field(costs, "refunded") == field(costs, "budget"), "the rest did not come back: {state}");
-        let units = progress["units_accepted"].as_u64().unwrap_or(0) + progress["units_failed"].as_u64().unwrap_or(0);
+        ensure!(
+            spent + field(costs, "refunded") == field(costs, "budget"),
+            "the rest did not come back: {state}"
+        );
+        let units =
+            progress["units_accepted"].as_u64().unwrap_or(0) + progress["units_failed"].as_u64().unwrap_or(0);
         for (owner, _, attempts) in &paid {
             ensure!(*attempts <= units, "{owner} was paid {attempts} attempts of {units} units: {state}");
         }

@@ -85,7 +85,9 @@ pub fn by_definition(ranks: Range<u64>) -> Result<Vec<Gene>> {
     for rank in ranks {
         let chosen = subset(rank, 11);
         let mut largest = 0;
-        for ((std::cmp::Reverse(size), _, _, weights), (raw, stepdown)) in observed.iter().zip(&mut counts).rev() {
+        for ((std::cmp::Reverse(size), _, _, weights), (raw, stepdown)) in
+            observed.iter().zip(&mut counts).rev()
+        {
             let here = chosen.iter().map(|sample| weights[*sample]).sum::<i64>().unsigned_abs();
             largest = largest.max(here);
             *raw += u64::from(here >= *size);

@@ -17,7 +17,8 @@ fn test_vectors_hold_and_every_owner_is_paid() -> Result<()> {
         ("1203319288..1203322288", (2_734_337, 8_424_387)),
     ];
 
-    let submit = |range| grid.submit(&token, &study::job_file(), &["--items", range, "--items-per-unit", "700"]);
+    let submit =
+        |range| grid.submit(&token, &study::job_file(), &["--items", range, "--items-per-unit", "1500"]);
     let jobs: Vec<String> = vectors.iter().map(|(range, _)| submit(range)).collect::<Result<_>>()?;
 
     for ((range, expected), job) in vectors.iter().zip(&jobs) {
@@ -29,7 +30,7 @@ fn test_vectors_hold_and_every_owner_is_paid() -> Result<()> {
         let spent = field(&grid.job(job)?["costs"], "spent");
         assert_eq!(spent, 2 * (3000 * parts("0.000001") + 2 * parts("0.01")), "{range}");
         let attempts: u64 = grid.paid(job)?.iter().map(|(_, _, attempts)| attempts).sum();
-        assert_eq!(attempts, 2 * (5 + 1 + 1), "{range}");
+        assert_eq!(attempts, 2 * (2 + 1 + 1), "{range}");
     }
     Ok(())
 }
@@ -47,9 +48,9 @@ fn however_it_is_cut_the_answer_is_the_definition() -> Result<()> {
             .set("merge_fan_in", fan_in)
             .write(grid.dir(), name)
     };
-    let (whole, fine) = (cut("whole", 300, 32)?, cut("fine", 41, 2)?);
+    let (whole, fine) = (cut("whole", 300, 32)?, cut("fine", 100, 2)?);
 
-    let jobs = [grid.submit(&token, &whole, &[])?, grid.submit(&token, &fine, &["--copies", "3"])?];
+    let jobs = [grid.submit(&token, &whole, &[])?, grid.submit(&token, &fine, &[])?];
     let local = grid.run_local(&fine, &[])?;
 
     let expected = study::by_definition(777_777_000..777_777_300)?;
@@ -59,9 +60,9 @@ fn however_it_is_cut_the_answer_is_the_definition() -> Result<()> {
         grid.check_money(job)?;
     }
     let fine = grid.job(&jobs[1])?;
-    // 8 units of work, merged by twos: 4, 2 and 1; and the finish.
-    assert_eq!(fine["progress"]["units_accepted"], 8 + 4 + 2 + 1 + 1, "{fine}");
-    assert_eq!(fine["progress"]["attempts_judged"], 3 * 16, "{fine}");
+    // 3 units of work, merged by twos: 2 and 1; and the finish.
+    assert_eq!(fine["progress"]["units_accepted"], 3 + 2 + 1 + 1, "{fine}");
+    assert_eq!(fine["progress"]["attempts_judged"], 2 * 7, "{fine}");
     Ok(())
 }
 

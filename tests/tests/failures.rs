@@ -1,0 +1,110 @@
+//! Units that fail: the guest's own words reach the submitter, once two owners agree.
+
+use anyhow::Result;
+use lull_tests::{Agent, Grid, JobFile};
+use serde_json::Value;
+
+struct Scene {
+    grid: Grid,
+    token: String,
+    _agents: Vec<Agent>,
+}
+
+impl Scene {
+    fn set() -> Result<Self> {
+        let grid = Grid::start(60)?;
+        let token = grid.submitter("clinic", "100")?;
+        let agents = grid.agents(["ada", "grace"])?;
+        Ok(Self { grid, token, _agents: agents })
+    }
+
+    /// Submits a job that ends incomplete, and returns what failed in it.
+    fn failed(&self, file: &JobFile, name: &str) -> Result<Vec<Value>> {
+        let job = self.grid.submit(&self.token, &file.write(self.grid.dir(), name)?, &[])?;
+        let state = self.grid.wait_end(&job, "incomplete")?;
+        let reason = state["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("`lull results --failed`"), "{state}");
+        let no_answer = self.grid.lull_as(&self.token, &["results", &job])?;
+        assert_eq!(no_answer.status.code(), Some(6), "{no_answer:?}");
+        self.grid.check_money(&job)?;
+        self.list(&job)
+    }
+
+    fn list(&self, job: &str) -> Result<Vec<Value>> {
+        let arguments = ["results", job, "--failed", "--output", "json"];
+        let output = self.grid.lull_as(&self.token, &arguments)?;
+        let lines = String::from_utf8(output.stdout)?;
+        Ok(lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+    }
+}
+
+/// A failed unit is this one, says this, and two owners said so.
+fn check(failed: &Value, stage: &str, index: u64, says: &str) {
+    assert_eq!((&failed["stage"], &failed["index"]), (&stage.into(), &index.into()), "{failed}");
+    assert!(
+        failed["message"].as_str().is_some_and(|message| message.contains(says)),
+        "{failed}, not: {says}"
+    );
+    assert_eq!(failed["agreeing"], 2, "{failed}");
+}
+
+#[test]
+fn the_guests_own_words_are_kept() -> Result<()> {
+    let scene = Scene::set()?;
+    let items = ["echo a", "fail the mill broke", "panic at the disco", "trap", "sing"];
+    let file = JobFile::probe_lines(scene.grid.dir(), "items", &items)?;
+
+    let failed = scene.failed(&file, "failing")?;
+
+    assert_eq!(failed.len(), 4, "{failed:?}");
+    check(&failed[0], "work", 1, "the mill broke");
+    check(&failed[1], "work", 2, "at the disco");
+    check(&failed[2], "work", 3, "unreachable");
+    check(&failed[3], "work", 4, "`sing` is no command");
+    Ok(())
+}
+
+#[test]
+fn what_may_be_missing_is_left_out() -> Result<()> {
+    let scene = Scene::set()?;
+    let dir = scene.grid.dir();
+    let file =
+        JobFile::probe_lines(dir, "items", &["echo a", "fail b", "echo c"])?.set("allow_missing", true);
+    let job = scene.grid.submit(&scene.token, &file.write(dir, "missing")?, &[])?;
+    assert_eq!(scene.grid.answer(&scene.token, &job)?, b"a\nc\n");
+    let failed = scene.list(&job)?;
+    check(&failed[0], "work", 1, "b");
+    assert_eq!(failed.len(), 1);
+    scene.grid.check_money(&job)
+}
+
+#[test]
+fn a_finish_that_fails_leaves_no_answer() -> Result<()> {
+    let scene = Scene::set()?;
+    let dir = scene.grid.dir();
+    std::fs::write(dir.join("finish.txt"), "fail nothing adds up")?;
+    let file =
+        JobFile::probe_lines(dir, "items", &["echo a"])?.path("inputs.finish", &dir.join("finish.txt"));
+    let failed = scene.failed(&file, "finishing")?;
+    check(&failed[0], "finish", 0, "nothing adds up");
+    Ok(())
+}
+
+#[test]
+fn limits_fail_a_unit_once_two_owners_met_them() -> Result<()> {
+    let scene = Scene::set()?;
+    let items = ["hang", "grow 64", "bytes 2000000", "grow 4"];
+    let file = JobFile::probe_lines(scene.grid.dir(), "items", &items)?
+        .set("limits.unit_secs", 1)
+        .set("limits.memory_mib", 16)
+        .set("limits.result_mib", 1);
+
+    let failed = scene.failed(&file, "limited")?;
+
+    let indexes: Vec<u64> = failed.iter().filter_map(|unit| unit["index"].as_u64()).collect();
+    assert_eq!(indexes, [0, 1, 2], "{failed:?}");
+    for unit in &failed {
+        check(unit, "work", unit["index"].as_u64().unwrap_or_default(), "");
+    }
+    Ok(())
+}
