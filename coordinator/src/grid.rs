@@ -220,7 +220,9 @@ async fn decide(
             request.want = None;
         }
     }
+    let started = Instant::now();
     let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, grid_slots).await;
+    tracing::debug!(calls = requests.len(), micros = started.elapsed().as_micros(), "committed a batch");
     let decided = match decided {
         Ok(decided) => decided,
         Err(error) if !alone && !error.is_unavailable() => {

@@ -211,7 +211,7 @@ impl Installation {
 }
 
 /// Durable, local, and sized for one PC that has other things to do.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 11] = [
     "listen_addresses=",
     "fsync=on",
     "synchronous_commit=on",
@@ -221,6 +221,7 @@ const SETTINGS: [&str; 10] = [
     "wal_compression=on",
     "checkpoint_timeout=15min",
     "autovacuum_naptime=10s",
+    "jit=off",
     "log_min_messages=warning",
 ];
 

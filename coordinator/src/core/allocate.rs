@@ -36,6 +36,13 @@ pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
     (LEASE_MICROS / job.unit_micros).min(fair).min(wish).max(1)
 }
 
+/// How many of a lease's units may repeat others: half, while there are new ones too. Nobody can tell which
+/// is which.
+#[must_use]
+pub fn repeats(job: &Job, units: u64) -> u64 {
+    if job.beyond_frontier() > 0 { units.div_ceil(2) } else { units }
+}
+
 /// Hands out what a slice has, fairly.
 pub(super) struct Allocator<'a> {
     slice: &'a mut Slice,
@@ -109,8 +116,7 @@ impl<'a> Allocator<'a> {
         let stage = job.stage;
         let mut open = Vec::new();
         let mut unheld = job.unreserved();
-        // Half of a lease repeats, half is new, as far as there is both: nobody can tell which is which.
-        let repeats = if job.beyond_frontier() > 0 { wish.div_ceil(2) } else { wish };
+        let repeats = repeats(job, wish);
         let rows = self.slice.wanted.entry(id).or_default();
         let mut at = 0;
         while (open.len() as u64) < repeats && at < rows.len() {

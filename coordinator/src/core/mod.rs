@@ -14,7 +14,7 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
-pub use allocate::lease_units;
+pub use allocate::{lease_units, repeats};
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
 pub use fairness::Fairness;
 pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};

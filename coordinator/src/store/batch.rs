@@ -5,7 +5,7 @@
 //! that two results of one unit always see each other. All statements of one step travel together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Transaction;
 use lull_ledger::{Transfer, postings};
@@ -17,7 +17,7 @@ use super::rows::{self, From, bigint, outcome_code, stage_code};
 use super::{Error, Store, run_tx};
 use crate::core::{
     Changes, DeviceId, Fairness, Job, JobId, JobState, Lease, LeaseToken, OwnerId, Reply, Request, Slice,
-    UnitKey, Verdict, Wanted, decide, expire, lease_units,
+    UnitKey, Verdict, Want, Wanted, decide, expire, lease_units, repeats,
 };
 
 /// Jobs of one submitter that are looked at for work: the others wait for these.
@@ -91,9 +91,19 @@ impl Store {
         grid_slots: u64,
     ) -> Result<Decided, Error> {
         run_tx!(self.batch_pool, "sync_batch", tx => {
+            let started = Instant::now();
             let mut slice = load(tx, requests, tokens, grid_slots).await?;
+            let loaded = started.elapsed();
             let (replies, changes) = decide(&mut slice, fairness, tokens, requests);
             tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, requests, lease_ttl))?;
+            let total = started.elapsed();
+            tracing::debug!(
+                calls = requests.len(),
+                attempts = changes.attempts.len(),
+                load_micros = loaded.as_micros(),
+                total_micros = total.as_micros(),
+                "decided a batch"
+            );
             let named = replies.iter().flat_map(|reply| &reply.leases);
             let leases = named
                 .filter_map(|token| Some((*token, slice.leases.get(token)?.clone())))
@@ -190,8 +200,6 @@ async fn load(
         lock_candidates(tx, &mut jobs).await?;
     }
 
-    let report_tokens: Vec<i64> =
-        reports().map(|r| r.token.0).chain(handed_back).collect::<BTreeSet<_>>().into_iter().collect();
     let devices: Vec<i64> = requests.iter().map(|request| request.device.0).collect();
     let units: Vec<UnitKey> = units.into_iter().collect();
     let large: Vec<&[u8]> =
@@ -203,13 +211,20 @@ async fn load(
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    let (leases, attempts, verdicts, blobs, wanted) = tokio::try_join!(
-        load_leases(tx, &report_tokens, &devices),
+    let (mut leases, attempts, blobs, wanted) = tokio::try_join!(
+        load_leases(tx, "device_id", &devices),
         load_attempts(tx, &units),
-        load_verdicts(tx, &units),
         load_blobs(tx, &large),
-        load_wanted(tx, &jobs, wants, &owners, grid_slots),
+        load_wanted(tx, &jobs, requests, &owners, grid_slots),
     )?;
+    // What honest devices report is all in the leases that they hold and on units without a verdict:
+    // the rest is looked up only where there is a rest.
+    let strange: BTreeSet<i64> =
+        reports().map(|r| r.token).filter(|token| !leases.contains_key(token)).map(|token| token.0).collect();
+    if !strange.is_empty() {
+        leases.extend(load_leases(tx, "token", &strange.into_iter().collect::<Vec<_>>()).await?);
+    }
+    let verdicts = load_verdicts(tx, &perhaps_decided(&jobs, &attempts)).await?;
     let late: Vec<UnitKey> = reports()
         .filter(|report| leases.get(&report.token).is_some_and(|lease| lease.expired))
         .map(|report| report.unit)
@@ -284,11 +299,11 @@ fn open_units<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> Vec<UnitKey> {
 
 async fn load_leases(
     tx: &Transaction<'_>,
-    tokens: &[i64],
-    devices: &[i64],
+    column: &'static str,
+    ids: &[i64],
 ) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
-    let select = "SELECT * FROM lease WHERE token = ANY($1) OR device_id = ANY($2)";
-    let rows = tx.query(&tx.prepare_cached(select).await?, &[&tokens, &devices]).await?;
+    let select = format!("SELECT * FROM lease WHERE {column} = ANY($1)");
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&ids]).await?;
     rows.iter().map(|row| lease(row).map(|lease| (lease.token, lease))).collect()
 }
 
@@ -329,6 +344,16 @@ async fn load_attempts(
         attempts.entry(unit_key(From("attempt"), &row)?).or_default().push(rows::attempt(&row)?);
     }
     Ok(attempts)
+}
+
+/// Units with so many attempts that there may be a verdict: a verdict takes a quorum.
+fn perhaps_decided(
+    jobs: &BTreeMap<JobId, Job>,
+    attempts: &BTreeMap<UnitKey, Vec<crate::core::Attempt>>,
+) -> Vec<UnitKey> {
+    let enough =
+        |unit: &UnitKey, count| jobs.get(&unit.job).is_none_or(|job| count >= job.quorum(unit.stage));
+    attempts.iter().filter(|(unit, list)| enough(unit, list.len())).map(|(unit, _)| *unit).collect()
 }
 
 async fn load_verdicts(tx: &Transaction<'_>, units: &[UnitKey]) -> Result<BTreeMap<UnitKey, Verdict>, Error> {
@@ -376,13 +401,15 @@ fn wanted(row: &Row) -> Result<Wanted, Error> {
 async fn load_wanted(
     tx: &Transaction<'_>,
     jobs: &BTreeMap<JobId, Job>,
-    wants: u64,
+    requests: &[Request],
     owners: &[i64],
     grid_slots: u64,
 ) -> Result<BTreeMap<JobId, Vec<Wanted>>, Error> {
     let mut all = BTreeMap::new();
-    for job in jobs.values().filter(|job| wants > 0 && job.has_work() && job.wanted > 0) {
-        let need = bigint(wants.saturating_mul(lease_units(job, grid_slots, 0)));
+    for job in jobs.values().filter(|job| !owners.is_empty() && job.has_work() && job.wanted > 0) {
+        let room =
+            |want: Want| u64::from(want.leases) * repeats(job, lease_units(job, grid_slots, want.units_max));
+        let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
         let select =
             "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";
         let select = tx.prepare_cached(select).await?;
@@ -477,13 +504,13 @@ async fn remove_wanted(tx: &Transaction<'_>, removed: &[Wanted]) -> Result<(), E
     if removed.is_empty() {
         return Ok(());
     }
-    let delete = format!(
-        "DELETE FROM wanted USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, first_excluded)
-         WHERE wanted.job_id = unit.job_id AND wanted.stage = unit.stage AND wanted.first_excluded = unit.first_excluded AND wanted.idx = unit.idx"
-    );
+    let delete = "DELETE FROM wanted
+        USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, first_excluded)
+        WHERE wanted.job_id = unit.job_id AND wanted.stage = unit.stage
+          AND wanted.first_excluded = unit.first_excluded AND wanted.idx = unit.idx";
     let (jobs, stages, indexes) = unit_columns(removed.iter().map(|row| &row.unit));
     let first: Vec<i64> = removed.iter().map(|row| row.first_excluded().0).collect();
-    let deleted = tx.execute(&tx.prepare_cached(&delete).await?, &[&jobs, &stages, &indexes, &first]).await?;
+    let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &first]).await?;
     ensure_affected("wanted delete", removed.len(), deleted)
 }
 

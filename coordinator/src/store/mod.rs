@@ -32,14 +32,16 @@ const CONNECTIONS: usize = 8;
 
 /// Whoever connects works as the role that may not update or delete ledger rows.
 const APP_ROLE: &str = "-c role=lull_app";
-const LOOK_UPS_ONLY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan";
+const LOOK_UPS_ONLY: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off \
+    -c enable_mergejoin=off -c jit=off -c plan_cache_mode=force_generic_plan";
 
 /// Access to the database, as the role that may not change the books.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
     /// Hot statements are all look-ups by key. A plan made while a table was empty must not become a
-    /// sequential scan of a full one, so these connections have nothing else to choose from.
+    /// sequential scan of a full one, so these connections have nothing else to choose from. Bitmap scans are out too: unlike index scans they
+    /// never mark the dead entries that short-lived leases leave behind, and walk them again each time.
     batch_pool: Pool,
 }
 
