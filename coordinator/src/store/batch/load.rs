@@ -1,0 +1,308 @@
+//! The slice of a batch: jobs are locked, and what hangs on their locks is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deadpool_postgres::Transaction;
+use tokio_postgres::Row;
+
+use super::Tokens;
+use crate::core::{
+    DeviceId, Job, JobId, Lease, LeaseToken, OwnerId, Request, Slice, UnitKey, Verdict, Want, Wanted,
+    lease_units, repeats,
+};
+use crate::store::Error;
+use crate::store::rows::{self, From, bigint, stage_code};
+
+/// Jobs of one submitter that are looked at for work: the others wait for these.
+const JOBS_PER_SUBMITTER: i64 = 8;
+/// Jobs looked at for work in one batch.
+const JOBS_PER_BATCH: i64 = 128;
+/// The step of the sequence `lease_token`.
+const TOKEN_BLOCK: i64 = 1_000;
+
+pub(super) async fn load(
+    tx: &Transaction<'_>,
+    requests: &[Request],
+    tokens: &mut Tokens,
+    grid_slots: u64,
+) -> Result<Slice, Error> {
+    let reports = || requests.iter().flat_map(|request| &request.reports);
+    let handed_back: Vec<i64> = requests.iter().flat_map(|r| &r.hand_backs).map(|h| h.token.0).collect();
+    let mut units: BTreeSet<UnitKey> = reports().map(|report| report.unit).collect();
+    let mut job_ids: BTreeSet<i64> = units.iter().map(|unit| unit.job.0).collect();
+    if !handed_back.is_empty() {
+        let leases = "SELECT * FROM lease WHERE token = ANY($1)";
+        for row in tx.query(&tx.prepare_cached(leases).await?, &[&handed_back]).await? {
+            let lease = lease(&row)?;
+            job_ids.insert(lease.job.0);
+            units.extend(open_units([&lease]));
+        }
+    }
+    let wants: u64 = requests.iter().filter_map(|r| r.want).map(|want| u64::from(want.leases)).sum();
+    let job_ids: Vec<i64> = job_ids.into_iter().collect();
+    let (mut jobs, ()) = tokio::try_join!(
+        lock_jobs(tx, &job_ids),
+        refill(tx, tokens, usize::try_from(wants).unwrap_or(usize::MAX))
+    )?;
+    if wants > 0 {
+        lock_candidates(tx, &mut jobs).await?;
+    }
+
+    let devices: Vec<i64> = requests.iter().map(|request| request.device.0).collect();
+    let units: Vec<UnitKey> = units.into_iter().collect();
+    let large: Vec<&[u8]> =
+        reports().filter(|r| r.result.is_none()).map(|r| r.digest.as_bytes().as_slice()).collect();
+    let owners: Vec<i64> = requests
+        .iter()
+        .filter(|r| r.want.is_some())
+        .map(|r| r.owner.0)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let (mut leases, attempts, blobs, wanted) = tokio::try_join!(
+        load_leases(tx, "device_id", &devices),
+        load_attempts(tx, &units),
+        load_blobs(tx, &large),
+        load_wanted(tx, &jobs, requests, &owners, grid_slots),
+    )?;
+    // What honest devices report is all in the leases that they hold and on units without a verdict:
+    // the rest is looked up only where there is a rest.
+    let strange: BTreeSet<i64> =
+        reports().map(|r| r.token).filter(|token| !leases.contains_key(token)).map(|token| token.0).collect();
+    if !strange.is_empty() {
+        leases.extend(load_leases(tx, "token", &strange.into_iter().collect::<Vec<_>>()).await?);
+    }
+    let verdicts = load_verdicts(tx, &perhaps_decided(&jobs, &attempts)).await?;
+    let late: Vec<UnitKey> = reports()
+        .filter(|report| leases.get(&report.token).is_some_and(|lease| lease.expired))
+        .map(|report| report.unit)
+        .collect();
+    let (wanted_late, leased_again) =
+        if late.is_empty() { Default::default() } else { load_late(tx, &late).await? };
+    Ok(Slice { jobs, leases, attempts, verdicts, wanted, wanted_late, leased_again, blobs, grid_slots })
+}
+
+async fn refill(tx: &Transaction<'_>, tokens: &mut Tokens, wants: usize) -> Result<(), Error> {
+    while tokens.left() < wants {
+        let next: i64 = tx
+            .query_one(&tx.prepare_cached("SELECT nextval('lease_token')").await?, &[])
+            .await?
+            .try_get(0)?;
+        tokens.blocks.push(next..next + TOKEN_BLOCK);
+    }
+    Ok(())
+}
+
+pub(super) async fn lock_jobs(tx: &Transaction<'_>, ids: &[i64]) -> Result<BTreeMap<JobId, Job>, Error> {
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let lock = format!("SELECT {} FROM job WHERE id = ANY($1) ORDER BY id FOR UPDATE", rows::JOB_COLUMNS);
+    let rows = tx.query(&tx.prepare_cached(&lock).await?, &[&ids]).await?;
+    rows.iter().map(|row| rows::job(row).map(|job| (job.id, job))).collect()
+}
+
+/// Adds jobs that have work, some of each submitter. One that another coordinator holds is skipped.
+async fn lock_candidates(tx: &Transaction<'_>, jobs: &mut BTreeMap<JobId, Job>) -> Result<(), Error> {
+    let known: Vec<i64> = jobs.keys().map(|id| id.0).collect();
+    let lock = format!(
+        "SELECT {} FROM job WHERE id IN (
+             SELECT id FROM (
+                 SELECT id, row_number() OVER (PARTITION BY submitter_id ORDER BY priority DESC, id) AS place
+                 FROM job WHERE state = 1 AND (frontier < stage_units OR wanted > 0)
+             ) AS best WHERE place <= $2 LIMIT $3)
+         AND id <> ALL($1) ORDER BY id FOR UPDATE SKIP LOCKED",
+        rows::JOB_COLUMNS
+    );
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&known, &JOBS_PER_SUBMITTER, &JOBS_PER_BATCH];
+    for row in tx.query(&tx.prepare_cached(&lock).await?, &parameters).await? {
+        let job = rows::job(&row)?;
+        jobs.insert(job.id, job);
+    }
+    Ok(())
+}
+
+pub(in crate::store) fn lease(row: &Row) -> Result<Lease, Error> {
+    let from = From("lease");
+    let open: Vec<i64> = row.try_get("open")?;
+    let open = open.into_iter().map(|index| u64::try_from(index).map_err(|_| from.wrong("open", index)));
+    Ok(Lease {
+        token: LeaseToken(row.try_get("token")?),
+        job: JobId(row.try_get("job_id")?),
+        stage: from.stage(row, "stage")?,
+        device: DeviceId(row.try_get("device_id")?),
+        owner: OwnerId(row.try_get("owner_id")?),
+        open: open.collect::<Result<_, _>>()?,
+        expired: row.try_get("expired")?,
+    })
+}
+
+pub(super) fn open_units<'a>(leases: impl IntoIterator<Item = &'a Lease>) -> Vec<UnitKey> {
+    let units = |lease: &'a Lease| {
+        lease.open.iter().map(move |index| UnitKey { job: lease.job, stage: lease.stage, index: *index })
+    };
+    leases.into_iter().flat_map(units).collect()
+}
+
+async fn load_leases(
+    tx: &Transaction<'_>,
+    column: &'static str,
+    ids: &[i64],
+) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
+    let select = format!("SELECT * FROM lease WHERE {column} = ANY($1)");
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&ids]).await?;
+    rows.iter().map(|row| lease(row).map(|lease| (lease.token, lease))).collect()
+}
+
+/// Units as three columns.
+pub(super) fn unit_columns<'a>(
+    units: impl IntoIterator<Item = &'a UnitKey>,
+) -> (Vec<i64>, Vec<i16>, Vec<i64>) {
+    let mut columns = (Vec::new(), Vec::new(), Vec::new());
+    for unit in units {
+        columns.0.push(unit.job.0);
+        columns.1.push(stage_code(unit.stage));
+        columns.2.push(bigint(unit.index));
+    }
+    columns
+}
+
+fn unit_key(from: From, row: &Row) -> Result<UnitKey, Error> {
+    Ok(UnitKey {
+        job: JobId(row.try_get("job_id")?),
+        stage: from.stage(row, "stage")?,
+        index: from.count(row, "idx")?,
+    })
+}
+
+const UNITS: &str = "unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS unit (job_id, stage, idx)";
+
+pub(super) async fn load_attempts(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+) -> Result<BTreeMap<UnitKey, Vec<crate::core::Attempt>>, Error> {
+    let mut attempts: BTreeMap<UnitKey, Vec<crate::core::Attempt>> = BTreeMap::new();
+    if units.is_empty() {
+        return Ok(attempts);
+    }
+    let select = format!(
+        "SELECT job_id, stage, idx, owner_id, outcome, digest, size_bytes FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
+    );
+    let (jobs, stages, indexes) = unit_columns(units);
+    for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
+        attempts.entry(unit_key(From("attempt"), &row)?).or_default().push(rows::attempt(&row)?);
+    }
+    Ok(attempts)
+}
+
+/// Units with so many attempts that there may be a verdict: a verdict takes a quorum.
+fn perhaps_decided(
+    jobs: &BTreeMap<JobId, Job>,
+    attempts: &BTreeMap<UnitKey, Vec<crate::core::Attempt>>,
+) -> Vec<UnitKey> {
+    let enough =
+        |unit: &UnitKey, count| jobs.get(&unit.job).is_none_or(|job| count >= job.quorum(unit.stage));
+    attempts.iter().filter(|(unit, list)| enough(unit, list.len())).map(|(unit, _)| *unit).collect()
+}
+
+pub(super) async fn load_verdicts(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+) -> Result<BTreeMap<UnitKey, Verdict>, Error> {
+    let mut verdicts = BTreeMap::new();
+    if units.is_empty() {
+        return Ok(verdicts);
+    }
+    let from = From("verdict");
+    let select = format!(
+        "SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts FROM {UNITS} JOIN verdict USING (job_id, stage, idx)"
+    );
+    let (jobs, stages, indexes) = unit_columns(units);
+    for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
+        let small = |column| row.try_get::<_, i32>(column).map(|n| u32::try_from(n).unwrap_or(0));
+        let unit = unit_key(from, &row)?;
+        let verdict = Verdict {
+            unit,
+            outcome: from.outcome(&row, "outcome")?,
+            digest: from.digest(&row, "digest")?,
+            size_bytes: from.count(&row, "size_bytes")?,
+            agreeing: small("agreeing")?,
+            attempts: small("attempts")?,
+        };
+        verdicts.insert(unit, verdict);
+    }
+    Ok(verdicts)
+}
+
+async fn load_blobs(tx: &Transaction<'_>, digests: &[&[u8]]) -> Result<BTreeSet<lull_job::Digest>, Error> {
+    if digests.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let select = tx.prepare_cached("SELECT digest FROM blob WHERE digest = ANY($1)").await?;
+    let rows = tx.query(&select, &[&digests]).await?;
+    rows.iter().map(|row| From("blob").digest(row, "digest")).collect()
+}
+
+fn wanted(row: &Row) -> Result<Wanted, Error> {
+    let excluded: Vec<i64> = row.try_get("excluded")?;
+    Ok(Wanted { unit: unit_key(From("wanted"), row)?, excluded: excluded.into_iter().map(OwnerId).collect() })
+}
+
+/// What could be leased of each job: as many rows as the batch can take, and, where the frontier is used up
+/// and there are more rows than that, rows that each calling owner may do.
+async fn load_wanted(
+    tx: &Transaction<'_>,
+    jobs: &BTreeMap<JobId, Job>,
+    requests: &[Request],
+    owners: &[i64],
+    grid_slots: u64,
+) -> Result<BTreeMap<JobId, Vec<Wanted>>, Error> {
+    let mut all = BTreeMap::new();
+    for job in jobs.values().filter(|job| !owners.is_empty() && job.has_work() && job.wanted > 0) {
+        let room =
+            |want: Want| u64::from(want.leases) * repeats(job, lease_units(job, grid_slots, want.units_max));
+        let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
+        let select =
+            "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";
+        let select = tx.prepare_cached(select).await?;
+        let rows = tx.query(&select, &[&job.id.0, &stage_code(job.stage), &need]).await?;
+        let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
+        if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
+            let each = "SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
+                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
+                       AND caller.owner_id <> ALL(excluded)
+                     ORDER BY first_excluded, idx LIMIT $4)
+                    UNION ALL
+                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
+                       AND caller.owner_id <> ALL(excluded)
+                     ORDER BY first_excluded, idx LIMIT $4)) AS w";
+            let each = tx.prepare_cached(each).await?;
+            let rows = tx.query(&each, &[&job.id.0, &stage_code(job.stage), &owners, &need]).await?;
+            let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
+            let more: BTreeMap<UnitKey, Wanted> =
+                rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
+            found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
+        }
+        all.insert(job.id, found);
+    }
+    Ok(all)
+}
+
+/// Whether units reported late are wanted or leased again.
+async fn load_late(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+) -> Result<(BTreeMap<UnitKey, Wanted>, BTreeSet<UnitKey>), Error> {
+    let (jobs, stages, indexes) = unit_columns(units);
+    let select = format!("SELECT wanted.* FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
+    let late = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
+    let select = format!(
+        "SELECT DISTINCT unit.job_id, unit.stage, unit.idx FROM {UNITS} JOIN lease
+         ON lease.job_id = unit.job_id AND lease.stage = unit.stage AND NOT lease.expired AND unit.idx = ANY(lease.open)"
+    );
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
+    let again = rows.iter().map(|row| unit_key(From("lease"), row)).collect::<Result<_, _>>()?;
+    Ok((late, again))
+}

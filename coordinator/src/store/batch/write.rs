@@ -1,0 +1,279 @@
+//! What was decided, written exactly: one statement a table, all of a step together.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use lull_ledger::{Transfer, postings};
+use rust_decimal::Decimal;
+
+use super::load::unit_columns;
+use crate::core::{Changes, Lease, LeaseToken, Request, Slice, Verdict, Wanted};
+use crate::store::Error;
+use crate::store::error::ensure_affected;
+use crate::store::rows::{self, bigint, outcome_code, stage_code};
+
+pub(super) async fn renew(
+    tx: &Transaction<'_>,
+    requests: &[Request],
+    lease_ttl: Duration,
+) -> Result<(), Error> {
+    let held =
+        requests.iter().flat_map(|request| request.held.iter().map(|token| (token.0, request.device.0)));
+    let (tokens, devices): (Vec<i64>, Vec<i64>) = held.collect::<BTreeSet<_>>().into_iter().unzip();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    // Renewed only when a third of its time is gone: a call each second must not write a row each second.
+    let update = "UPDATE lease SET deadline = now() + $3::bigint * interval '1 millisecond'
+        FROM unnest($1::bigint[], $2::bigint[]) AS held (token, device_id)
+        WHERE lease.token = held.token AND lease.device_id = held.device_id AND NOT expired
+          AND deadline < now() + $3::bigint * 2 / 3 * interval '1 millisecond'";
+    tx.execute(&tx.prepare_cached(update).await?, &[&tokens, &devices, &millis(lease_ttl)]).await?;
+    Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn write(
+    tx: &Transaction<'_>,
+    slice: &Slice,
+    changes: &Changes,
+    lease_ttl: Duration,
+) -> Result<(), Error> {
+    // Deletions go before insertions: a unit may leave `wanted` and come back with another owner excluded.
+    tokio::try_join!(
+        remove_wanted(tx, &changes.wanted_removed),
+        write_attempts(tx, changes),
+        write_verdicts(tx, &changes.verdicts),
+        write_transfers(tx, &changes.transfers),
+        write_leases(tx, slice, changes, lease_ttl),
+        write_jobs(tx, slice, changes),
+    )?;
+    add_wanted(tx, changes).await?;
+    if !changes.jobs_ended.is_empty() {
+        let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
+        for table in ["wanted", "lease"] {
+            let delete = tx.prepare_cached(&format!("DELETE FROM {table} WHERE job_id = ANY($1)")).await?;
+            tx.execute(&delete, &[&ended]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn remove_wanted(tx: &Transaction<'_>, removed: &[Wanted]) -> Result<(), Error> {
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let delete = "DELETE FROM wanted
+        USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, first_excluded)
+        WHERE wanted.job_id = unit.job_id AND wanted.stage = unit.stage
+          AND wanted.first_excluded = unit.first_excluded AND wanted.idx = unit.idx";
+    let (jobs, stages, indexes) = unit_columns(removed.iter().map(|row| &row.unit));
+    let first: Vec<i64> = removed.iter().map(|row| row.first_excluded().0).collect();
+    let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &first]).await?;
+    ensure_affected("wanted delete", removed.len(), deleted)
+}
+
+async fn add_wanted(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+    let added: Vec<&Wanted> =
+        changes.wanted_added.iter().filter(|row| !changes.jobs_ended.contains(&row.unit.job)).collect();
+    if added.is_empty() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded)
+        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high]
+        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[])
+             AS unit (job_id, stage, idx, first_excluded, low, high)";
+    let (jobs, stages, indexes) = unit_columns(added.iter().map(|row| &row.unit));
+    let first: Vec<i64> = added.iter().map(|row| row.first_excluded().0).collect();
+    let (flat, low, high) = flatten(added.iter().map(|row| row.excluded.iter().map(|owner| owner.0)));
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&jobs, &stages, &indexes, &first, &flat, &low, &high];
+    tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    Ok(())
+}
+
+/// Lists of different lengths as one array and the one-based bounds of each: PostgreSQL's arrays are rectangular.
+fn flatten(lists: impl Iterator<Item = impl Iterator<Item = i64>>) -> (Vec<i64>, Vec<i32>, Vec<i32>) {
+    let (mut flat, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
+    let length = |flat: &Vec<i64>| i32::try_from(flat.len()).unwrap_or(i32::MAX);
+    for list in lists {
+        low.push(length(&flat) + 1);
+        flat.extend(list);
+        high.push(length(&flat));
+    }
+    (flat, low, high)
+}
+
+async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+    let list = &changes.attempts;
+    if list.is_empty() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO attempt (job_id, stage, idx, owner_id, device_id, lease_token, outcome, digest, size_bytes, result, cpu_micros)
+        SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                             $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[])";
+    let (jobs, stages, indexes) = unit_columns(list.iter().map(|recorded| &recorded.unit));
+    let owners: Vec<i64> = list.iter().map(|recorded| recorded.attempt.owner.0).collect();
+    let devices: Vec<i64> = list.iter().map(|recorded| recorded.device.0).collect();
+    let tokens: Vec<i64> = list.iter().map(|recorded| recorded.token.0).collect();
+    let outcomes: Vec<i16> = list.iter().map(|recorded| outcome_code(recorded.attempt.outcome)).collect();
+    let digests: Vec<&[u8]> =
+        list.iter().map(|recorded| recorded.attempt.digest.as_bytes().as_slice()).collect();
+    let sizes: Vec<i64> = list.iter().map(|recorded| bigint(recorded.attempt.size_bytes)).collect();
+    let results: Vec<Option<&[u8]>> = list.iter().map(|recorded| recorded.result.as_deref()).collect();
+    let cpu: Vec<i64> = list.iter().map(|recorded| bigint(recorded.cpu_micros)).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] =
+        [&jobs, &stages, &indexes, &owners, &devices, &tokens, &outcomes, &digests, &sizes, &results, &cpu];
+    let insert = tx.prepare_cached(insert).await?;
+    let pairs: BTreeSet<(i64, i64)> = list.iter().map(|r| (r.unit.job.0, r.attempt.owner.0)).collect();
+    let (pair_jobs, pair_owners): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
+    let part = "INSERT INTO job_owner (job_id, owner_id)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING";
+    let part = tx.prepare_cached(part).await?;
+    let part_parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&pair_jobs, &pair_owners];
+    tokio::try_join!(tx.execute(&insert, &parameters), tx.execute(&part, &part_parameters))?;
+    Ok(())
+}
+
+async fn write_verdicts(tx: &Transaction<'_>, list: &[Verdict]) -> Result<(), Error> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO verdict (job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts)
+        SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::smallint[], $5::bytea[], $6::bigint[],
+                             $7::integer[], $8::integer[])";
+    let (jobs, stages, indexes) = unit_columns(list.iter().map(|verdict| &verdict.unit));
+    let outcomes: Vec<i16> = list.iter().map(|verdict| outcome_code(verdict.outcome)).collect();
+    let digests: Vec<&[u8]> = list.iter().map(|verdict| verdict.digest.as_bytes().as_slice()).collect();
+    let sizes: Vec<i64> = list.iter().map(|verdict| bigint(verdict.size_bytes)).collect();
+    let small = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let agreeing: Vec<i32> = list.iter().map(|verdict| small(verdict.agreeing)).collect();
+    let attempts: Vec<i32> = list.iter().map(|verdict| small(verdict.attempts)).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&jobs, &stages, &indexes, &outcomes, &digests, &sizes, &agreeing, &attempts];
+    tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    Ok(())
+}
+
+/// Inserts transfers and posts them: one update an account, in account order.
+pub(in crate::store) async fn write_transfers(tx: &Transaction<'_>, list: &[Transfer]) -> Result<(), Error> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::numeric[], $4::smallint[], $5::bigint[], $6::smallint[],
+                             $7::bigint[], $8::bigint[])";
+    let debits: Vec<i64> = list.iter().map(|transfer| transfer.debit.number()).collect();
+    let credits: Vec<i64> = list.iter().map(|transfer| transfer.credit.number()).collect();
+    let amounts: Vec<Decimal> = list.iter().map(|transfer| transfer.amount.decimal()).collect();
+    let codes: Vec<i16> = list.iter().map(|transfer| transfer.code.number()).collect();
+    let jobs: Vec<i64> = list.iter().map(|transfer| transfer.key.job).collect();
+    let stages: Vec<i16> = list.iter().map(|transfer| transfer.key.stage).collect();
+    let indexes: Vec<i64> = list.iter().map(|transfer| transfer.key.index).collect();
+    let attempts: Vec<i64> = list.iter().map(|transfer| transfer.key.attempt).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&debits, &credits, &amounts, &codes, &jobs, &stages, &indexes, &attempts];
+    let insert = tx.prepare_cached(insert).await?;
+
+    let update = "WITH locked AS (SELECT id FROM account WHERE id = ANY($1) ORDER BY id FOR UPDATE)
+        UPDATE account SET balance = balance + posting.change
+        FROM unnest($1::bigint[], $2::numeric[]) AS posting (id, change) JOIN locked USING (id)
+        WHERE account.id = posting.id";
+    let postings = postings(list);
+    let accounts: Vec<i64> = postings.iter().map(|posting| posting.account.number()).collect();
+    let changes: Vec<Decimal> = postings.iter().map(|posting| posting.change.decimal()).collect();
+    let update = tx.prepare_cached(update).await?;
+    let update_parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&accounts, &changes];
+    let (_, posted) =
+        tokio::try_join!(tx.execute(&insert, &parameters), tx.execute(&update, &update_parameters))?;
+    ensure_affected("account update", postings.len(), posted)
+}
+
+async fn write_leases(
+    tx: &Transaction<'_>,
+    slice: &Slice,
+    changes: &Changes,
+    lease_ttl: Duration,
+) -> Result<(), Error> {
+    let new: BTreeSet<LeaseToken> = changes.leases_added.iter().map(|lease| lease.token).collect();
+    let changed = changes.leases_changed.difference(&new).filter_map(|token| slice.leases.get(token));
+    let (kept, done): (Vec<&Lease>, Vec<&Lease>) = changed.partition(|lease| !lease.open.is_empty());
+    let indexes =
+        |leases: &[&Lease]| flatten(leases.iter().map(|lease| lease.open.clone().into_iter().map(bigint)));
+    if !done.is_empty() {
+        let done: Vec<i64> = done.iter().map(|lease| lease.token.0).collect();
+        tx.execute(&tx.prepare_cached("DELETE FROM lease WHERE token = ANY($1)").await?, &[&done]).await?;
+    }
+    if !kept.is_empty() {
+        let update = "UPDATE lease SET open = ($3::bigint[])[change.low:change.high], expired = change.expired
+            FROM unnest($1::bigint[], $2::boolean[], $4::integer[], $5::integer[]) AS change (token, expired, low, high)
+            WHERE lease.token = change.token";
+        let tokens: Vec<i64> = kept.iter().map(|lease| lease.token.0).collect();
+        let expired: Vec<bool> = kept.iter().map(|lease| lease.expired).collect();
+        let (flat, low, high) = indexes(&kept);
+        tx.execute(&tx.prepare_cached(update).await?, &[&tokens, &expired, &flat, &low, &high]).await?;
+    }
+    if !changes.leases_added.is_empty() {
+        let added: Vec<&Lease> = changes.leases_added.iter().collect();
+        let insert = "INSERT INTO lease (token, job_id, stage, device_id, owner_id, open, deadline)
+            SELECT token, job_id, stage, device_id, owner_id, ($6::bigint[])[low:high], now() + $9::bigint * interval '1 millisecond'
+            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[])
+                 AS new (token, job_id, stage, device_id, owner_id, low, high)";
+        let tokens: Vec<i64> = added.iter().map(|lease| lease.token.0).collect();
+        let jobs: Vec<i64> = added.iter().map(|lease| lease.job.0).collect();
+        let stages: Vec<i16> = added.iter().map(|lease| stage_code(lease.stage)).collect();
+        let devices: Vec<i64> = added.iter().map(|lease| lease.device.0).collect();
+        let owners: Vec<i64> = added.iter().map(|lease| lease.owner.0).collect();
+        let (flat, low, high) = indexes(&added);
+        let ttl = millis(lease_ttl);
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+            [&tokens, &jobs, &stages, &devices, &owners, &flat, &low, &high, &ttl];
+        tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    }
+    Ok(())
+}
+
+async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> Result<(), Error> {
+    let update = "UPDATE job SET state = $2::smallint, reason = $3, items = $4, stage = $5, stage_units = $6, frontier = $7,
+            stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
+            accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
+            work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23,
+            ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
+        WHERE id = $1";
+    let update = tx.prepare_cached(update).await?;
+    for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {
+        let totals = job.totals;
+        let answer = job.answer.map(|answer| answer.digest.as_bytes().to_vec());
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 23] = [
+            &job.id.0,
+            &rows::job_state_code(job.state),
+            &job.reason,
+            &bigint(job.plan.items),
+            &stage_code(job.stage),
+            &bigint(job.stage_units),
+            &bigint(job.frontier),
+            &bigint(job.stage_accepted),
+            &bigint(job.stage_failed),
+            &bigint(job.wanted),
+            &bigint(job.unit_micros),
+            &job.reserved.decimal(),
+            &job.spent.decimal(),
+            &bigint(totals.accepted),
+            &bigint(totals.failed),
+            &bigint(totals.attempts),
+            &bigint(totals.judged),
+            &bigint(totals.cpu_micros),
+            &bigint(totals.work_cpu_micros),
+            &bigint(totals.work_attempts),
+            &bigint(totals.items_accepted),
+            &answer,
+            &job.answer.map(|answer| bigint(answer.size_bytes)),
+        ];
+        ensure_affected("job update", 1, tx.execute(&update, &parameters).await?)?;
+    }
+    Ok(())
+}
