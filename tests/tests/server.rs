@@ -111,3 +111,23 @@ fn an_agent_that_cannot_tell_whether_somebody_is_there_runs_nothing() -> Result<
     assert!(state["reason"].as_str().is_some_and(|reason| reason.contains("no device has taken")), "{state}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_programs_role_cannot_rewrite_the_books() -> Result<()> {
+    let grid = Grid::start(60)?;
+    grid.submitter("lab", "10")?;
+    let (client, connection) = tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute("SET ROLE lull_app").await?;
+    for statement in [
+        "UPDATE transfer SET amount = 1",
+        "DELETE FROM transfer",
+        "DELETE FROM account",
+        "DELETE FROM verdict",
+    ] {
+        let error = client.batch_execute(statement).await.expect_err(statement);
+        let code = error.code().context("a refusal of the database")?;
+        assert_eq!(code, &tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE, "{statement}");
+    }
+    Ok(())
+}

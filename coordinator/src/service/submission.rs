@@ -1,6 +1,6 @@
 //! From a message that anybody may have sent to a job that can be accepted.
 
-use lull_job::{Digest, Reduce, Spec, Split, check_module, count_lines};
+use lull_job::{Digest, Plan, Reduce, Spec, Split, check_module, count_lines};
 use lull_ledger::Amount;
 use lull_proto::v1;
 use tonic::Status;
@@ -33,14 +33,11 @@ pub(super) async fn check(
     check_blobs(context, submitter, &spec).await?;
     let items = count_items(context, &spec).await?;
     let plan = spec.plan(items);
-    if spec.reduce == Reduce::Tree && plan.work_units() > 0 {
-        let levels = plan.service_units();
-        tracing::debug!(merge_units = levels.merge, "planned");
-    }
     let too_large = |error: lull_ledger::AmountError| status::invalid("item_price", &error.to_string());
     let expected = expected_cost(&plan, prices, spec.copies).map_err(too_large)?;
-    let budget = budget(&message, &spec, expected)?;
-    message.budget = budget.to_string();
+    let longest = prices.item.times(plan.items_per_unit.min(plan.items)).map_err(too_large)?;
+    let budget = budget(&message, &spec, expected, longest.max(prices.service))?;
+    fill_in(&mut message, &spec, &plan, prices, budget);
     Ok(NewJob { submitter, request_id, message, spec, items, prices, budget, order_key: rand::random() })
 }
 
@@ -68,8 +65,26 @@ fn prices(message: &v1::JobSpec) -> Result<Prices, Status> {
     Ok(Prices { item, service })
 }
 
+/// What the submitter left to the defaults: a job says what it is, not what was typed.
+fn fill_in(message: &mut v1::JobSpec, spec: &Spec, plan: &Plan, prices: Prices, budget: Amount) {
+    message.copies = spec.copies;
+    message.merge_fan_in = spec.merge_fan_in;
+    message.limits = Some(spec.limits);
+    message.service_price = prices.service.to_string();
+    message.budget = budget.to_string();
+    message.reduce = match spec.reduce {
+        Reduce::Tree => v1::Reduce::Tree.into(),
+        Reduce::None => v1::Reduce::None.into(),
+    };
+    if plan.items > 0 {
+        message.items_per_unit = plan.items_per_unit;
+    }
+}
+
+/// The budget asked for, or the default: the expected cost and a quarter, and at least one attempt more, so
+/// that two owners who disagree do not stop a small job.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount) -> Result<Amount, Status> {
+fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount, attempt: Amount) -> Result<Amount, Status> {
     if message.budget.is_empty() {
         if spec.split == Split::Module {
             return Err(status::invalid(
@@ -77,7 +92,8 @@ fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount) -> Result<Amount
                 "is needed: what the job costs is known only after its own split",
             ));
         }
-        return expected.and_a_quarter().map_err(|error| status::invalid("budget", &error.to_string()));
+        let budget = expected.and_a_quarter().and_then(|budget| Ok(budget.max(expected.plus(attempt)?)));
+        return budget.map_err(|error| status::invalid("budget", &error.to_string()));
     }
     let budget = amount("budget", &message.budget)?;
     if budget < expected || !budget.is_positive() {

@@ -15,7 +15,7 @@ const OWNERS: usize = 10;
 /// Devices that fetch leases of up to a hundred units.
 const DEVICES: usize = 50;
 /// Devices that fetch one unit at a time: as each waits for its answer, more of them are needed.
-const DEVICES_SINGLE: usize = 200;
+const DEVICES_SINGLE: usize = 400;
 const TRIALS: usize = 200;
 
 struct Figure {
