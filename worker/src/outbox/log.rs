@@ -209,7 +209,7 @@ impl Outbox {
         }
     }
 
-    /// The folder, for [`read_result`].
+    /// The folder, for `read_result`.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder

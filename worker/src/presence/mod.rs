@@ -1,6 +1,6 @@
 //! Is somebody using this PC?
 //!
-//! A [`Source`] sees; the [`Gate`](crate::core::Gate) judges; [`watch`] freezes and thaws every runner
+//! A [`Source`] sees; the [`Gate`] judges; [`watch`] freezes and thaws every runner
 //! itself, on a thread that does nothing else, before it tells anybody.
 
 mod x11;
