@@ -263,6 +263,7 @@ pub fn attempt(index: u64, result: Vec<u8>) -> v1::AttemptReport {
         size_bytes: result.len() as u64,
         result,
         cpu_micros: 1,
+        ..v1::AttemptReport::default()
     }
 }
 

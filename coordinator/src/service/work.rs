@@ -89,6 +89,7 @@ impl WorkService {
             stage: Some(stage_to_proto(lease.stage)),
             indices: lease.open.clone(),
             parts: self.parts(lease, &known).await?,
+            ..v1::Lease::default()
         })
     }
 
@@ -154,6 +155,13 @@ impl Work for WorkService {
             grid_id: self.context.auth.grid_id().to_owned(),
             owner: format!("owners/{owner}"),
         }))
+    }
+
+    async fn get_device_earnings(
+        &self,
+        _: Request<v1::GetDeviceEarningsRequest>,
+    ) -> Result<Response<v1::DeviceEarnings>, Status> {
+        Err(Status::unimplemented("earnings of a device"))
     }
 
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {

@@ -93,6 +93,7 @@ impl Attempt {
             size_bytes: self.size_bytes,
             result,
             cpu_micros: self.cpu_micros,
+            ..v1::AttemptReport::default()
         }
     }
 

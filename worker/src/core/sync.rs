@@ -188,6 +188,7 @@ impl Agent {
         let hand_backs = self.hand_backs.iter().map(|(token, indices)| v1::HandBack {
             lease_token: *token,
             indices: indices.iter().copied().collect(),
+            ..v1::HandBack::default()
         });
         let request = v1::SyncRequest {
             presence: self.presence.to_proto().into(),

@@ -178,7 +178,7 @@ mod tests {
             }),
             stage: Some(v1::Stage { kind: kind.into(), level: 1 }),
             indices: vec![4, 2],
-            parts: Vec::new(),
+            ..v1::Lease::default()
         }
     }
 

@@ -174,6 +174,10 @@ fn lease(token: u64, indices: impl IntoIterator<Item = u64>) -> v1::Lease {
     }
 }
 
+fn hand_back(lease_token: u64, indices: Vec<u64>) -> v1::HandBack {
+    v1::HandBack { lease_token, indices, ..v1::HandBack::default() }
+}
+
 fn attempt(key: AttemptKey, is_large: bool) -> Attempt {
     Attempt {
         key,

@@ -70,7 +70,7 @@ fn a_person_ends_asking_at_once_and_gets_the_rest_handed_back_after_a_minute() {
     rig.live(59);
     assert!(rig.agent.hand_backs.is_empty());
     rig.live(1);
-    let all = |token, indices: &[u64]| v1::HandBack { lease_token: token, indices: indices.to_vec() };
+    let all = |token, indices: &[u64]| hand_back(token, indices.to_vec());
     assert_eq!(rig.request().hand_backs, [all(1, &[1, 2]), all(3, &[])]);
     assert_eq!(rig.started, BTreeSet::from([1, 2]), "frozen units are kept");
     assert_eq!(rig.request().held_leases, [1, 2]);
@@ -159,7 +159,7 @@ fn a_damaged_result_is_handed_back() {
     rig.event(Event::Stored(attempt(key(1, 0), true)));
     rig.end_upload(key(1, 0), UploadEnd::Unreadable);
     assert_eq!(rig.forgotten, [key(1, 0)]);
-    assert_eq!(rig.request().hand_backs, [v1::HandBack { lease_token: 1, indices: vec![0] }]);
+    assert_eq!(rig.request().hand_backs, [hand_back(1, vec![0])]);
 }
 
 #[test]
@@ -222,10 +222,7 @@ fn a_lease_that_fails_is_handed_back_and_the_next_waits() {
     rig.event(Event::LeaseFailed { token: 1 });
     assert!(rig.started.is_empty());
     let request = rig.request();
-    assert_eq!(
-        (&request.hand_backs[..], request.free_slots),
-        (&[v1::HandBack { lease_token: 1, indices: vec![] }][..], 0)
-    );
+    assert_eq!((&request.hand_backs[..], request.free_slots), (&[hand_back(1, vec![])][..], 0));
     rig.answer_with(vec![]);
     assert!(rig.call.is_none());
     rig.secs(1);
@@ -245,13 +242,10 @@ fn stopping_hands_everything_back_and_ends() {
     assert!(rig.started.is_empty());
     let request = rig.request();
     assert_eq!(request.free_slots, 0);
-    assert_eq!(
-        request.hand_backs,
-        [v1::HandBack { lease_token: 1, indices: vec![2] }, v1::HandBack { lease_token: 2, indices: vec![] },]
-    );
+    assert_eq!(request.hand_backs, [hand_back(1, vec![2]), hand_back(2, vec![]),]);
     assert_eq!(rig.reported(), [(1, 1)]);
     rig.answer_with(vec![lease(9, [1])]);
-    assert_eq!(rig.request().hand_backs, [v1::HandBack { lease_token: 9, indices: vec![] }]);
+    assert_eq!(rig.request().hand_backs, [hand_back(9, vec![])]);
     rig.answer_with(vec![]);
     assert!(rig.has_exited());
 }
