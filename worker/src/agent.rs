@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::cache::Cache;
-use crate::core::{Agent, Attempt, Command, Event, Presence, SyncFailure, UploadEnd};
+use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
 use crate::freezers::Freezers;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
-use crate::presence::{self, X11};
+use crate::presence::{self, Watcher};
 use crate::remote::{Remote, explain, is_temporary};
 use crate::state_dir::StateDir;
 use crate::work::{Tools, Worker};
@@ -26,22 +26,13 @@ const DISK_RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Exit code after a second signal, as shells number it.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// How the agent sees a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watch {
-    /// At the display, with this idle delay.
-    Display(Duration),
-    /// Not at all: nobody sits there.
-    Dedicated,
-}
-
 /// How the agent runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Units at a time.
     pub slots: u32,
-    /// How it sees a person.
-    pub watch: Watch,
+    /// What counts as a reason to rest.
+    pub presence: presence::Settings,
     /// Size of the cache.
     pub cache_bytes: u64,
     /// How a runner is started.
@@ -89,7 +80,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
-    watch(settings.watch, freezers.clone(), events.clone()).map_err(Error::System)?;
+    let _watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
@@ -115,20 +106,18 @@ fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'st
     }
 }
 
-fn watch(watch: Watch, freezers: Freezers, events: UnboundedSender<Event>) -> std::io::Result<()> {
-    let tell = move |presence| {
+fn watch(
+    settings: presence::Settings,
+    freezers: Freezers,
+    events: UnboundedSender<Event>,
+) -> std::io::Result<Watcher> {
+    if settings.people == People::Nobody {
+        tracing::info!("dedicated: presence is not watched, guests run at any time");
+    }
+    Watcher::start(settings, freezers, move |presence| {
         tracing::info!(?presence, "presence");
         let _ = events.send(Event::PresenceChanged(presence));
-    };
-    match watch {
-        Watch::Dedicated => {
-            tracing::info!("dedicated: presence is not watched, guests run at any time");
-            freezers.thaw_all();
-            tell(Presence::Dedicated);
-            Ok(())
-        }
-        Watch::Display(idle_delay) => presence::watch(X11::new(None), idle_delay, freezers, tell),
-    }
+    })
 }
 
 fn listen_for_signals(events: UnboundedSender<Event>, freezers: Freezers) -> std::io::Result<()> {

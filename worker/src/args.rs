@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::agent::Watch;
+use crate::presence;
 
 /// The agent of Lull: runs work units on this PC while nobody uses it.
 #[derive(Debug, Parser)]
@@ -94,14 +94,12 @@ impl RunArgs {
         self.slots.map_or_else(cores, NonZeroU32::get)
     }
 
-    /// How the agent sees a person.
+    /// What counts as a reason to rest.
     #[must_use]
-    pub const fn watch(&self) -> Watch {
-        if self.dedicated {
-            Watch::Dedicated
-        } else {
-            Watch::Display(Duration::from_secs(self.idle_delay_secs))
-        }
+    pub fn presence(&self) -> presence::Settings {
+        let settings =
+            if self.dedicated { presence::Settings::dedicated() } else { presence::Settings::default() };
+        presence::Settings { idle_delay: Duration::from_secs(self.idle_delay_secs), ..settings }
     }
 
     /// Name that the owner sees.
@@ -134,11 +132,11 @@ mod tests {
     #[test]
     fn defaults_and_limits() {
         let arguments = parse(&["--state-dir", "/s", "--name", &"é".repeat(51)]).unwrap();
-        assert_eq!(arguments.watch(), Watch::Display(Duration::from_secs(60)));
+        assert_eq!(arguments.presence(), presence::Settings::default());
         assert_eq!(arguments.state_dir(), Some(PathBuf::from("/s")));
         assert!(arguments.slots() >= 1);
         assert_eq!(arguments.name(), "é".repeat(50));
-        assert_eq!(parse(&["--dedicated"]).unwrap().watch(), Watch::Dedicated);
+        assert_eq!(parse(&["--dedicated"]).unwrap().presence(), presence::Settings::dedicated());
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

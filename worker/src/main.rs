@@ -97,7 +97,7 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
     tracing::info!(device = device_id, %owner, state_dir = %path.display(), slots = arguments.slots(), "running");
     let settings = Settings {
         slots: arguments.slots(),
-        watch: arguments.watch(),
+        presence: arguments.presence(),
         cache_bytes: arguments.cache_bytes,
         runner,
     };

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use lull_worker::core::{Presence, Sighting};
+use lull_worker::core::{Kind, Presence, Sighting};
 use lull_worker::freezers::Freezers;
-use lull_worker::presence::{Source, X11, watch};
+use lull_worker::presence::{Display, Settings, Source, Watcher, X11};
 use x11rb::connection::Connection as _;
 use x11rb::protocol::xproto::{
     BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ConnectionExt as _, KEY_PRESS_EVENT, KEY_RELEASE_EVENT,
@@ -66,7 +66,9 @@ fn start(display: &str, freezers: &Freezers) -> Receiver<Presence> {
     let tell = move |presence| {
         let _ = tell.send(presence);
     };
-    watch(X11::new(Some(display.to_owned())), IDLE_DELAY, freezers.clone(), tell).unwrap();
+    let display: Box<dyn Source> = Box::new(X11::new(Some(display.to_owned())));
+    let settings = Settings { idle_delay: IDLE_DELAY, ..Settings::default() };
+    Watcher::with(vec![Box::new(Display::new(vec![display]))], &settings, freezers.clone(), tell).unwrap();
     told
 }
 
@@ -145,6 +147,12 @@ fn no_display_is_said_with_its_name() {
 fn a_source_that_breaks_counts_as_a_person() {
     struct Breaks(bool);
     impl Source for Breaks {
+        fn name(&self) -> &'static str {
+            "breaks"
+        }
+        fn kind(&self) -> Kind {
+            Kind::Display
+        }
         fn next(&mut self, _: Option<Instant>) -> Sighting {
             assert!(!std::mem::replace(&mut self.0, true), "broken");
             Sighting::LastInput(DEADLINE)
@@ -156,7 +164,8 @@ fn a_source_that_breaks_counts_as_a_person() {
     let tell = move |presence| {
         let _ = tell.send(presence);
     };
-    watch(Breaks(false), IDLE_DELAY, freezers, tell).unwrap();
+    let settings = Settings { idle_delay: IDLE_DELAY, ..Settings::default() };
+    Watcher::with(vec![Box::new(Breaks(false))], &settings, freezers, tell).unwrap();
     assert_eq!((next(&told), next(&told)), (Presence::Idle, Presence::Unknown));
     assert!(freezer.is_frozen());
 }

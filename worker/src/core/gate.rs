@@ -1,15 +1,24 @@
-//! Whether the PC is free. It fails closed: what nobody can see counts as a person.
+//! Whether guests may run, why not, and when to look again. It fails closed: what nobody can see counts as a person.
 
 use std::time::{Duration, Instant};
 
 use lull_proto::v1;
 
+use super::rest::Rest;
+
+/// A source that has said nothing for so long is not believed any more.
+pub const STALE_AFTER: Duration = Duration::from_secs(30);
+/// How often a source is asked while guests run.
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often a source is asked while nothing runs anyway.
+pub const LOOK_EVERY_AT_REST: Duration = Duration::from_secs(15);
+
 /// Whether a person is using the PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// Somebody is.
+    /// Somebody is, or something else asks for rest.
     Active,
-    /// Nobody has been for the idle delay.
+    /// Nobody has been for the idle delay, and nothing else asks for rest.
     Idle,
     /// Nobody can tell: counts as [`Presence::Active`].
     Unknown,
@@ -36,85 +45,230 @@ impl Presence {
     }
 }
 
-/// What a presence source saw.
+/// What a source saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sighting {
     /// A key, a button, a touch or a movement, just now.
     Input,
-    /// The source can be read: the last input was that long ago.
+    /// The last input was that long ago.
     LastInput(Duration),
+    /// In use until the source says otherwise; since when, it cannot tell.
+    InUse,
+    /// Reasons to rest that have nothing to do with input; none means go.
+    Rests(Vec<Rest>),
+    /// This machine has no such thing, and needs none.
+    Absent(String),
     /// The source cannot be read, and why.
     Lost(String),
 }
 
-/// Turns sightings into presence.
+/// What a source is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It sees all input of somebody who sits there. One of these has to be readable.
+    Display,
+    /// It sees some input: enough to know that somebody is there, never that nobody is.
+    Hint,
+    /// It knows other reasons to rest.
+    Condition,
+}
+
+/// Whether somebody may be there at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum People {
+    /// Yes: presence is watched.
+    Watched,
+    /// The owner says that nobody ever sits there.
+    Nobody,
+}
+
+/// What a source has said, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// The last thing it said; `None` before it has said anything.
+    pub last: Option<&'a Sighting>,
+    /// Whether that is too long ago to be believed.
+    pub is_stale: bool,
+}
+
+/// What follows from all that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Presence now.
+    pub presence: Presence,
+    /// Why no guest runs; empty means that they may.
+    pub rests: Vec<Rest>,
+    /// When the judgement may change with nothing new seen.
+    pub look_at: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Slot {
+    name: &'static str,
+    kind: Kind,
+    said: Option<(Sighting, Instant)>,
+    /// When nobody will have been there for the idle delay. An event counts more than a counter: the latest of all.
+    idle_at: Option<Instant>,
+}
+
+impl Slot {
+    fn is_stale(&self, now: Instant) -> bool {
+        self.said.as_ref().is_some_and(|(_, at)| *at + STALE_AFTER <= now)
+    }
+
+    /// Whether it says, and lately, that nothing speaks against guests. That nobody has been there for the
+    /// idle delay has to be confirmed after that time: a source that hangs must not look like an empty room.
+    fn is_open(&self, now: Instant) -> bool {
+        match &self.said {
+            Some((Sighting::LastInput(_), at)) => {
+                !self.is_stale(now) && self.idle_at.is_some_and(|idle_at| idle_at <= *at)
+            }
+            Some((Sighting::Rests(rests), _)) => !self.is_stale(now) && rests.is_empty(),
+            Some((Sighting::Absent(_), _)) => self.kind != Kind::Display && !self.is_stale(now),
+            // A hint is never needed, and its loss hides nothing that a display would not show.
+            Some((Sighting::Lost(_), _)) => self.kind == Kind::Hint,
+            Some((Sighting::Input | Sighting::InUse, _)) => false,
+            None => self.kind == Kind::Hint,
+        }
+    }
+
+    /// Why it is not open.
+    fn rests(&self, now: Instant) -> Vec<Rest> {
+        let unknown = |reason: String| vec![Rest::Unknown { reason }];
+        let Some((sighting, _)) = &self.said else {
+            return unknown(format!("{} has not answered yet", self.name));
+        };
+        match sighting {
+            Sighting::Lost(reason) | Sighting::Absent(reason) => unknown(reason.clone()),
+            _ if self.is_stale(now) => {
+                unknown(format!("{} has not answered for {} s", self.name, STALE_AFTER.as_secs()))
+            }
+            Sighting::Rests(rests) => rests.clone(),
+            Sighting::Input | Sighting::LastInput(_) | Sighting::InUse => vec![Rest::Person],
+        }
+    }
+}
+
+/// All that sources said, and what follows.
 #[derive(Debug, Clone)]
 pub struct Gate {
     idle_delay: Duration,
-    /// When nobody will have been there for the idle delay; `None` while the source cannot be read.
-    idle_at: Option<Instant>,
+    people: People,
+    slots: Vec<Slot>,
+    paused_until: Option<Instant>,
+    /// Why it stays closed for good.
+    broken: Option<String>,
 }
 
 impl Gate {
     /// A gate that has seen nothing yet.
     #[must_use]
-    pub const fn new(idle_delay: Duration) -> Self {
-        Self { idle_delay, idle_at: None }
+    pub const fn new(idle_delay: Duration, people: People) -> Self {
+        Self { idle_delay, people, slots: Vec::new(), paused_until: None, broken: None }
     }
 
-    /// Takes a sighting in. Of two last inputs, the later counts.
-    pub fn see(&mut self, sighting: &Sighting, now: Instant) {
+    /// A place for what one more source says; its number.
+    pub fn add(&mut self, name: &'static str, kind: Kind) -> usize {
+        self.slots.push(Slot { name, kind, said: None, idle_at: None });
+        self.slots.len() - 1
+    }
+
+    /// Takes a sighting of the source with that number in. Whether it is news: one input after another is none.
+    pub fn see(&mut self, source: usize, sighting: Sighting, now: Instant) -> bool {
+        let Some(slot) = self.slots.get_mut(source) else { return false };
+        let is_news = sighting != Sighting::Input || !matches!(slot.said, Some((Sighting::Input, _)));
         let ago = match sighting {
-            Sighting::Input => Duration::ZERO,
-            Sighting::LastInput(ago) => *ago,
-            Sighting::Lost(_) => {
-                self.idle_at = None;
-                return;
-            }
+            Sighting::Input => Some(Duration::ZERO),
+            Sighting::LastInput(ago) => Some(ago),
+            _ => None,
         };
-        let idle_at = now + self.idle_delay.saturating_sub(ago);
-        self.idle_at = Some(self.idle_at.map_or(idle_at, |before| before.max(idle_at)));
-    }
-
-    /// Presence now.
-    #[must_use]
-    pub fn presence(&self, now: Instant) -> Presence {
-        match self.idle_at {
-            None => Presence::Unknown,
-            Some(idle_at) if idle_at <= now => Presence::Idle,
-            Some(_) => Presence::Active,
+        if let Some(ago) = ago {
+            let idle_at = now + self.idle_delay.saturating_sub(ago);
+            slot.idle_at = Some(slot.idle_at.map_or(idle_at, |before| before.max(idle_at)));
         }
+        if matches!(sighting, Sighting::Lost(_)) {
+            slot.idle_at = None;
+        }
+        slot.said = Some((sighting, now));
+        is_news
     }
 
-    /// When presence changes by itself, if it does.
+    /// No guest runs before then.
+    pub const fn pause(&mut self, until: Instant) {
+        self.paused_until = Some(until);
+    }
+
+    /// Ends a pause.
+    pub const fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// Nobody judges any more: closed for good.
+    pub fn break_down(&mut self, reason: &str) {
+        self.broken = Some(reason.to_owned());
+    }
+
+    /// Whether guests may run. The same as [`Gate::judge`] without reasons, and without allocating.
     #[must_use]
-    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        self.idle_at.filter(|idle_at| *idle_at > now)
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.broken.is_none()
+            && self.paused_until.is_none_or(|until| until <= now)
+            && self.slots.iter().all(|slot| slot.is_open(now))
+            && (self.people == People::Nobody || self.slots.iter().any(|slot| slot.kind == Kind::Display))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Whether guests may run, why not, and when to look again.
+    #[must_use]
+    pub fn judge(&self, now: Instant) -> Judgement {
+        let mut rests = Vec::new();
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            rests.push(Rest::Paused { until });
+        }
+        if let Some(reason) = &self.broken {
+            rests.push(Rest::Unknown { reason: reason.clone() });
+        }
+        if self.people == People::Watched && !self.slots.iter().any(|slot| slot.kind == Kind::Display) {
+            rests.push(Rest::Unknown { reason: "no display to watch".to_owned() });
+        }
+        for slot in self.slots.iter().filter(|slot| !slot.is_open(now)) {
+            for rest in slot.rests(now) {
+                if !rests.contains(&rest) {
+                    rests.push(rest);
+                }
+            }
+        }
+        let presence = if rests.is_empty() {
+            if self.people == People::Nobody { Presence::Dedicated } else { Presence::Idle }
+        } else if rests.iter().any(|rest| matches!(rest, Rest::Unknown { .. })) {
+            Presence::Unknown
+        } else {
+            Presence::Active
+        };
+        let stale_at =
+            self.slots.iter().filter_map(|slot| slot.said.as_ref().map(|(_, at)| *at + STALE_AFTER));
+        let look_at = stale_at.chain(self.paused_until).filter(|at| *at > now).min();
+        Judgement { presence, rests, look_at }
+    }
 
-    #[test]
-    fn only_a_readable_source_and_a_long_silence_free_the_pc() {
-        let start = Instant::now();
-        let at = |secs| start + Duration::from_secs(secs);
-        let ago = |secs| Sighting::LastInput(Duration::from_secs(secs));
-        let mut gate = Gate::new(Duration::from_secs(60));
-        assert_eq!(gate.presence(at(1000)), Presence::Unknown);
-        gate.see(&ago(10), at(0));
-        assert_eq!((gate.presence(at(49)), gate.wake_at(at(49))), (Presence::Active, Some(at(50))));
-        assert_eq!((gate.presence(at(50)), gate.wake_at(at(50))), (Presence::Idle, None));
-        gate.see(&Sighting::Input, at(70));
-        assert_eq!(gate.presence(at(129)), Presence::Active);
-        gate.see(&ago(500), at(100));
-        assert_eq!(gate.presence(at(129)), Presence::Active, "an event counts more than a counter");
-        assert_eq!(gate.presence(at(130)), Presence::Idle);
-        gate.see(&Sighting::Lost("gone".to_owned()), at(131));
-        assert_eq!(gate.presence(at(9999)), Presence::Unknown);
-        gate.see(&ago(3600), at(140));
-        assert_eq!(gate.presence(at(140)), Presence::Idle);
+    /// When that source should look again at the latest; `None`: its own time, as it cannot be read.
+    #[must_use]
+    pub fn look_at(&self, source: usize, now: Instant) -> Option<Instant> {
+        let slot = self.slots.get(source)?;
+        let (sighting, at) = slot.said.as_ref()?;
+        if matches!(sighting, Sighting::Lost(_)) {
+            return None;
+        }
+        let every = if self.is_open(now) { LOOK_EVERY } else { LOOK_EVERY_AT_REST };
+        // From its first silence on somebody may be away: this is when to ask.
+        let quiet_at = slot.idle_at.filter(|idle_at| idle_at > at);
+        Some(quiet_at.map_or(*at + every, |quiet_at| quiet_at.min(*at + every)))
+    }
+
+    /// What each source said, with its name, in the order in which they were added.
+    pub fn sources(&self, now: Instant) -> impl Iterator<Item = (&'static str, Said<'_>)> {
+        self.slots.iter().map(move |slot| {
+            let said = Said { last: slot.said.as_ref().map(|(last, _)| last), is_stale: slot.is_stale(now) };
+            (slot.name, said)
+        })
     }
 }

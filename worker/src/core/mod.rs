@@ -1,7 +1,8 @@
 //! What the agent decides: plain synchronous Rust. Events and the time come in, commands go out as values.
 //!
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
-//! - [`Gate`]: whether the PC is free, from what a presence source sees;
+//! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
+//! - [`Schedule`]: when the owner lets them;
 //! - [`Backoff`]: how long to wait after a failure.
 //!
 //! No tokio, sockets, files, clock or randomness of its own.
@@ -11,6 +12,8 @@ mod attempt;
 mod backoff;
 mod gate;
 mod lease;
+mod rest;
+mod schedule;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -18,5 +21,9 @@ mod tests;
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
 pub use backoff::Backoff;
-pub use gate::{Gate, Presence, Sighting};
+pub use gate::{
+    Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
+};
+pub use rest::Rest;
+pub use schedule::{Error as ScheduleError, Schedule};
 pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

@@ -1,87 +1,32 @@
-//! Is somebody using this PC?
+//! Is somebody using this PC, or is there another reason to rest?
 //!
-//! A [`Source`] sees; the [`Gate`] judges; [`watch`] freezes and thaws every runner
-//! itself, on a thread that does nothing else, before it tells anybody.
+//! A [`Source`] sees; the core's gate judges; the [`Watcher`] freezes and thaws every runner itself, before it tells
+//! anybody. What cannot be read counts as a person.
 
+mod display;
+mod settings;
+mod sources;
+mod watcher;
 mod x11;
 
-use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::core::{Gate, Presence, Sighting};
-use crate::freezers::Freezers;
+use crate::core::{Kind, Sighting};
 
+pub use display::Display;
+pub use settings::{Places, Policy, Settings};
+pub use watcher::{SourceStatus, Status, Watcher};
 pub use x11::X11;
 
-/// Something that sees a person's input.
+/// Something that sees a person, or another reason to rest.
 pub trait Source: Send {
-    /// The next thing seen. Waits for input, at most until `until`; then it looks when the last input was.
+    /// Its name, for the owner.
+    fn name(&self) -> &'static str;
+
+    /// What it is good for.
+    fn kind(&self) -> Kind;
+
+    /// The next thing seen. Waits for something to see, at most until `until`; then it looks for itself. With no
+    /// `until` it looks at once if it could not be read before.
     fn next(&mut self, until: Option<Instant>) -> Sighting;
-}
-
-/// Starts the thread that watches a source.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn watch(
-    mut source: impl Source + 'static,
-    idle_delay: Duration,
-    freezers: Freezers,
-    tell: impl Fn(Presence) + Send + 'static,
-) -> io::Result<()> {
-    let run = move || {
-        let closed = CloseOnPanic { freezers, tell };
-        let CloseOnPanic { freezers, tell } = &closed;
-        let mut gate = Gate::new(idle_delay);
-        let mut told = Presence::Unknown;
-        let mut why_lost = None;
-        loop {
-            let sighting = source.next(gate.wake_at(Instant::now()));
-            gate.see(&sighting, Instant::now());
-            let presence = gate.presence(Instant::now());
-            if presence != told {
-                if presence.is_free() {
-                    freezers.thaw_all();
-                } else {
-                    freezers.freeze_all();
-                }
-                told = presence;
-                tell(presence);
-            }
-            log(&sighting, &mut why_lost);
-        }
-    };
-    thread::Builder::new().name("presence".to_owned()).spawn(run)?;
-    Ok(())
-}
-
-/// Freezes everything when the thread panics: from then on nobody can tell.
-struct CloseOnPanic<T: Fn(Presence)> {
-    freezers: Freezers,
-    tell: T,
-}
-
-impl<T: Fn(Presence)> Drop for CloseOnPanic<T> {
-    fn drop(&mut self) {
-        self.freezers.freeze_all();
-        tracing::error!("presence cannot be watched any more, so the PC counts as in use: restart the agent");
-        (self.tell)(Presence::Unknown);
-    }
-}
-
-/// Says once that nobody can tell, and once that somebody can again.
-fn log(sighting: &Sighting, why_lost: &mut Option<String>) {
-    match sighting {
-        Sighting::Lost(reason) if why_lost.as_ref() != Some(reason) => {
-            tracing::warn!(%reason, "presence is unknown, so the PC counts as in use: nothing runs. If nobody sits at this machine, start the agent with --dedicated");
-            *why_lost = Some(reason.clone());
-        }
-        Sighting::Lost(_) => {}
-        Sighting::Input | Sighting::LastInput(_) => {
-            if why_lost.take().is_some() {
-                tracing::info!("presence is known again");
-            }
-        }
-    }
 }

@@ -10,12 +10,10 @@ use x11rb::protocol::{Event, screensaver};
 use x11rb::rust_connection::RustConnection;
 
 use super::Source;
-use crate::core::Sighting;
+use crate::core::{Kind, Sighting};
 
 /// XInput 2.2: raw events, also while something grabs the devices (2.1), and of touch (2.2).
 const XINPUT_VERSION: (u16, u16) = (2, 2);
-/// A display that cannot be reached is tried again after this time.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What counts as input.
 const RAW_EVENTS: [XIEventMask; 8] = [
@@ -35,7 +33,6 @@ pub struct X11 {
     /// `None` is what `DISPLAY` says.
     display: Option<String>,
     connection: Option<RustConnection>,
-    try_at: Option<Instant>,
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -44,7 +41,7 @@ impl X11 {
     /// The display with that name, or the one that `DISPLAY` names.
     #[must_use]
     pub const fn new(display: Option<String>) -> Self {
-        Self { display, connection: None, try_at: None }
+        Self { display, connection: None }
     }
 
     fn connect(&self) -> Result<(RustConnection, Duration), Failure> {
@@ -97,13 +94,17 @@ impl X11 {
 }
 
 impl Source for X11 {
+    fn name(&self) -> &'static str {
+        "X11"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Display
+    }
+
     fn next(&mut self, until: Option<Instant>) -> Sighting {
-        if let Some(try_at) = self.try_at.take() {
-            std::thread::park_timeout(try_at.saturating_duration_since(Instant::now()));
-        }
         self.look(until).unwrap_or_else(|error| {
             self.connection = None;
-            self.try_at = Some(Instant::now() + RETRY_AFTER);
             let display = self.display.clone().or_else(|| std::env::var("DISPLAY").ok());
             Sighting::Lost(match display {
                 Some(display) => format!("display {display}: {error}"),

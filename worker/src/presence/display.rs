@@ -1,0 +1,72 @@
+//! The display, through whichever source can read it. One that dies is replaced by the next that can.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Source;
+use crate::core::{Kind, Sighting};
+
+/// Sources that cannot be read are tried again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Candidates, and the one that is read.
+pub struct Display {
+    candidates: Vec<Box<dyn Source>>,
+    chosen: Option<usize>,
+    try_at: Option<Instant>,
+}
+
+impl Display {
+    /// A display that can be seen through one of these, the best first.
+    #[must_use]
+    pub fn new(candidates: Vec<Box<dyn Source>>) -> Self {
+        Self { candidates, chosen: None, try_at: None }
+    }
+
+    fn choose(&mut self) -> Sighting {
+        let mut reasons = Vec::new();
+        for (number, candidate) in self.candidates.iter_mut().enumerate() {
+            match candidate.next(None) {
+                Sighting::Lost(reason) | Sighting::Absent(reason) => reasons.push(reason),
+                sighting => {
+                    tracing::info!(source = candidate.name(), "the display is watched");
+                    self.chosen = Some(number);
+                    return sighting;
+                }
+            }
+        }
+        self.try_at = Some(Instant::now() + RETRY_AFTER);
+        if reasons.is_empty() {
+            reasons.push("no display is known".to_owned());
+        }
+        Sighting::Lost(reasons.join("; "))
+    }
+}
+
+impl Source for Display {
+    fn name(&self) -> &'static str {
+        self.chosen.and_then(|number| self.candidates.get(number)).map_or("display", |source| source.name())
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Display
+    }
+
+    fn next(&mut self, until: Option<Instant>) -> Sighting {
+        if let Some(candidate) = self.chosen.and_then(|number| self.candidates.get_mut(number)) {
+            let sighting = candidate.next(until);
+            if matches!(sighting, Sighting::Lost(_) | Sighting::Absent(_)) {
+                self.chosen = None;
+            }
+            return sighting;
+        }
+        while let Some(left) = self.try_at.map(|at| at.saturating_duration_since(Instant::now())) {
+            if left.is_zero() {
+                self.try_at = None;
+            } else {
+                thread::park_timeout(left);
+            }
+        }
+        self.choose()
+    }
+}

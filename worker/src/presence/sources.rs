@@ -1,0 +1,25 @@
+//! Which sources are watched.
+
+use super::display::Display;
+use super::{Settings, Source, X11};
+use crate::core::People;
+use crate::freezers::Freezers;
+
+/// What the settings ask for.
+pub(super) fn choose(settings: &Settings, freezers: &Freezers) -> Vec<Box<dyn Source>> {
+    let _ = freezers;
+    let mut sources: Vec<Box<dyn Source>> = Vec::new();
+    if settings.people == People::Watched {
+        sources.push(Box::new(Display::new(displays(settings))));
+    }
+    sources
+}
+
+/// What can see a person at the display, the best first.
+fn displays(settings: &Settings) -> Vec<Box<dyn Source>> {
+    let places = &settings.places;
+    if places.is_wayland() {
+        return Vec::new();
+    }
+    vec![Box::new(X11::new(places.display.clone()))]
+}
