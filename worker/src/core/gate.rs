@@ -272,3 +272,7 @@ impl Gate {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;
