@@ -64,6 +64,7 @@ pub struct Agent {
     /// Its state directory.
     pub state_dir: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// A child that does not outlive its test.
@@ -254,6 +255,25 @@ impl Grid {
         Agent::start(self.dir.path().join(name), arguments.map(str::to_owned).to_vec())
     }
 
+    /// Starts an agent of an owner on a PC with a desktop: `environment` names its display.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn office_agent(
+        &self,
+        owner: &str,
+        name: &str,
+        environment: &[(&str, &str)],
+        options: &[&str],
+    ) -> Result<Agent> {
+        let token = self.owner(owner, 1)?;
+        let arguments = ["--coordinator", &self.url, "--enrolment-token", &token, "--name", name];
+        let arguments = arguments.iter().chain(options).map(|&argument| argument.to_owned()).collect();
+        let environment =
+            environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Agent::start_in(self.dir.path().join(name), arguments, environment)
+    }
+
     /// Starts a dedicated agent for each of these owners.
     ///
     /// # Errors
@@ -350,11 +370,22 @@ impl Grid {
 
 impl Agent {
     fn start(state_dir: PathBuf, arguments: Vec<String>) -> Result<Self> {
+        Self::start_in(state_dir, arguments, Vec::new())
+    }
+
+    fn start_in(
+        state_dir: PathBuf,
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
         let mut command = Command::new(binary("lull-worker"));
         command.arg("run").args(&arguments).arg("--state-dir").arg(&state_dir).stdout(Stdio::null());
-        command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+        for desktop in ["DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS"] {
+            command.env_remove(desktop);
+        }
+        command.envs(environment.iter().map(|(key, value)| (key, value)));
         let log = state_dir.with_extension("log");
-        Ok(Self { process: Process::spawn(command, log)?, state_dir, arguments })
+        Ok(Self { process: Process::spawn(command, log)?, state_dir, arguments, environment })
     }
 
     /// Its process.
@@ -392,8 +423,9 @@ impl Agent {
     pub fn kill_and_restart(self) -> Result<Self> {
         self.process.signal(Signal::KILL)?;
         let (state_dir, arguments) = (self.state_dir.clone(), self.arguments.clone());
+        let environment = self.environment.clone();
         drop(self);
-        Self::start(state_dir, arguments)
+        Self::start_in(state_dir, arguments, environment)
     }
 }
 

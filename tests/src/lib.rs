@@ -3,13 +3,16 @@
 //! - [`Grid`]: a coordinator with its private PostgreSQL, and agents;
 //! - [`Fleet`]: devices that speak the wire themselves, for what no honest agent does, and for load;
 //! - [`JobFile`]: job files, built key by key;
+//! - [`display`]: a virtual display with input; [`procfs`]: what a process does;
 //! - [`money`]: sums that tests check for themselves;
 //! - [`study`]: the leukaemia study, its answer, and the same counts made another way.
 
+pub mod display;
 pub mod fleet;
 pub mod grid;
 mod job_file;
 pub mod money;
+pub mod procfs;
 pub mod study;
 
 pub use fleet::{Device, Fleet};

@@ -1,0 +1,58 @@
+//! The benchmarks: `bench [PREFIX]` runs those whose name begins with it and writes `bench.json`,
+//! a list of `{"name", "value", "unit"}`. It needs release builds of the programs beside it, and the guests.
+
+mod presence;
+mod study;
+mod throughput;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+struct Figure {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+}
+
+type Benchmark = fn() -> Result<Vec<Figure>>;
+
+/// Each benchmark with the figures that it measures.
+const BENCHMARKS: [(&[&str], Benchmark); 7] = [
+    (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
+    (&["verified_units_per_second"], throughput::batched),
+    (&["verified_units_per_second_single"], throughput::single),
+    (&["submit_to_lease_p99_ms"], throughput::submit_to_lease),
+    (&["stop_latency_p50_ms", "stop_latency_p99_ms", "resume_latency_p99_ms"], presence::latencies),
+    (&["agent_rss_mib", "agent_cpu_percent"], presence::at_rest),
+    (&["cold_demo_seconds"], study::cold_demo),
+];
+
+#[allow(clippy::print_stdout, reason = "the figures are this program's output")]
+fn main() -> Result<()> {
+    let prefix = std::env::args().nth(1).unwrap_or_default();
+    let mut figures = Vec::new();
+    for (names, run) in BENCHMARKS {
+        if names.iter().any(|name| name.starts_with(&prefix)) {
+            figures.extend(run().with_context(|| format!("measuring {names:?}"))?);
+        }
+    }
+    ensure!(!figures.is_empty(), "no benchmark is called {prefix}...");
+    let list: Vec<_> = figures
+        .iter()
+        .map(|figure| serde_json::json!({ "name": figure.name, "value": figure.value, "unit": figure.unit }))
+        .collect();
+    std::fs::write("bench.json", serde_json::to_string_pretty(&list)? + "\n")?;
+    for figure in figures {
+        println!("{:36} {:12.3} {}", figure.name, figure.value, figure.unit);
+    }
+    Ok(())
+}
+
+/// The time that `percent` of these do not exceed, in milliseconds.
+fn percentile_ms(times: &mut [Duration], percent: usize) -> f64 {
+    times.sort();
+    let at = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+    #[allow(clippy::float_arithmetic, reason = "a measurement")]
+    times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+}

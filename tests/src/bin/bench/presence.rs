@@ -1,0 +1,121 @@
+//! What the person at a PC feels of the agent: how soon guests stop, how little it takes at rest.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lull_tests::display::Display;
+use lull_tests::grid::DEADLINE;
+use lull_tests::procfs::{cpu_nanos, is_halted, resident_bytes};
+use lull_tests::{Agent, Grid, JobFile};
+use rustix::process::Pid;
+
+use crate::{Figure, percentile_ms};
+
+/// Times that the person comes back.
+const TRIALS: i16 = 200;
+/// The shortest idle delay that the agent allows.
+const IDLE_DELAY_SECS: u64 = 1;
+/// Guests that run: one for each core.
+const GUESTS: u32 = 2;
+/// How long the agent is watched at rest.
+const REST: Duration = Duration::from_secs(60);
+/// How often a process is looked at: seldom enough to leave it the CPU.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+
+/// From a mouse movement to guests of which no instruction runs any more, and from the end of the idle delay to
+/// guests that run, while two busy loops want both cores.
+pub(crate) fn latencies() -> Result<Vec<Figure>> {
+    let display = Display::start()?;
+    let grid = Grid::start(60)?;
+    let agent = office_agent(&grid, &display, GUESTS)?;
+    let token = grid.submitter("lab", "1000")?;
+    // Units that never end: what is measured is the PC, not the guest.
+    let items = vec!["hang"; GUESTS as usize];
+    let file = JobFile::probe_lines(grid.dir(), "endless", &items)?
+        .set("copies", 1)
+        .set("limits.unit_secs", 3600)
+        .write(grid.dir(), "endless")?;
+    let job = grid.submit(&token, &file, &[])?;
+    let runners = wait_for_guests(&agent)?;
+    let _busy = [Busy::start()?, Busy::start()?];
+    let (mut stops, mut resumes) = (Vec::new(), Vec::new());
+    for trial in 0..TRIALS {
+        let moved = display.move_mouse(10 + trial % 100, 20)?;
+        until("guests stop", || runners.iter().all(|pid| is_halted(*pid)))?;
+        stops.push(moved.elapsed());
+        until("guests go on", || runners.iter().all(|pid| !is_halted(*pid)))?;
+        resumes.push(moved.elapsed().saturating_sub(Duration::from_secs(IDLE_DELAY_SECS)));
+    }
+    ensure!(agent.runners()? == runners, "a runner was replaced while it was measured");
+    grid.lull_as(&token, &["cancel", &job])?;
+    let ms = |name, value| Figure { name, value, unit: "ms" };
+    Ok(vec![
+        ms("stop_latency_p50_ms", percentile_ms(&mut stops, 50)),
+        ms("stop_latency_p99_ms", percentile_ms(&mut stops, 99)),
+        ms("resume_latency_p99_ms", percentile_ms(&mut resumes, 99)),
+    ])
+}
+
+/// An agent whose person is there: it watches, holds no work, and keeps in touch with its coordinator.
+pub(crate) fn at_rest() -> Result<Vec<Figure>> {
+    let display = Display::start()?;
+    let grid = Grid::start(60)?;
+    let agent = office_agent(&grid, &display, GUESTS)?;
+    until("the agent is idle", || agent.log().contains("presence=Idle"))?;
+    let (start, cpu) = (Instant::now(), cpu_nanos(agent.pid())?);
+    while let Some(left) = REST.checked_sub(start.elapsed()) {
+        std::thread::park_timeout(left);
+    }
+    let (elapsed, cpu) = (start.elapsed(), cpu_nanos(agent.pid())? - cpu);
+    let rss = resident_bytes(agent.pid())?;
+    #[allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a measurement")]
+    let (mib, percent) = (rss as f64 / f64::from(1 << 20), cpu as f64 / elapsed.as_nanos() as f64 * 100.0);
+    Ok(vec![
+        Figure { name: "agent_rss_mib", value: mib, unit: "MiB" },
+        Figure { name: "agent_cpu_percent", value: percent, unit: "% of a core" },
+    ])
+}
+
+fn office_agent(grid: &Grid, display: &Display, slots: u32) -> Result<Agent> {
+    let options = ["--idle-delay-secs", &IDLE_DELAY_SECS.to_string(), "--slots", &slots.to_string()];
+    grid.office_agent("owner", "office-pc", &[("DISPLAY", display.name())], &options)
+}
+
+/// The runners, once their guests compute.
+fn wait_for_guests(agent: &Agent) -> Result<Vec<Pid>> {
+    let computes = |pid: &Pid| cpu_nanos(*pid).is_ok_and(|nanos| nanos > 500_000_000);
+    let mut runners = Vec::new();
+    until("guests compute", || {
+        runners = agent.runners().unwrap_or_default();
+        runners.len() == GUESTS as usize && runners.iter().all(computes)
+    })?;
+    Ok(runners)
+}
+
+fn until(what: &str, mut happened: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !happened() {
+        ensure!(start.elapsed() < DEADLINE, "{what}: not in {DEADLINE:?}");
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// Somebody else's program that takes a core.
+struct Busy(Child);
+
+impl Busy {
+    fn start() -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        Ok(Self(command.spawn().context("a busy loop")?))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
