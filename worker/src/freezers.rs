@@ -56,6 +56,12 @@ impl Freezers {
         state.by_lease.values().for_each(Freezer::thaw);
     }
 
+    /// Process numbers of the runners that run or are frozen.
+    #[must_use]
+    pub fn runner_pids(&self) -> Vec<u32> {
+        self.lock().by_lease.values().filter_map(Freezer::runner_pid).collect()
+    }
+
     /// Ends every runner for good.
     pub fn kill_all(&self) {
         let all = std::mem::take(&mut self.lock().by_lease);

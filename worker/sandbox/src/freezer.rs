@@ -78,6 +78,12 @@ impl Freezer {
         self.lock().killed
     }
 
+    /// Process number of its runner; it may have ended since.
+    #[must_use]
+    pub fn runner_pid(&self) -> Option<u32> {
+        self.lock().runner.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+    }
+
     /// Whether it is frozen now.
     #[must_use]
     pub fn is_frozen(&self) -> bool {

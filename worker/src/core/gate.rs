@@ -250,13 +250,13 @@ impl Gate {
         Judgement { presence, rests, look_at }
     }
 
-    /// When that source should look again at the latest; `None`: its own time, as it cannot be read.
+    /// When that source should look again at the latest; `None`: at once, as it has said nothing yet.
     #[must_use]
     pub fn look_at(&self, source: usize, now: Instant) -> Option<Instant> {
         let slot = self.slots.get(source)?;
         let (sighting, at) = slot.said.as_ref()?;
         if matches!(sighting, Sighting::Lost(_)) {
-            return None;
+            return Some(*at + LOOK_EVERY);
         }
         let every = if self.is_open(now) { LOOK_EVERY } else { LOOK_EVERY_AT_REST };
         // From its first silence on somebody may be away: this is when to ask.

@@ -40,7 +40,10 @@ fn only_a_readable_source_and_a_long_silence_free_the_pc() {
     gate.see(display, Sighting::InUse, at(81));
     assert_eq!(presence(&gate, 82), Presence::Active);
     gate.see(display, Sighting::Lost("gone".to_owned()), at(83));
-    assert_eq!((presence(&gate, 84), gate.look_at(display, at(84))), (Presence::Unknown, None));
+    assert_eq!(
+        (presence(&gate, 84), gate.look_at(display, at(84))),
+        (Presence::Unknown, Some(at(83) + LOOK_EVERY))
+    );
     gate.see(display, ago(3600), at(90));
     assert_eq!(presence(&gate, 90), Presence::Idle);
 }

@@ -12,6 +12,7 @@ mod attempt;
 mod backoff;
 mod gate;
 mod lease;
+mod machine;
 mod rest;
 mod schedule;
 mod sync;
@@ -23,6 +24,9 @@ pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
 pub use backoff::Backoff;
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
+};
+pub use machine::{
+    CpuMeter, CpuTimes, Supply, available_memory, is_memory_short, is_on_battery, process_ticks,
 };
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};

@@ -4,8 +4,10 @@
 //! anybody. What cannot be read counts as a person.
 
 mod display;
+mod machine;
 mod settings;
 mod sources;
+mod terminals;
 mod watcher;
 mod x11;
 
@@ -14,7 +16,9 @@ use std::time::Instant;
 use crate::core::{Kind, Sighting};
 
 pub use display::Display;
+pub use machine::Machine;
 pub use settings::{Places, Policy, Settings};
+pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
 pub use x11::X11;
 

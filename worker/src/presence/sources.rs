@@ -1,16 +1,19 @@
 //! Which sources are watched.
 
 use super::display::Display;
-use super::{Settings, Source, X11};
+use super::{Machine, Settings, Source, Terminals, X11};
 use crate::core::People;
 use crate::freezers::Freezers;
 
 /// What the settings ask for.
 pub(super) fn choose(settings: &Settings, freezers: &Freezers) -> Vec<Box<dyn Source>> {
-    let _ = freezers;
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
     if settings.people == People::Watched {
         sources.push(Box::new(Display::new(displays(settings))));
+        sources.push(Box::new(Terminals::new(settings.places.dev.clone())));
+    }
+    if let Some(machine) = Machine::of(settings, freezers) {
+        sources.push(Box::new(machine));
     }
     sources
 }
