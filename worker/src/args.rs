@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lull_sandbox::WallPolicy;
 
 use crate::presence;
 
@@ -63,9 +64,30 @@ pub struct RunArgs {
     /// The runner binary [default: $LULL_RUNNER, else lull-runner beside this program]
     #[arg(long, value_name = "PATH")]
     pub runner: Option<PathBuf>,
+    /// What must hold a runner back besides WebAssembly
+    #[arg(long, env = "LULL_WALLS", value_enum, default_value_t = Walls::Required)]
+    pub walls: Walls,
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
+}
+
+/// What must hold a runner back besides WebAssembly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Walls {
+    /// seccomp, and Landlock or user namespaces; without them nothing runs
+    Required,
+    /// Whatever the system has
+    BestEffort,
+}
+
+impl From<Walls> for WallPolicy {
+    fn from(walls: Walls) -> Self {
+        match walls {
+            Walls::Required => Self::Required,
+            Walls::BestEffort => Self::BestEffort,
+        }
+    }
 }
 
 /// The longest name of a device, in bytes.
@@ -137,6 +159,8 @@ mod tests {
         assert!(arguments.slots() >= 1);
         assert_eq!(arguments.name(), "é".repeat(50));
         assert_eq!(parse(&["--dedicated"]).unwrap().presence(), presence::Settings::dedicated());
+        assert_eq!(arguments.walls, Walls::Required);
+        assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }

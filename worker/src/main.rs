@@ -73,7 +73,10 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
             "neither HOME nor XDG_STATE_HOME says where to keep things: pass --state-dir"
         )));
     };
-    let runner = RunnerConfig { path: find_runner(arguments.runner.as_deref()).map_err(Failure::settings)? };
+    let runner = RunnerConfig {
+        path: find_runner(arguments.runner.as_deref()).map_err(Failure::settings)?,
+        require: arguments.walls.into(),
+    };
     let state = StateDir::open(&path).map_err(|error| Failure {
         code: if matches!(error, state_dir::Error::Locked { .. }) { EXIT_LOCKED } else { EXIT_SETTINGS },
         error: error.into(),

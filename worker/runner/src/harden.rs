@@ -1,7 +1,7 @@
 //! What the process gives up before it reads a byte.
 //!
 //! The host has already cleared the environment and the directory. WebAssembly is the first wall; this is
-//! for the day it has a hole. Landlock, seccomp and namespaces are not here yet.
+//! for the day it has a hole, together with `walls`.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,9 @@ use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, setpriority_process, setrlimit,
 };
 
-use lull_sandbox::Limits;
+use lull_sandbox::{Limits, WallReport};
+
+use crate::walls;
 
 /// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
 const OPEN_FILES_MAX: u64 = 32;
@@ -22,11 +24,13 @@ const NICENESS: i32 = 19;
 /// Memory that the process may use beside what the guest's limits account for: wasmtime, compiling 16 MiB.
 const OVERHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Locks the process down. `parent` is who started it.
+/// Locks the process down while it has one thread, and tells which walls stand. `parent` is who started it.
 ///
 /// # Errors
 /// When the system refuses, or the parent is gone already: then nothing may run.
-pub(crate) fn process(parent: Pid) -> io::Result<()> {
+pub(crate) fn process(parent: Pid) -> io::Result<Vec<WallReport>> {
+    // First: a change of credentials may take back the signal that is asked for next.
+    let mut walls = walls::before_threads();
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have died before the signal was asked for.
     if getppid() != Some(parent) {
@@ -39,7 +43,8 @@ pub(crate) fn process(parent: Pid) -> io::Result<()> {
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     limit(Resource::Fsize, 0)?;
     setpriority_process(None, NICENESS)?;
-    Ok(())
+    walls.push(walls::shut_files());
+    Ok(walls)
 }
 
 /// Lets the process start no more threads or processes. The system does not hold root to it.
@@ -49,7 +54,10 @@ pub(crate) fn no_more_threads() -> io::Result<()> {
 
 /// Caps the memory of the whole process, as a second wall behind the guest's own limit: its memory, a unit's
 /// input (which has to fit in it), inputs, results as they are and as they are sent, and the overhead.
-pub(crate) fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
+///
+/// # Errors
+/// When the system refuses.
+pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
     let bytes = limits
         .memory_bytes
         .saturating_mul(2)

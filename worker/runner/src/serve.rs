@@ -7,11 +7,11 @@ use std::sync::mpsc;
 use std::thread;
 
 use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
-use lull_sandbox::{Limits, Outcome};
+use lull_sandbox::{Limits, Outcome, WallReport};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
-use crate::{guest, harden};
+use crate::{guest, harden, walls};
 
 /// Stack of the thread that compiles and runs guests: theirs, and the compiler's.
 const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + 16 * 1024 * 1024;
@@ -19,8 +19,11 @@ const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + 16 * 1024 * 1024;
 /// Exit code for a host that broke the protocol, or a system that refused something.
 const EXIT_BROKEN: i32 = 4;
 
-/// Serves until standard input ends.
-pub(crate) fn serve() -> ExitCode {
+/// What runs on the thread of guests: answers frames until it fails.
+pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
+
+/// Serves until standard input ends. `walls` are those that stand already.
+pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
     let worker =
         thread::Builder::new().name("guest".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || {
@@ -32,6 +35,11 @@ pub(crate) fn serve() -> ExitCode {
     if let Err(error) = worker.and_then(|_| harden::no_more_threads()) {
         broken(&error.to_string());
         std::process::exit(EXIT_BROKEN);
+    }
+    // The other thread waits for a frame: nothing of a guest's has been read before this stands.
+    walls.push(walls::after_threads());
+    if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
+        std::process::exit(0);
     }
     let mut stdin = RawStdin(io::stdin());
     loop {
@@ -51,8 +59,8 @@ pub(crate) fn broken(message: &str) {
     let _ = frame::write(&mut io::stdout().lock(), &RunnerFrame::Broken { message: message.to_owned() });
 }
 
-fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    say(&RunnerFrame::Ready { protocol: PROTOCOL })?;
+/// Runs guests.
+pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     let mut inputs = Vec::new();
     let mut program: Option<Program> = None;
     while let Ok(bytes) = frames.recv() {

@@ -6,7 +6,7 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig};
+use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, WallPolicy};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{
     Guest, KillOnDrop, LIMITS, config, cpu_nanos, is_gone, is_stopped, start, start_with, states, unit, until,
@@ -77,7 +77,7 @@ fn the_end_of_standard_input_ends_a_running_unit() {
     use lull_sandbox::frame::{self, HostFrame, RunnerFrame};
     let mut hear = || frame::read(&mut stdout).unwrap().unwrap();
     let ready: RunnerFrame = frame::decode(&hear()).unwrap();
-    assert_eq!(ready, RunnerFrame::Ready { protocol: frame::PROTOCOL });
+    assert!(matches!(ready, RunnerFrame::Ready { protocol: frame::PROTOCOL, .. }));
     frame::write(&mut stdin, &HostFrame::Load { module: &FOREVER.wasm(), limits: LIMITS }).unwrap();
     let loaded: RunnerFrame = frame::decode(&hear()).unwrap();
     assert_eq!(loaded, RunnerFrame::Loaded);
@@ -177,7 +177,10 @@ fn a_runner_that_is_started_frozen_waits() {
 #[test]
 fn something_that_is_no_runner_is_found_out() {
     let check = |path: &str| {
-        let mut runner = Runner::start(&RunnerConfig { path: path.into() }, &Freezer::new())?;
+        let mut runner = Runner::start(
+            &RunnerConfig { path: path.into(), require: WallPolicy::Required },
+            &Freezer::new(),
+        )?;
         runner.load(&Program { module: b"", inputs: &[], limits: LIMITS })
     };
     assert!(matches!(check("/nowhere/lull-runner"), Err(Error::Start { .. })));

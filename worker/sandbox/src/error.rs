@@ -34,6 +34,14 @@ pub enum Error {
         /// Its exit code or signal.
         how: String,
     },
+    /// The system does not hold it back as the policy asks.
+    #[error(
+        "the runner is not locked down enough: {missing}; use a kernel with seccomp and Landlock (5.13 or newer) or user namespaces, or allow best effort (--walls best-effort, LULL_WALLS)"
+    )]
+    WallsMissing {
+        /// The walls that do not stand, and why not.
+        missing: String,
+    },
     /// It answered something that the host does not understand, or that it must not answer.
     #[error("the runner broke the protocol ({problem}): are it and this program of the same version?")]
     Protocol {

@@ -9,10 +9,10 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, Outcome};
+use crate::{Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -57,6 +57,8 @@ pub enum RunnerFrame {
     Ready {
         /// The [`PROTOCOL`] that it speaks.
         protocol: u32,
+        /// What else holds it back, besides WebAssembly.
+        walls: Vec<WallReport>,
     },
     /// The module is compiled.
     Loaded,

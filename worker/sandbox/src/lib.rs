@@ -5,7 +5,8 @@
 //!
 //! - [`frame`]: what the two sides say to each other, over the runner's standard input and output;
 //! - [`find_runner`]: where the binary is;
-//! - [`Limits`]: what a guest may use; time is enforced here, memory and result size in the runner.
+//! - [`Limits`]: what a guest may use; time is enforced here, memory and result size in the runner;
+//! - [`WallPolicy`]: what must hold a runner back besides WebAssembly; [`probe`] tells what does.
 //!
 //! It runs no guest itself, links no WebAssembly engine, retries nothing and knows no coordinator.
 
@@ -18,10 +19,12 @@ mod locate;
 mod outcome;
 mod pipe;
 mod runner;
+mod walls;
 
 pub use error::Error;
 pub use freezer::Freezer;
 pub use limits::{LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, cut_message};
 pub use locate::{RUNNER_ENV, find_runner};
 pub use outcome::{Outcome, UnitRun};
-pub use runner::{Program, Runner, RunnerConfig};
+pub use runner::{Program, Runner, RunnerConfig, probe};
+pub use walls::{Standing, Wall, WallPolicy, WallReport};

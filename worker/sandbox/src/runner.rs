@@ -13,7 +13,10 @@ use serde::Serialize;
 use crate::cpu::cpu_micros;
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
 use crate::pipe::{Pipe, Wait, wait_readable};
-use crate::{Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, cut_message};
+use crate::{
+    Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, WallPolicy, WallReport,
+    cut_message,
+};
 
 /// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
 const FROZEN_LOOK: Duration = Duration::from_secs(1);
@@ -21,11 +24,30 @@ const FROZEN_LOOK: Duration = Duration::from_secs(1);
 /// A process whose standard output has ended is about to end itself; longer than this it is stuck.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 
+/// Bytes of the longest first frame: a line for each wall.
+const READY_BYTES_MAX: u64 = 4096;
+
+/// Time in which a runner that is only looked at must say that it is ready, in seconds; it takes milliseconds.
+const PROBE_SECS_MAX: u64 = 30;
+
 /// How a runner is started.
 #[derive(Debug, Clone)]
 pub struct RunnerConfig {
     /// The binary, by [`crate::find_runner`].
     pub path: PathBuf,
+    /// What must hold it back besides WebAssembly.
+    pub require: WallPolicy,
+}
+
+/// Starts a runner and tells what holds it back, without loading anything: for people who look after a PC.
+///
+/// # Errors
+/// When it cannot be started, or less holds it back than the policy asks.
+pub fn probe(config: &RunnerConfig) -> Result<Vec<WallReport>, Error> {
+    let mut runner = Runner::start(config, &Freezer::new())?;
+    let deadline = runner.deadline(PROBE_SECS_MAX);
+    runner.hear_ready(&deadline)?;
+    Ok(runner.walls().to_vec())
 }
 
 /// What a runner runs: the same for all of its units.
@@ -51,6 +73,8 @@ pub struct Runner {
     stdout: Pipe<ChildStdout>,
     freezer: Freezer,
     limits: Limits,
+    require: WallPolicy,
+    walls: Vec<WallReport>,
     /// CPU time that is known to belong to what has ended.
     cpu_accounted_micros: u64,
     ended: Option<String>,
@@ -91,6 +115,8 @@ impl Runner {
             stdout: Pipe::new(stdout),
             freezer: freezer.clone(),
             limits: Limits { memory_bytes: 0, unit_secs: 0, result_bytes: 0 },
+            require: config.require,
+            walls: Vec::new(),
             cpu_accounted_micros: 0,
             ended: None,
         })
@@ -115,10 +141,7 @@ impl Runner {
     pub fn load(&mut self, program: &Program<'_>) -> Result<(), Error> {
         self.limits = program.limits;
         let deadline = self.deadline(LOAD_SECS_MAX);
-        match self.answer(&deadline)? {
-            RunnerFrame::Ready { protocol: PROTOCOL } => {}
-            other => return Err(self.broke(format!("it said {other:?} first"))),
-        }
+        self.hear_ready(&deadline)?;
         for (name, content) in program.inputs {
             self.send(&HostFrame::Input { name, content })?;
         }
@@ -168,6 +191,24 @@ impl Runner {
         }
     }
 
+    /// What holds it back besides WebAssembly; known once it is loaded.
+    #[must_use]
+    pub fn walls(&self) -> &[WallReport] {
+        &self.walls
+    }
+
+    /// Waits for the first frame, and refuses a runner that the system does not hold back enough.
+    fn hear_ready(&mut self, deadline: &Deadline) -> Result<(), Error> {
+        match self.answer(deadline)? {
+            RunnerFrame::Ready { protocol: PROTOCOL, walls } => self.walls = walls,
+            other => return Err(self.broke(format!("it said {other:?} first"))),
+        }
+        self.require.check(&self.walls).map_err(|missing| {
+            self.end(format!("refused: {missing}"));
+            Error::WallsMissing { missing }
+        })
+    }
+
     fn send(&mut self, frame: &impl Serialize) -> Result<(), Error> {
         self.check_usable()?;
         let bytes = match frame::encode(frame) {
@@ -195,8 +236,12 @@ impl Runner {
     /// The next frame, or `None` at the deadline.
     fn next_frame(&mut self, deadline: &Deadline) -> Result<Option<RunnerFrame>, Error> {
         self.check_usable()?;
-        let frame_bytes_max =
-            self.limits.result_bytes.max(MESSAGE_BYTES_MAX as u64).saturating_add(FRAME_OVERHEAD_BYTES);
+        let frame_bytes_max = self
+            .limits
+            .result_bytes
+            .max(MESSAGE_BYTES_MAX as u64)
+            .max(READY_BYTES_MAX)
+            .saturating_add(FRAME_OVERHEAD_BYTES);
         loop {
             let Some(time) = deadline.left(&self.freezer, Instant::now()) else { return Ok(None) };
             match self.stdout.wait(time, frame_bytes_max) {

@@ -166,7 +166,9 @@ impl LeaseThread {
                     }
                     return Ok(run);
                 }
-                Err(error @ (Error::NotFound { .. } | Error::Start { .. })) => return Err(error.to_string()),
+                Err(error @ (Error::NotFound { .. } | Error::Start { .. } | Error::WallsMissing { .. })) => {
+                    return Err(error.to_string());
+                }
                 Err(_) if self.is_let_go() => return Err("let go".to_owned()),
                 Err(error) => {
                     *host = None;

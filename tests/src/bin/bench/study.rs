@@ -61,7 +61,10 @@ fn build_native() -> Result<PathBuf> {
 
 /// CPU time of one unit in a runner, microseconds.
 fn sandboxed(module: &[u8], table: &[u8], range: std::ops::Range<u64>) -> Result<u64> {
-    let config = lull_sandbox::RunnerConfig { path: lull_sandbox::find_runner(None)? };
+    let config = lull_sandbox::RunnerConfig {
+        path: lull_sandbox::find_runner(None)?,
+        require: lull_sandbox::WallPolicy::Required,
+    };
     let mut runner = lull_sandbox::Runner::start(&config, &lull_sandbox::Freezer::new())?;
     let limits = lull_sandbox::Limits { memory_bytes: 256 << 20, unit_secs: 600, result_bytes: 16 << 20 };
     runner.load(&lull_sandbox::Program { module, inputs: &[("expression", table)], limits })?;

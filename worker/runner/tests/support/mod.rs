@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lull_abi::{Payload, Stage, Unit};
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, UnitRun};
+use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, UnitRun, WallPolicy};
 
 /// No event of these tests takes longer, on the slowest machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ impl Guest {
 }
 
 pub(crate) fn config() -> RunnerConfig {
-    RunnerConfig { path: PathBuf::from(env!("CARGO_BIN_EXE_lull-runner")) }
+    RunnerConfig { path: PathBuf::from(env!("CARGO_BIN_EXE_lull-runner")), require: WallPolicy::Required }
 }
 
 pub(crate) fn start_with(wasm: &[u8], limits: Limits, freezer: &Freezer) -> Result<Runner, Error> {

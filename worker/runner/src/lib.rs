@@ -1,0 +1,49 @@
+//! `lull-runner`: the locked-down process that guests run in, one after another, for one lease.
+//!
+//! It takes frames from its standard input and answers on its standard output (`lull_sandbox::frame`).
+//!
+//! - `harden`: what the process gives up before it reads a byte;
+//! - `walls`: Landlock, seccomp, namespaces, capabilities;
+//! - `serve`: the conversation with the host; the end of standard input ends the process at once;
+//! - `program`: the module, compiled once, and its inputs;
+//! - `guest`: one unit in a fresh store, driven through the guest ABI;
+//! - `budget`: how much memory a guest may still take.
+//!
+//! It enforces limits on memory and result size. Time is the host's: it kills the process. It never opens
+//! a file or a socket, and knows no job, lease or coordinator.
+
+mod budget;
+mod guest;
+mod harden;
+mod program;
+mod serve;
+#[cfg(target_os = "linux")]
+mod walls;
+
+use std::process::ExitCode;
+
+use rustix::process::Pid;
+
+pub use harden::memory as cap_memory;
+pub use serve::Work;
+
+/// Exit code for a process that could not be locked down: no guest ran.
+const EXIT_NOT_HARDENED: u8 = 3;
+
+/// Locks the process down and runs guests until standard input ends. `parent` is who started it.
+#[must_use]
+pub fn run(parent: Pid) -> ExitCode {
+    run_with(parent, serve::work)
+}
+
+/// The same with something else in the guests' place, once every wall stands: for drills of the walls.
+#[must_use]
+pub fn run_with(parent: Pid, work: Work) -> ExitCode {
+    match harden::process(parent) {
+        Ok(walls) => serve::serve(walls, work),
+        Err(error) => {
+            serve::broken(&format!("the runner cannot be locked down: {error}"));
+            ExitCode::from(EXIT_NOT_HARDENED)
+        }
+    }
+}
