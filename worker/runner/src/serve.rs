@@ -25,8 +25,11 @@ pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
 /// Serves until standard input ends. `walls` are those that stand already.
 pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
+    // What a thread does when it starts, the filter of system calls would refuse: it comes once that is done.
+    let (starting, started) = mpsc::channel::<()>();
     let worker =
         thread::Builder::new().name("guest".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || {
+            drop(starting);
             if let Err(error) = work(&frames) {
                 broken(&error.to_string());
                 std::process::exit(EXIT_BROKEN);
@@ -36,6 +39,7 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
         broken(&error.to_string());
         std::process::exit(EXIT_BROKEN);
     }
+    let _ = started.recv();
     // The other thread waits for a frame: nothing of a guest's has been read before this stands.
     walls.push(walls::after_threads());
     if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
