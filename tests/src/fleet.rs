@@ -194,6 +194,15 @@ impl Device {
         Ok(self.work.sync(request).await?.into_inner())
     }
 
+    /// What it has earned.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn earnings(&mut self) -> Result<v1::DeviceEarnings, Status> {
+        let request = with(v1::GetDeviceEarningsRequest {}, &self.assertion);
+        Ok(self.work.get_device_earnings(request).await?.into_inner())
+    }
+
     /// Asks for one lease, and waits for it.
     ///
     /// # Errors

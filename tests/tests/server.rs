@@ -124,6 +124,7 @@ async fn the_programs_role_cannot_rewrite_the_books() -> Result<()> {
         "DELETE FROM transfer",
         "DELETE FROM account",
         "DELETE FROM verdict",
+        "DELETE FROM device_earning",
     ] {
         let error = client.batch_execute(statement).await.expect_err(statement);
         let code = error.code().context("a refusal of the database")?;

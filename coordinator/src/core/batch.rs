@@ -221,6 +221,7 @@ impl Batch<'_> {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
             let attempt = Attempt {
                 owner: request.owner,
+                device: request.device,
                 outcome: report.outcome,
                 digest: report.digest,
                 size_bytes: report.size_bytes,
@@ -230,7 +231,7 @@ impl Batch<'_> {
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
-                pay(job, unit, request.owner, &mut self.changes);
+                pay(job, &attempt, unit, &mut self.changes);
             }
         } else {
             self.judge(unit, StillOut::No);
@@ -284,6 +285,7 @@ impl Batch<'_> {
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
         let attempt = Attempt {
             owner: request.owner,
+            device: request.device,
             outcome: report.outcome,
             digest: report.digest,
             size_bytes: report.size_bytes,
@@ -300,7 +302,6 @@ impl Batch<'_> {
         self.changes.attempts.push(Recorded {
             unit,
             attempt,
-            device: request.device,
             token: report.token,
             result: report.result.clone().filter(|_| !held),
             cpu_micros: report.cpu_micros,
@@ -327,7 +328,7 @@ impl Batch<'_> {
         for attempt in attempts {
             job.reserved = job.reserved - reward;
             if is_paid(outcome) && agrees(attempt, outcome, digest) {
-                pay(job, unit, attempt.owner, &mut self.changes);
+                pay(job, attempt, unit, &mut self.changes);
             }
         }
         job.totals.judged += count;
@@ -437,7 +438,7 @@ fn find(attempts: &[Attempt], owner: OwnerId) -> Option<&Attempt> {
     attempts.iter().find(|attempt| attempt.owner == owner)
 }
 
-fn pay(job: &mut Job, unit: UnitKey, owner: OwnerId, changes: &mut Changes) {
+fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, changes: &mut Changes) {
     let amount = job.reward(unit.stage, unit.index);
     if !amount.is_positive() {
         return;
@@ -446,10 +447,13 @@ fn pay(job: &mut Job, unit: UnitKey, owner: OwnerId, changes: &mut Changes) {
         job: unit.job.0,
         stage: i16::from(unit.stage.code()),
         index: i64::try_from(unit.index).unwrap_or(i64::MAX),
-        attempt: owner.0,
+        attempt: attempt.owner.0,
     };
     job.spent = job.spent + amount;
-    changes.transfers.push(Transfer::reward(key, owner.0, amount));
+    changes.transfers.push(Transfer::reward(key, attempt.owner.0, amount));
+    let earned = changes.earned.entry(attempt.device).or_default();
+    earned.amount = earned.amount + amount;
+    earned.units += 1;
 }
 
 /// A moving average with a weight of a quarter; the first attempt sets it.

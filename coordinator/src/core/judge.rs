@@ -66,10 +66,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::OwnerId;
+    use crate::core::{DeviceId, OwnerId};
 
     fn attempt(owner: i64, outcome: Outcome, result: &str) -> Attempt {
-        Attempt { owner: OwnerId(owner), outcome, digest: Digest::of(result.as_bytes()), size_bytes: 1 }
+        let digest = Digest::of(result.as_bytes());
+        Attempt { owner: OwnerId(owner), device: DeviceId(owner), outcome, digest, size_bytes: 1 }
     }
 
     #[test]

@@ -20,4 +20,4 @@ pub use fairness::Fairness;
 pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};
 pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost};
 pub use judge::{Judgement, judge};
-pub use slice::{Attempt, Changes, Lease, Outcome, Recorded, Slice, Verdict, Wanted};
+pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, Slice, Verdict, Wanted};

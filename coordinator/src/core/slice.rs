@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::{Digest, Stage};
-use lull_ledger::Transfer;
+use lull_ledger::{Amount, Transfer};
 
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
@@ -26,6 +26,8 @@ pub enum Outcome {
 pub struct Attempt {
     /// Whose it is; an owner has one attempt of a unit.
     pub owner: OwnerId,
+    /// Which of its devices made it.
+    pub device: DeviceId,
     /// How it ended.
     pub outcome: Outcome,
     /// Of its result or message.
@@ -41,8 +43,6 @@ pub struct Recorded {
     pub unit: UnitKey,
     /// The attempt.
     pub attempt: Attempt,
-    /// Which device made it.
-    pub device: DeviceId,
     /// Under which lease.
     pub token: LeaseToken,
     /// Its result, when it is small and no other attempt of the unit holds the same.
@@ -127,6 +127,15 @@ pub struct Slice {
     pub grid_slots: u64,
 }
 
+/// What paid attempts of one device add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Earned {
+    /// The rewards.
+    pub amount: Amount,
+    /// How many attempts they pay.
+    pub units: u64,
+}
+
 /// What was decided: to be written exactly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -136,6 +145,8 @@ pub struct Changes {
     pub verdicts: Vec<Verdict>,
     /// Transfers to insert and post.
     pub transfers: Vec<Transfer>,
+    /// What the rewards among them add to each device's earnings.
+    pub earned: BTreeMap<DeviceId, Earned>,
     /// Rows of `wanted` to insert.
     pub wanted_added: Vec<Wanted>,
     /// Rows of `wanted` to delete.

@@ -17,6 +17,7 @@ struct Model {
     verdicts: BTreeMap<UnitKey, Verdict>,
     wanted: BTreeMap<UnitKey, Wanted>,
     transfers: Vec<Transfer>,
+    earned: BTreeMap<DeviceId, Earned>,
     next_token: i64,
     fairness: Fairness,
 }
@@ -64,6 +65,7 @@ impl Model {
             verdicts: BTreeMap::new(),
             wanted: BTreeMap::new(),
             transfers: Vec::new(),
+            earned: BTreeMap::new(),
             next_token: 1,
             fairness: Fairness::default(),
         }
@@ -146,6 +148,11 @@ impl Model {
             assert!(self.verdicts.insert(verdict.unit, verdict.clone()).is_none(), "two verdicts on a unit");
         }
         self.transfers.extend(changes.transfers);
+        for (device, more) in changes.earned {
+            let earned = self.earned.entry(device).or_default();
+            earned.amount = earned.amount + more.amount;
+            earned.units += more.units;
+        }
         for token in changes.leases_changed {
             let lease = &slice.leases[&token];
             if lease.open.is_empty() {
@@ -216,6 +223,16 @@ impl Model {
             assert_eq!(attempt.map(|a| (a.outcome, a.digest)), Some((verdict.outcome, verdict.digest)));
         }
         assert_eq!(paid, self.job.spent, "what was spent");
+        let mut of_devices = BTreeMap::<DeviceId, Earned>::new();
+        for transfer in self.transfers.iter().filter(|transfer| transfer.code == lull_ledger::Code::Reward) {
+            let stage = Stage::from_code(u8::try_from(transfer.key.stage).expect("a stage"));
+            let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
+            let attempt = self.attempts[&unit].iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
+            let earned = of_devices.entry(attempt.expect("a paid attempt").device).or_default();
+            earned.amount = earned.amount + transfer.amount;
+            earned.units += 1;
+        }
+        assert_eq!(self.earned, of_devices, "what each device earned");
     }
 
     fn pay_is_held_for_what_is_out(&self) {

@@ -159,9 +159,17 @@ impl Work for WorkService {
 
     async fn get_device_earnings(
         &self,
-        _: Request<v1::GetDeviceEarningsRequest>,
+        request: Request<v1::GetDeviceEarningsRequest>,
     ) -> Result<Response<v1::DeviceEarnings>, Status> {
-        Err(Status::unimplemented("earnings of a device"))
+        let device = self.context.auth.device(&request).await?;
+        let earned = self.context.store.device_earnings(device.id).await.map_err(status::from_store)?;
+        Ok(Response::new(v1::DeviceEarnings {
+            total_amount: earned.total.to_string(),
+            total_units: earned.total_units,
+            month_amount: earned.month_total.to_string(),
+            month_units: earned.month_units,
+            month: earned.month,
+        }))
     }
 
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::batch::write_transfers;
 use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{OwnerId, SubmitterId};
+use crate::core::{DeviceId, OwnerId, SubmitterId};
 
 /// What a submitter has.
 #[derive(Debug, Clone)]
@@ -32,6 +32,21 @@ pub struct OwnerEarnings {
     pub attempts: u64,
     /// By device, by job, by day in UTC.
     pub lines: [Vec<EarningsLine>; 3],
+}
+
+/// What the verified attempts of one device were paid.
+#[derive(Debug, Clone)]
+pub struct DeviceEarnings {
+    /// In all: amount.
+    pub total: Amount,
+    /// In all: attempts paid.
+    pub total_units: u64,
+    /// In the running month by UTC: amount.
+    pub month_total: Amount,
+    /// In the running month by UTC: attempts paid.
+    pub month_units: u64,
+    /// That month, as "2026-11".
+    pub month: String,
 }
 
 /// A part of what an owner has earned.
@@ -150,6 +165,30 @@ impl Store {
         })
     }
 
+    /// What one device has earned: in all, and in the month that the database's clock is in, by UTC.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn device_earnings(&self, device: DeviceId) -> Result<DeviceEarnings, Error> {
+        run_tx!(self.pool, "device_earnings", tx => {
+            let select = "SELECT coalesce(sum(amount), 0) AS total, coalesce(sum(units), 0)::bigint AS total_units,
+                    coalesce(sum(amount) FILTER (WHERE is_running), 0) AS month_total,
+                    coalesce(sum(units) FILTER (WHERE is_running), 0)::bigint AS month_units,
+                    to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+                FROM (SELECT amount, units, month = date_trunc('month', now() AT TIME ZONE 'UTC')::date AS is_running
+                      FROM device_earning WHERE device_id = $1) AS earning";
+            let row = tx.query_one(select, &[&device.0]).await?;
+            let from = From("device_earning");
+            Ok(DeviceEarnings {
+                total: from.amount(&row, "total")?,
+                total_units: from.count(&row, "total_units")?,
+                month_total: from.amount(&row, "month_total")?,
+                month_units: from.count(&row, "month_units")?,
+                month: row.try_get("month")?,
+            })
+        })
+    }
+
     /// Recomputes the books from the transfers.
     ///
     /// # Errors
@@ -192,7 +231,7 @@ const PAID_ATTEMPT: &str =
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 5] = [
+const FAULTS: [(&str, &str); 6] = [
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -222,6 +261,19 @@ const FAULTS: [(&str, &str); 5] = [
          LEFT JOIN verdict ON verdict.job_id = transfer.job_id AND verdict.stage = transfer.stage
            AND verdict.idx = transfer.idx AND verdict.digest = attempt.digest AND verdict.outcome = attempt.outcome
          WHERE code = 3 AND (verdict.outcome IS NULL OR verdict.outcome > 2) LIMIT 100",
+    ),
+    (
+        "a device's earnings are not the rewards of its attempts",
+        "SELECT 'device ' || device_id || ', month ' || month || ' has ' || coalesce(known.amount, 0) || ' for '
+             || coalesce(known.units, 0) || ' units, its rewards make ' || coalesce(paid.amount, 0) || ' for '
+             || coalesce(paid.units, 0)
+         FROM device_earning AS known FULL JOIN (
+             SELECT attempt.device_id, date_trunc('month', transfer.created_at AT TIME ZONE 'UTC')::date AS month,
+                 sum(transfer.amount) AS amount, count(*) AS units
+             FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+               AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
+             WHERE transfer.code = 3 GROUP BY 1, 2) AS paid USING (device_id, month)
+         WHERE known.amount IS DISTINCT FROM paid.amount OR known.units IS DISTINCT FROM paid.units LIMIT 100",
     ),
     (
         "an agreeing attempt is unpaid",

@@ -5,7 +5,10 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 1] = [(1, "first", include_str!("../../migrations/0001_first.sql"))];
+const MIGRATIONS: [(i32, &str, &str); 2] = [
+    (1, "first", include_str!("../../migrations/0001_first.sql")),
+    (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
+];
 
 /// Brings the schema up to date.
 ///

@@ -17,7 +17,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
 pub use batch::{Aftermath, Decided, Tokens};
-pub use books::{Books, EarningsLine, OwnerEarnings, SubmitterBalance};
+pub use books::{Books, DeviceEarnings, EarningsLine, OwnerEarnings, SubmitterBalance};
 pub use error::Error;
 pub use identity::{DeviceRow, DeviceSeen, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow};

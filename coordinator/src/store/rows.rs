@@ -8,7 +8,9 @@ use rust_decimal::Decimal;
 use tokio_postgres::Row;
 
 use super::Error;
-use crate::core::{Answer, Attempt, Job, JobId, JobState, Outcome, OwnerId, Prices, SubmitterId, Totals};
+use crate::core::{
+    Answer, Attempt, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, SubmitterId, Totals,
+};
 
 /// Columns of a job, in the order that [`job`] reads them.
 pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.order_key, job.priority, \
@@ -154,6 +156,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
     let from = From("attempt");
     Ok(Attempt {
         owner: OwnerId(row.try_get("owner_id")?),
+        device: DeviceId(row.try_get("device_id")?),
         outcome: from.outcome(row, "outcome")?,
         digest: from.digest(row, "digest")?,
         size_bytes: from.count(row, "size_bytes")?,

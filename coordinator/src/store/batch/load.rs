@@ -187,7 +187,7 @@ pub(super) async fn load_attempts(
         return Ok(attempts);
     }
     let select = format!(
-        "SELECT job_id, stage, idx, owner_id, outcome, digest, size_bytes FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
+        "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, size_bytes FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
     );
     let (jobs, stages, indexes) = unit_columns(units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {

@@ -1,6 +1,6 @@
 //! What was decided, written exactly: one statement a table, all of a step together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -8,7 +8,7 @@ use lull_ledger::{Transfer, postings};
 use rust_decimal::Decimal;
 
 use super::load::unit_columns;
-use crate::core::{Changes, Lease, LeaseToken, Request, Slice, Verdict, Wanted};
+use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, Slice, Verdict, Wanted};
 use crate::store::Error;
 use crate::store::error::ensure_affected;
 use crate::store::rows::{self, bigint, outcome_code, stage_code};
@@ -52,7 +52,8 @@ pub(super) async fn write(
         write_leases(tx, slice, changes, lease_ttl),
         write_jobs(tx, slice, changes),
     )?;
-    add_wanted(tx, changes).await?;
+    // Earnings go after the accounts: every transaction locks the two in this order.
+    tokio::try_join!(add_wanted(tx, changes), add_earnings(tx, &changes.earned))?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
         for table in ["wanted", "lease"] {
@@ -118,7 +119,7 @@ async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
                              $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[])";
     let (jobs, stages, indexes) = unit_columns(list.iter().map(|recorded| &recorded.unit));
     let owners: Vec<i64> = list.iter().map(|recorded| recorded.attempt.owner.0).collect();
-    let devices: Vec<i64> = list.iter().map(|recorded| recorded.device.0).collect();
+    let devices: Vec<i64> = list.iter().map(|recorded| recorded.attempt.device.0).collect();
     let tokens: Vec<i64> = list.iter().map(|recorded| recorded.token.0).collect();
     let outcomes: Vec<i16> = list.iter().map(|recorded| outcome_code(recorded.attempt.outcome)).collect();
     let digests: Vec<&[u8]> =
@@ -191,6 +192,23 @@ pub(in crate::store) async fn write_transfers(tx: &Transaction<'_>, list: &[Tran
     let (_, posted) =
         tokio::try_join!(tx.execute(&insert, &parameters), tx.execute(&update, &update_parameters))?;
     ensure_affected("account update", postings.len(), posted)
+}
+
+/// Adds to what devices earned this month, by UTC: a row each, in the order of its key.
+async fn add_earnings(tx: &Transaction<'_>, earned: &BTreeMap<DeviceId, Earned>) -> Result<(), Error> {
+    if earned.is_empty() {
+        return Ok(());
+    }
+    let upsert = "INSERT INTO device_earning AS known (device_id, month, amount, units)
+        SELECT device_id, date_trunc('month', now() AT TIME ZONE 'UTC')::date, amount, units
+        FROM unnest($1::bigint[], $2::numeric[], $3::bigint[]) AS new (device_id, amount, units) ORDER BY device_id
+        ON CONFLICT (device_id, month) DO UPDATE
+        SET amount = known.amount + excluded.amount, units = known.units + excluded.units";
+    let devices: Vec<i64> = earned.keys().map(|device| device.0).collect();
+    let amounts: Vec<Decimal> = earned.values().map(|earned| earned.amount.decimal()).collect();
+    let units: Vec<i64> = earned.values().map(|earned| bigint(earned.units)).collect();
+    let written = tx.execute(&tx.prepare_cached(upsert).await?, &[&devices, &amounts, &units]).await?;
+    ensure_affected("device earning upsert", earned.len(), written)
 }
 
 async fn write_leases(
