@@ -3,7 +3,9 @@
 //! A [`Source`] sees; the core's gate judges; the [`Watcher`] freezes and thaws every runner itself, before it tells
 //! anybody. What cannot be read counts as a person.
 
+mod bus;
 mod display;
+mod gnome;
 mod machine;
 mod settings;
 mod sources;
@@ -16,6 +18,7 @@ use std::time::Instant;
 use crate::core::{Kind, Sighting};
 
 pub use display::Display;
+pub use gnome::Gnome;
 pub use machine::Machine;
 pub use settings::{Places, Policy, Settings};
 pub use terminals::Terminals;

@@ -1,7 +1,7 @@
 //! Which sources are watched.
 
 use super::display::Display;
-use super::{Machine, Settings, Source, Terminals, X11};
+use super::{Gnome, Machine, Settings, Source, Terminals, X11};
 use crate::core::People;
 use crate::freezers::Freezers;
 
@@ -21,8 +21,11 @@ pub(super) fn choose(settings: &Settings, freezers: &Freezers) -> Vec<Box<dyn So
 /// What can see a person at the display, the best first.
 fn displays(settings: &Settings) -> Vec<Box<dyn Source>> {
     let places = &settings.places;
-    if places.is_wayland() {
-        return Vec::new();
+    let mut displays: Vec<Box<dyn Source>> = Vec::new();
+    // An X server beside a Wayland compositor sees a part of the input only.
+    if !places.is_wayland() {
+        displays.push(Box::new(X11::new(places.display.clone())));
     }
-    vec![Box::new(X11::new(places.display.clone()))]
+    displays.push(Box::new(Gnome::new(places.session_bus.clone())));
+    displays
 }
