@@ -16,5 +16,5 @@ pub mod procfs;
 pub mod study;
 
 pub use fleet::{Device, Fleet};
-pub use grid::{Agent, Grid, binary, guest};
+pub use grid::{Agent, DEADLINE, Grid, binary, guest};
 pub use job_file::JobFile;

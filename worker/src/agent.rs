@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lull_sandbox::RunnerConfig;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::cache::Cache;
+use crate::control::{self, Ask, Pause};
 use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
+use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
 use crate::presence::{self, Watcher};
-use crate::remote::{Remote, explain, is_temporary};
+use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
 use crate::work::{Tools, Worker};
 
@@ -57,6 +59,9 @@ pub enum Error {
     /// The cache cannot be opened.
     #[error("the cache cannot be used: {0}")]
     Cache(std::io::Error),
+    /// The owner could not speak to the agent, so could not pause it either.
+    #[error(transparent)]
+    Control(#[from] control::SocketError),
     /// A thread or a signal handler is refused.
     #[error("the system refused a thread or a signal handler: {0}")]
     System(std::io::Error),
@@ -80,7 +85,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
-    let _watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
+    let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
@@ -89,8 +94,24 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         events: events.clone(),
         outbox: outbox.clone(),
     };
-    let shell = Shell { tools, remote, outbox, outbox_folder, events, workers: BTreeMap::new(), call: None };
-    Ok(shell.run(Agent::new(settings.slots, Instant::now()), received).await)
+    let contact = Arc::new(Mutex::new(Contact::default()));
+    let pause = Pause::read(state.pause());
+    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact));
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
+    let (_server, asks) = control::Server::start(&socket)?;
+    let shell = Shell {
+        tools,
+        remote,
+        outbox,
+        outbox_folder,
+        events,
+        workers: BTreeMap::new(),
+        call: None,
+        desk,
+        contact,
+    };
+    Ok(shell.run(Agent::new(settings.slots, Instant::now()), received, asks).await)
 }
 
 fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'static {
@@ -145,18 +166,37 @@ struct Shell {
     events: UnboundedSender<Event>,
     workers: BTreeMap<u64, Worker>,
     call: Option<JoinHandle<()>>,
+    desk: Desk,
+    contact: Arc<Mutex<Contact>>,
 }
 
 impl Shell {
-    async fn run(mut self, mut agent: Agent, mut received: UnboundedReceiver<Event>) -> End {
+    async fn run(
+        mut self,
+        mut agent: Agent,
+        mut received: UnboundedReceiver<Event>,
+        mut asks: Receiver<Ask>,
+    ) -> End {
         loop {
-            let event = match agent.wake_at(Instant::now()) {
-                None => received.recv().await,
-                Some(at) => match tokio::time::timeout_at(at.into(), received.recv()).await {
-                    Ok(event) => event,
-                    Err(_) => Some(Event::Woken),
-                },
+            let wake_at = agent.wake_at(Instant::now()).into_iter().chain(self.desk.wake_at()).min();
+            let woken = async {
+                match wake_at {
+                    Some(at) => drop(tokio::time::timeout_at(at.into(), std::future::pending::<()>()).await),
+                    None => std::future::pending().await,
+                }
             };
+            let event = tokio::select! {
+                event = received.recv() => event,
+                Some(ask) = asks.recv() => match self.desk.answer(ask, &agent) {
+                    Some(event) => Some(event),
+                    None => continue,
+                },
+                () = woken => Some(Event::Woken),
+            };
+            self.desk.look();
+            if matches!(event, Some(Event::UnitFinished(_))) {
+                self.desk.count_finished();
+            }
             // This holds a sender itself, so that there is always a next event.
             let event = event.unwrap_or(Event::StopRequested);
             for command in agent.handle(event, Instant::now(), rand::random()) {
@@ -213,10 +253,19 @@ impl Shell {
             call.abort();
         }
         let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
+        let contact = Arc::clone(&self.contact);
+        let note = move |problem| {
+            let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);
+            contact.note(problem, unix_secs());
+        };
         self.call = Some(tokio::spawn(async move {
             let event = match remote.sync(request, timeout).await {
-                Ok(response) => Event::SyncAnswered { id, response },
+                Ok(response) => {
+                    note(None);
+                    Event::SyncAnswered { id, response }
+                }
                 Err(status) => {
+                    note(Some(explain(&status)));
                     tracing::warn!(
                         error = explain(&status),
                         "the coordinator cannot be used; it is tried again"

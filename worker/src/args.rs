@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lull_sandbox::WallPolicy;
 
+use crate::control::PAUSE_SECS_MAX;
 use crate::presence;
 
 /// The agent of Lull: runs work units on this PC while nobody uses it.
@@ -28,6 +30,7 @@ Exit codes:
   2    wrong settings, or the enrolment was refused
   3    another agent uses the state directory
   4    the coordinator does not know this device any more: enrol again
+  5    no agent runs here
   130  ended at once by a second signal";
 
 /// What to do.
@@ -35,6 +38,112 @@ Exit codes:
 pub enum Command {
     /// Run the agent; the first run enrols this device
     Run(Box<RunArgs>),
+    /// What the running agent does, and why
+    #[command(after_help = "Example:\n  lull-worker status")]
+    Status(StatusArgs),
+    /// Run nothing for a while; guests stop at once and lose nothing
+    #[command(after_help = "Examples:\n  lull-worker pause --for 2h\n  lull-worker pause --until 18:00")]
+    Pause(PauseArgs),
+    /// End a pause
+    #[command(after_help = "Example:\n  lull-worker resume")]
+    Resume(PlaceArgs),
+    /// Finish what runs, take nothing new, then end the agent
+    #[command(after_help = "Example:\n  lull-worker drain --wait")]
+    Drain(DrainArgs),
+}
+
+/// Which agent is meant.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Where the agent keeps things [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker]
+    #[arg(long, env = "LULL_WORKER_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// How a status is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How to show what the agent does.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// How long to pause.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// How long, like 90m, 2h or 1h30m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration_secs, required_unless_present = "until", conflicts_with = "until")]
+    pub secs: Option<u64>,
+    /// Until when today, or tomorrow if that is past, like 18:00
+    #[arg(long, value_name = "HH:MM", value_parser = time_of_day)]
+    pub until: Option<NaiveTime>,
+}
+
+/// How to drain.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// Return when the agent has ended
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Seconds of a time like `1h30m`.
+fn duration_secs(text: &str) -> Result<u64, String> {
+    let wrong = || "write a time like 90m, 2h or 1h30m".to_owned();
+    let mut rest = text;
+    let mut secs: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        secs = number.checked_mul(unit).and_then(|more| secs.checked_add(more)).ok_or_else(wrong)?;
+        rest = &rest[digits + 1..];
+    }
+    match secs {
+        0 => Err(wrong()),
+        PAUSE_SECS_MAX.. if secs > PAUSE_SECS_MAX => Err("a pause is 30 days at most".to_owned()),
+        _ => Ok(secs),
+    }
+}
+
+fn time_of_day(text: &str) -> Result<NaiveTime, String> {
+    NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| "write a time of day like 18:00".to_owned())
+}
+
+/// The state directory: `given`, or the default; `None` if that cannot be told.
+#[must_use]
+pub fn state_dir(given: Option<&Path>) -> Option<PathBuf> {
+    let from =
+        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let default = || {
+        let base = from("XDG_STATE_HOME").or_else(|| from("HOME").map(|home| home.join(".local/state")))?;
+        Some(base.join("lull-worker"))
+    };
+    given.map(Path::to_owned).or_else(default)
 }
 
 /// How the agent runs.
@@ -97,14 +206,7 @@ impl RunArgs {
     /// Where identity, outbox and cache are kept; `None` if that cannot be told.
     #[must_use]
     pub fn state_dir(&self) -> Option<PathBuf> {
-        let from =
-            |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-        let default = || {
-            let base =
-                from("XDG_STATE_HOME").or_else(|| from("HOME").map(|home| home.join(".local/state")))?;
-            Some(base.join("lull-worker"))
-        };
-        self.state_dir.clone().or_else(default)
+        state_dir(self.state_dir.as_deref())
     }
 
     /// Units at a time.
@@ -142,13 +244,30 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
         let Command::Run(arguments) =
-            Cli::try_parse_from(["lull-worker", "run"].iter().chain(arguments))?.command;
+            Cli::try_parse_from(["lull-worker", "run"].iter().chain(arguments))?.command
+        else {
+            panic!("it is `run`")
+        };
         Ok(*arguments)
     }
 
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn pauses_have_an_end() {
+        let cases = [("90m", 5400), ("2h", 7200), ("1h30m", 5400), ("30d", PAUSE_SECS_MAX), ("1s", 1)];
+        for (text, secs) in cases {
+            assert_eq!(duration_secs(text), Ok(secs), "{text}");
+        }
+        for wrong in ["", "2", "h", "0m", "2x", "-2h", "31d", "99999999999999999999h", "2hé", "é"] {
+            assert!(duration_secs(wrong).is_err(), "{wrong}");
+        }
+        assert!(Cli::try_parse_from(["lull-worker", "pause"]).is_err(), "never without a time");
+        assert!(Cli::try_parse_from(["lull-worker", "pause", "--until", "24:10"]).is_err());
+        assert!(Cli::try_parse_from(["lull-worker", "pause", "--until", "18:00"]).is_ok());
     }
 
     #[test]

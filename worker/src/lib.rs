@@ -10,6 +10,8 @@
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things;
 //! - [`agent`]: the loop that feeds the core and does what it says;
+//! - [`control`]: its owner speaks to it over a Unix socket; [`commands`]: what they say;
+//! - `desk`: what the agent answers its owner;
 //! - [`args`]: the command line.
 //!
 //! It decides nothing about jobs, trust or money, and never links a WebAssembly engine: `lull-runner` does.
@@ -18,7 +20,10 @@ pub mod agent;
 pub mod args;
 pub mod blobs;
 pub mod cache;
+pub mod commands;
+pub mod control;
 pub mod core;
+mod desk;
 mod files;
 pub mod freezers;
 pub mod identity;

@@ -8,6 +8,7 @@ use lull_proto::v1;
 use lull_sandbox::{RunnerConfig, find_runner};
 use lull_worker::agent::{self, End, Settings};
 use lull_worker::args::{Cli, Command, RunArgs};
+use lull_worker::commands;
 use lull_worker::core::Backoff;
 use lull_worker::identity::{Enrolment, Identity, enrolment_proof, key_for_enrolment};
 use lull_worker::remote::{self, Remote};
@@ -42,7 +43,10 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = Cli::parse().command;
+    let arguments = match Cli::parse().command {
+        Command::Run(arguments) => arguments,
+        other => return commands::run(&other),
+    };
     let filter = EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()

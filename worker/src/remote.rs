@@ -99,6 +99,12 @@ impl Remote {
         Self { channel, identity, assertion: Mutex::new(None) }
     }
 
+    /// Where the coordinator was when this device enrolled.
+    #[must_use]
+    pub fn coordinator(&self) -> &str {
+        &self.identity.enrolment.coordinator
+    }
+
     /// Reports, renews and asks.
     ///
     /// # Errors
@@ -202,8 +208,9 @@ impl Remote {
     }
 }
 
-fn unix_secs() -> u64 {
-    #[allow(clippy::disallowed_methods, reason = "an assertion expires by everybody's clock")]
+/// Seconds since 1970, by this PC's clock.
+pub(crate) fn unix_secs() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "assertions and pauses end by everybody's clock")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

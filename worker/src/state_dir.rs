@@ -4,6 +4,8 @@
 //! lock            held while an agent runs
 //! identity.json   device, grid, coordinator, owner
 //! device.key      ed25519 secret key, 32 bytes, readable by the user only
+//! control.sock    the running agent answers its owner there
+//! pause           until when it is paused by hand, in Unix seconds
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
@@ -89,6 +91,18 @@ impl StateDir {
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.path.join("device.key")
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that says until when the agent is paused.
+    #[must_use]
+    pub fn pause(&self) -> PathBuf {
+        self.path.join("pause")
     }
 
     /// The folder of the outbox.

@@ -44,6 +44,8 @@ pub enum Event {
     },
     /// The time that [`Agent::wake_at`] named has come.
     Woken,
+    /// The agent is to finish what runs, take nothing new, and end.
+    DrainRequested,
     /// The agent is to end.
     StopRequested,
 }
@@ -141,6 +143,7 @@ pub struct Agent {
     failed_leases: Backoff,
     uploads: Backoff,
     unauthenticated: u32,
+    pub(super) is_draining: bool,
     stop_by: Option<Instant>,
     is_over: bool,
 }
@@ -161,6 +164,7 @@ impl Agent {
             failed_leases: Backoff::default(),
             uploads: Backoff::default(),
             unauthenticated: 0,
+            is_draining: false,
             stop_by: None,
             is_over: false,
         }
@@ -182,6 +186,7 @@ impl Agent {
             Event::SyncAnswered { id, response } => self.sync_answered(id, response, now, &mut commands),
             Event::SyncFailed { id, failure } => self.sync_failed(id, failure, now, random, &mut commands),
             Event::Woken => {}
+            Event::DrainRequested => self.is_draining = true,
             Event::StopRequested => self.stop(now, &mut commands),
         }
         self.advance(now, &mut commands);
@@ -402,17 +407,24 @@ impl Agent {
         if self.is_over {
             return;
         }
-        if self.hand_back_at().is_some_and(|at| at <= now) {
+        if self.is_draining || self.hand_back_at().is_some_and(|at| at <= now) {
             self.hand_back_waiting(commands);
         }
         self.run_units(commands);
         self.end_finished(commands);
         self.retry_uploads(now, commands);
-        if self.stop_by.is_some_and(|by| by <= now || self.has_nothing_to_say()) {
+        if self.is_drained() || self.stop_by.is_some_and(|by| by <= now || self.has_nothing_to_say()) {
             self.end(Command::Exit, commands);
         } else if self.next_sync_at(now).is_some_and(|at| at <= now) {
             commands.push(self.call(now));
         }
+    }
+
+    /// Whether it was to finish what ran, and has. What a coordinator that is away has not heard of is on disk:
+    /// the next run reports it.
+    fn is_drained(&self) -> bool {
+        let is_idle = !self.leases.values().any(Lease::has_work) && !self.is_storing();
+        self.is_draining && is_idle && (self.has_nothing_to_say() || self.sync.is_failing())
     }
 
     fn has_nothing_to_say(&self) -> bool {

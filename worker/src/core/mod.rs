@@ -15,6 +15,7 @@ mod lease;
 mod machine;
 mod rest;
 mod schedule;
+mod snapshot;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -30,4 +31,5 @@ pub use machine::{
 };
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};
+pub use snapshot::{LeaseSnapshot, Snapshot};
 pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

@@ -101,6 +101,11 @@ impl Sync {
         self.last_report_at = None;
     }
 
+    /// Whether the last call failed.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.backoff.is_failing()
+    }
+
     pub(super) const fn is_quiet(&self) -> bool {
         self.call.is_none()
     }
@@ -109,7 +114,7 @@ impl Sync {
 impl Agent {
     /// Slots to ask for.
     pub(super) fn free_slots(&self) -> u32 {
-        if !self.presence.is_free() || self.is_disk_full || self.is_stopping() {
+        if !self.presence.is_free() || self.is_disk_full || self.is_draining || self.is_stopping() {
             return 0;
         }
         let busy = self.leases.values().filter(|lease| lease.has_work()).count();

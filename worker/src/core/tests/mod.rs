@@ -1,5 +1,6 @@
 //! The agent against a coordinator that is a few maps: named cases, and random days.
 
+mod drain;
 mod named;
 mod random;
 

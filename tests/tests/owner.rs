@@ -1,0 +1,127 @@
+//! The owner of a PC speaks to its agent: real agents, a real coordinator.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary};
+use serde_json::Value;
+
+fn say(agent: &Agent, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary("lull-worker"));
+    command.args(arguments).arg("--state-dir").arg(&agent.state_dir).env("TZ", "UTC");
+    Ok(command.output()?)
+}
+
+fn status(agent: &Agent) -> Result<Value> {
+    let output = say(agent, &["status", "--output", "json"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn wait(agent: &Agent, what: &str, mut done: impl FnMut(&Value) -> bool) -> Result<Value> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let last = status(agent);
+        match &last {
+            Ok(status) if done(status) => return last,
+            _ => ensure!(Instant::now() < deadline, "the agent was not {what} in time: {last:?}"),
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+}
+
+fn is_paused(status: &Value) -> bool {
+    !status["paused_until_unix_secs"].is_null()
+}
+
+#[test]
+fn a_pause_freezes_what_runs_survives_a_kill_and_ends_when_told() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let token = grid.submitter("clinic", "1")?;
+    let agent = grid.agent("ada", "desk")?;
+    let file = JobFile::probe_lines(grid.dir(), "long", &["hang"])?.write(grid.dir(), "long")?;
+    grid.submit(&token, &file, &[])?;
+    let running = wait(&agent, "running", |status| status["leases"][0]["running"] == 0)?;
+    assert_eq!(running["rests"], Value::Array(Vec::new()), "{running}");
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.starts_with("Running 1 unit in 1 slots"), "{text}");
+
+    let paused = say(&agent, &["pause", "--for", "2h"])?;
+
+    assert!(paused.status.success() && paused.stdout.is_empty(), "{paused:?}");
+    let words = String::from_utf8(paused.stderr)?;
+    assert!(words.starts_with("Paused until ") && words.contains("lull-worker resume"), "{words}");
+    wait(&agent, "paused", is_paused)?;
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.starts_with("Paused until ") && text.contains("1 unit frozen"), "{text}");
+
+    let agent = agent.kill_and_restart()?;
+    wait(&agent, "paused after a restart", is_paused)?;
+    ensure!(say(&agent, &["resume"])?.status.success());
+    wait(&agent, "free again", |status| !is_paused(status) && status["rests"] == Value::Array(Vec::new()))?;
+    Ok(())
+}
+
+#[test]
+fn a_drained_agent_ends_and_says_so() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let agent = grid.agent("ada", "desk")?;
+    wait(&agent, "in touch", |status| !status["coordinator_since_unix_secs"].is_null())?;
+
+    let drained = say(&agent, &["drain", "--wait"])?;
+
+    assert!(drained.status.success(), "{drained:?}");
+    let absent = say(&agent, &["status"])?;
+    assert_eq!(absent.status.code(), Some(5), "{absent:?}");
+    let words = String::from_utf8(absent.stderr)?;
+    assert!(words.contains("no agent runs here") && words.contains("lull-worker run"), "{words}");
+    assert!(absent.stdout.is_empty());
+    Ok(())
+}
+
+#[test]
+fn the_owner_learns_why_nothing_runs_and_that_the_coordinator_is_away() -> Result<()> {
+    let mut grid = Grid::start(60)?;
+    let agent = grid.watching_agent("ada", "desk")?;
+    let resting = wait(&agent, "in touch", |status| !status["coordinator_since_unix_secs"].is_null())?;
+    assert_eq!(resting["presence"], "unknown", "{resting}");
+    let why = resting["rests"][0].as_str().context("a reason to rest")?;
+    assert!(why.contains("--dedicated"), "{why}");
+
+    // This one waits for work in a call, so that it notices at once.
+    let agent = grid.agent("grace", "rack")?;
+    wait(&agent, "in touch", |status| !status["coordinator_since_unix_secs"].is_null())?;
+    grid.kill_coordinator()?;
+
+    let away = wait(&agent, "without a coordinator", |status| !status["coordinator_problem"].is_null())?;
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.contains("it is tried again"), "{text} {away}");
+    grid.restart_coordinator()?;
+    wait(&agent, "in touch again", |status| status["coordinator_problem"].is_null())?;
+    Ok(())
+}
+
+#[test]
+fn garbage_on_the_socket_holds_nobody_up() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let agent = grid.agent("ada", "desk")?;
+    wait(&agent, "there", |_| true)?;
+    let connect = || UnixStream::connect(agent.state_dir.join("control.sock"));
+    let silent = connect()?;
+    let mut flood = connect()?;
+    let _ = flood.write_all(&[b'x'; 100_000]);
+    let mut answer = String::new();
+    let _ = flood.read_to_string(&mut answer);
+    assert!(answer.contains("refused") && answer.contains("4096 bytes"), "{answer}");
+    let mut unknown = connect()?;
+    unknown.write_all(b"{\"do\":\"pay me\"}\n")?;
+    let mut answer = String::new();
+    unknown.read_to_string(&mut answer)?;
+    assert!(answer.contains("refused"), "{answer}");
+    status(&agent)?;
+    drop(silent);
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What the owner says to a running agent. stdout is data, stderr is talk.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Days, Local, NaiveTime};
+
+use crate::args::{Command, Output, PauseArgs, PlaceArgs, state_dir};
+use crate::control::{Answer, AskError, Request, Status, ask, socket_path, text};
+use crate::remote::unix_secs;
+
+const EXIT_UNEXPECTED: u8 = 1;
+const EXIT_NOT_RUNNING: u8 = 5;
+
+/// How often `drain --wait` looks whether the agent has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Carries out a command that speaks to a running agent.
+#[must_use]
+pub fn run(command: &Command) -> ExitCode {
+    match carry_out(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            let is_absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
+            ExitCode::from(if is_absent { EXIT_NOT_RUNNING } else { EXIT_UNEXPECTED })
+        }
+    }
+}
+
+fn carry_out(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(_) => unreachable!("the agent itself is run elsewhere"),
+        Command::Status(arguments) => {
+            let status = status(&socket(&arguments.place)?)?;
+            let shown = match arguments.output {
+                Output::Json => serde_json::to_string(&status)?,
+                Output::Text => text(&status, unix_secs(), |secs| clock(secs, Local::now())),
+            };
+            writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")
+        }
+        Command::Pause(arguments) => pause(arguments),
+        Command::Resume(place) => {
+            ask(&socket(place)?, &Request::Resume {})?;
+            say("Not paused. Guests run whenever the PC is free.");
+            Ok(())
+        }
+        Command::Drain(arguments) => drain(&socket(&arguments.place)?, arguments.wait),
+    }
+}
+
+fn pause(arguments: &PauseArgs) -> anyhow::Result<()> {
+    let now = Local::now();
+    let until = match (arguments.secs, arguments.until) {
+        (Some(secs), _) => unix_secs().saturating_add(secs),
+        (None, Some(time)) => next(time, now).context("that time of day does not exist on that day")?,
+        (None, None) => unreachable!("clap demands one of them"),
+    };
+    ask(&socket(&arguments.place)?, &Request::Pause { until_unix_secs: until })?;
+    say(&format!("Paused until {}. `lull-worker resume` ends it before.", clock(until, now)));
+    Ok(())
+}
+
+fn drain(socket: &std::path::Path, wait: bool) -> anyhow::Result<()> {
+    let before = status(socket)?;
+    ask(socket, &Request::Drain {})?;
+    if !wait {
+        say("Draining: the agent finishes what runs, takes nothing new, and ends.");
+        return Ok(());
+    }
+    loop {
+        match status(socket) {
+            // Whoever keeps the agent alive may have started another.
+            Ok(now) if now.pid == before.pid => thread::park_timeout(LOOK_EVERY),
+            Ok(_) => break,
+            Err(_) if !socket.exists() => break,
+            Err(error) => match error.downcast_ref() {
+                Some(AskError::NotRunning) => break,
+                _ => thread::park_timeout(LOOK_EVERY),
+            },
+        }
+    }
+    say("The agent has ended; nothing was lost.");
+    Ok(())
+}
+
+fn status(socket: &std::path::Path) -> anyhow::Result<Status> {
+    match ask(socket, &Request::Status {})? {
+        Answer::Status(status) => Ok(*status),
+        other => anyhow::bail!(
+            "the agent answered {other:?} to a question about its status: is it of another version?"
+        ),
+    }
+}
+
+fn socket(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
+    let state_dir = state_dir(place.state_dir.as_deref())
+        .context("neither HOME nor XDG_STATE_HOME says where the agent keeps things: pass --state-dir")?;
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    Ok(socket_path(&state_dir, runtime_dir.as_deref())?)
+}
+
+/// When it is that time of day next, in Unix seconds; `None` in the hour that a change of clocks leaves out.
+fn next<Z: chrono::TimeZone>(time: NaiveTime, now: DateTime<Z>) -> Option<u64> {
+    let today = now.date_naive();
+    let day = if time > now.time() { today } else { today.checked_add_days(Days::new(1))? };
+    let at = now.timezone().from_local_datetime(&day.and_time(time)).earliest()?;
+    u64::try_from(at.timestamp()).ok()
+}
+
+/// A moment as people say it: the time, with the day if it is another.
+fn clock<Z: chrono::TimeZone>(unix_secs: u64, now: DateTime<Z>) -> String
+where
+    Z::Offset: std::fmt::Display,
+{
+    let at = i64::try_from(unix_secs).ok().and_then(|secs| DateTime::from_timestamp(secs, 0));
+    let Some(at) = at.map(|at| at.with_timezone(&now.timezone())) else { return "a far day".to_owned() };
+    let format = if at.date_naive() == now.date_naive() { "%H:%M" } else { "%H:%M on %a %-d %B" };
+    at.format(format).to_string()
+}
+
+/// A line of talk. A stderr that nobody reads stops nothing.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeZone as _, Utc};
+
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_is_the_next_one() {
+        let now = Utc.with_ymd_and_hms(2026, 11, 24, 16, 30, 0).unwrap();
+        let at = |hour, minute| next(NaiveTime::from_hms_opt(hour, minute, 0).unwrap(), now).unwrap();
+        assert_eq!(clock(at(18, 0), now), "18:00");
+        assert_eq!(clock(at(16, 30), now), "16:30 on Wed 25 November");
+    }
+}

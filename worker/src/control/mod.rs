@@ -1,0 +1,22 @@
+//! The owner of the PC speaks to the running agent: one JSON request a line, one JSON answer a line.
+//!
+//! - [`Request`], [`Answer`], [`Status`]: what is said;
+//! - [`Server`]: the agent's side, which never lets a client hold it up;
+//! - [`ask`]: the command line's side;
+//! - `os`: the socket. A named pipe of Windows would go there, and only there.
+//!
+//! It opens no network port, and takes nobody's word but that of the agent's own user and root.
+
+mod client;
+mod message;
+mod os;
+mod pause;
+mod server;
+mod status;
+
+pub use client::{AskError, ask};
+pub use message::{Answer, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
+pub use os::{SocketError, may_speak, socket_path};
+pub use pause::Pause;
+pub use server::{Ask, Server};
+pub use status::text;

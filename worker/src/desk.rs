@@ -1,0 +1,168 @@
+//! What the agent answers its owner: a status, and whether it pauses.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
+use crate::core::{Agent, Event, Presence};
+use crate::presence::Watcher;
+use crate::remote::unix_secs;
+
+/// While it is paused, the wall clock is looked at this often: the PC may have slept, or the clock was set.
+const PAUSE_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// What is known of the coordinator.
+#[derive(Debug, Default)]
+pub(crate) struct Contact {
+    problem: Option<String>,
+    since_unix_secs: Option<u64>,
+}
+
+impl Contact {
+    /// A call ended.
+    pub(crate) fn note(&mut self, problem: Option<String>, now_unix_secs: u64) {
+        if self.since_unix_secs.is_none() || self.problem.is_some() != problem.is_some() {
+            self.since_unix_secs = Some(now_unix_secs);
+        }
+        self.problem = problem;
+    }
+}
+
+/// Answers the owner.
+pub(crate) struct Desk {
+    watcher: Watcher,
+    pause: Pause,
+    coordinator: String,
+    contact: Arc<Mutex<Contact>>,
+    is_paused: bool,
+    finished: u64,
+}
+
+impl Desk {
+    /// Pauses at once if an earlier run was paused, and that is not over.
+    pub(crate) fn new(
+        watcher: Watcher,
+        pause: Pause,
+        coordinator: String,
+        contact: Arc<Mutex<Contact>>,
+    ) -> Self {
+        let mut desk = Self { watcher, pause, coordinator, contact, is_paused: false, finished: 0 };
+        desk.hold(unix_secs());
+        desk
+    }
+
+    /// A unit ended.
+    pub(crate) const fn count_finished(&mut self) {
+        self.finished += 1;
+    }
+
+    /// When [`Desk::look`] has something to do.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.is_paused.then(|| Instant::now() + PAUSE_LOOK_EVERY)
+    }
+
+    /// Ends a pause that is over by the wall clock.
+    pub(crate) fn look(&mut self) {
+        if self.is_paused && self.pause.until(unix_secs()).is_none() {
+            self.end_pause();
+        }
+    }
+
+    /// Answers, and says what the core has to hear.
+    pub(crate) fn answer(&mut self, ask: Ask, agent: &Agent) -> Option<Event> {
+        let now = unix_secs();
+        let (answer, event) = match ask.request {
+            Request::Status {} => (Answer::Status(Box::new(self.status(agent, now))), None),
+            Request::Pause { until_unix_secs } => (self.start_pause(until_unix_secs, now), None),
+            Request::Resume {} => {
+                self.end_pause();
+                (Answer::Done {}, None)
+            }
+            Request::Drain {} => {
+                tracing::info!("draining: what runs is finished, nothing new is taken");
+                (Answer::Done {}, Some(Event::DrainRequested))
+            }
+        };
+        // A client that did not wait hears nothing.
+        let _ = ask.answer.send(answer);
+        event
+    }
+
+    fn start_pause(&mut self, until: u64, now: u64) -> Answer {
+        if until <= now || until - now > PAUSE_SECS_MAX {
+            return Answer::Refused {
+                message: "a pause ends within 30 days, and not in the past".to_owned(),
+            };
+        }
+        let kept = self.pause.set(Some(until));
+        self.hold(now);
+        match kept {
+            Ok(()) => Answer::Done {},
+            Err(error) => Answer::Refused {
+                message: format!(
+                    "it is paused, but not beyond a restart: the state directory cannot be written: {error}"
+                ),
+            },
+        }
+    }
+
+    fn hold(&mut self, now: u64) {
+        if let Some(until) = self.pause.until(now) {
+            self.watcher.pause(Instant::now() + Duration::from_secs(until - now));
+            self.is_paused = true;
+            tracing::info!(until_unix_secs = until, "paused");
+        }
+    }
+
+    fn end_pause(&mut self) {
+        if let Err(error) = self.pause.set(None) {
+            tracing::warn!(%error, "the end of a pause cannot be kept: a restart would pause again");
+        }
+        self.watcher.resume();
+        if std::mem::take(&mut self.is_paused) {
+            tracing::info!("the pause is over");
+        }
+    }
+
+    fn status(&self, agent: &Agent, now_unix_secs: u64) -> Status {
+        let now = Instant::now();
+        let (snapshot, seen) = (agent.snapshot(), self.watcher.status());
+        let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        let leases = snapshot.leases.into_iter().map(|lease| LeaseStatus {
+            token: lease.token,
+            job_id: lease.job_id,
+            units: lease.units,
+            done: lease.done,
+            running: lease.running,
+        });
+        let sources = seen.sources.into_iter().map(|source| SourceView {
+            name: source.name.to_owned(),
+            is_readable: source.is_readable,
+            detail: source.detail,
+        });
+        let presence = match seen.presence {
+            Presence::Active => "active",
+            Presence::Idle => "idle",
+            Presence::Unknown => "unknown",
+            Presence::Dedicated => "dedicated",
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            coordinator: self.coordinator.clone(),
+            coordinator_problem: contact.problem.clone(),
+            coordinator_since_unix_secs: contact.since_unix_secs,
+            presence: presence.to_owned(),
+            presence_secs: now.saturating_duration_since(seen.since).as_secs(),
+            rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
+            sources: sources.collect(),
+            slots: snapshot.slots,
+            leases: leases.collect(),
+            finished: self.finished,
+            unreported: snapshot.unreported,
+            is_disk_full: snapshot.is_disk_full,
+            is_draining: snapshot.is_draining,
+            paused_until_unix_secs: self.pause.until(now_unix_secs),
+        }
+    }
+}
