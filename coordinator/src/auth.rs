@@ -115,9 +115,7 @@ impl Auth {
         let signature = hex::decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
         let signature = signature.ok_or_else(bad)?;
         if expiry < now || expiry > now + ASSERTION_SECS_MAX + CLOCK_SKEW_SECS {
-            return Err(status::unauthenticated(
-                "the device assertion has expired: check the clock of the PC",
-            ));
+            return Err(status::clock_differs(now));
         }
         let key = self.store.device_key(DeviceId(id)).await.map_err(status::from_store)?;
         let (owner, key) = key.ok_or_else(|| {

@@ -138,8 +138,12 @@ async fn credentials() -> Result<()> {
         Code::Unauthenticated,
         "not enrolled here",
     );
-    let expired = good.replacen(good.split('.').nth(1).context("an expiry")?, "1000000000", 1);
-    failed(sync(&expired).await, Code::Unauthenticated, "expired");
+    // A wrong clock is no wrong device: an agent goes on trying.
+    let expiry = good.split('.').nth(1).context("an expiry")?;
+    for other_time in ["1000000000", "9000000000"] {
+        let expired = good.replacen(expiry, other_time, 1);
+        failed(sync(&expired).await, Code::FailedPrecondition, "set the clock of the PC");
+    }
     failed(sync(&format!("Bearer {}", scene.grid.operator)).await, Code::Unauthenticated, "no credentials");
     Ok(())
 }

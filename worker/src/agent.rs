@@ -270,8 +270,9 @@ impl Shell {
                         error = explain(&status),
                         "the coordinator cannot be used; it is tried again"
                     );
+                    // Whatever was wrong with it, the clock included, may be right in the next one.
+                    remote.renew_assertion();
                     let failure = if status.code() == tonic::Code::Unauthenticated {
-                        remote.renew_assertion();
                         SyncFailure::Unauthenticated
                     } else {
                         SyncFailure::Unreachable

@@ -113,7 +113,7 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         End::UnknownDevice => Err(Failure {
             code: EXIT_UNKNOWN_DEVICE,
             error: anyhow::anyhow!(
-                "the coordinator does not know this device any more (or this PC's clock is wrong): move {} away and enrol again with a new token",
+                "the coordinator does not know this device any more: move {} away and enrol again with a new token",
                 path.display()
             ),
         }),

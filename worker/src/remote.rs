@@ -40,6 +40,8 @@ pub fn is_temporary(status: &Status) -> bool {
             | Code::ResourceExhausted
             | Code::Internal
             | Code::Unknown
+            // Said of nothing but this PC's clock, which its owner can set.
+            | Code::FailedPrecondition
     )
 }
 

@@ -28,6 +28,15 @@ pub fn unauthenticated(message: &str) -> Status {
     status(Code::Unauthenticated, "UNAUTHENTICATED", message, &[])
 }
 
+/// A device's credentials are out of date, or of a time to come. That says nothing against the device: once its
+/// clock is right, the same call works.
+#[must_use]
+pub fn clock_differs(now_unix_secs: u64) -> Status {
+    let message = "the device assertion has expired, or is not valid yet: set the clock of the PC (timedatectl set-ntp true)";
+    let now = now_unix_secs.to_string();
+    status(Code::FailedPrecondition, "CLOCK_DIFFERS", message, &[("coordinator_unix_secs", &now)])
+}
+
 /// The caller may not do this.
 #[must_use]
 pub fn denied(message: &str) -> Status {
