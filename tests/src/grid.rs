@@ -67,6 +67,23 @@ pub struct Agent {
     environment: Vec<(String, String)>,
 }
 
+/// What is left of an agent on the disk of a PC that is switched off.
+pub struct AgentAtRest {
+    state_dir: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl AgentAtRest {
+    /// Starts the agent again with the same state.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(self) -> Result<Agent> {
+        Agent::start_in(self.state_dir, self.arguments, self.environment)
+    }
+}
+
 /// A child that does not outlive its test.
 struct Process {
     child: Child,
@@ -244,6 +261,25 @@ impl Grid {
         Agent::start(state_dir, arguments.map(str::to_owned).to_vec())
     }
 
+    /// Starts a dedicated agent of an owner whose state directory is a disk of so many MiB, its own and nobody
+    /// else's: [`Agent::disk`] is the way in.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn agent_on_small_disk(&self, owner: &str, name: &str, mib: u32) -> Result<Agent> {
+        let token = self.owner(owner, 1)?;
+        let state_dir = self.dir.path().join(name);
+        std::fs::create_dir(&state_dir)?;
+        let mut command = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size={mib}m,mode=0700 tmpfs \"$0\" && exec \"$@\"");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount]).arg(&state_dir);
+        command.arg(binary("lull-worker")).args(["run", "--coordinator", &self.url, "--dedicated"]);
+        command.args(["--slots", "1", "--name", name, "--enrolment-token", &token]);
+        command.arg("--state-dir").arg(&state_dir).stdout(Stdio::null());
+        let process = Process::spawn(command, state_dir.with_extension("log"))?;
+        Ok(Agent { process, state_dir, arguments: Vec::new(), environment: Vec::new() })
+    }
+
     /// Starts an agent of an owner on a PC where presence cannot be read: there is no display.
     ///
     /// # Errors
@@ -394,6 +430,13 @@ impl Agent {
         self.process.pid()
     }
 
+    /// Its state directory as it sees it, also where that is a disk of its own.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        let root = format!("/proc/{}/root", self.pid().as_raw_nonzero());
+        Path::new(&root).join(self.state_dir.strip_prefix("/").unwrap_or(&self.state_dir))
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -421,11 +464,17 @@ impl Agent {
     /// # Errors
     /// When it cannot be killed or started.
     pub fn kill_and_restart(self) -> Result<Self> {
+        self.kill()?.start()
+    }
+
+    /// Kills it as a power cut would.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(self) -> Result<AgentAtRest> {
         self.process.signal(Signal::KILL)?;
         let (state_dir, arguments) = (self.state_dir.clone(), self.arguments.clone());
-        let environment = self.environment.clone();
-        drop(self);
-        Self::start_in(state_dir, arguments, environment)
+        Ok(AgentAtRest { state_dir, arguments, environment: self.environment.clone() })
     }
 }
 
