@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what is missing and do the rest.
-.PHONY: demo test lint bench guests release
+.PHONY: demo test test-windows lint bench guests release
 
 PROGRAMS = -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
 
@@ -13,6 +13,10 @@ test:
 	workloads/build
 	cargo build --workspace --bins
 	cargo test --workspace
+
+# The agent for Windows, under wine; says what that cannot show.
+test-windows:
+	deploy/test-windows
 
 # What a change must pass besides its tests.
 lint:
