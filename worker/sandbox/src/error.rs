@@ -2,6 +2,13 @@
 
 use std::path::PathBuf;
 
+/// How this system comes to hold a runner back.
+#[cfg(unix)]
+const WALLS_REMEDY: &str = "use a kernel with seccomp and Landlock (5.13 or newer) or user namespaces";
+/// How this system comes to hold a runner back.
+#[cfg(windows)]
+const WALLS_REMEDY: &str = "put the runner where AppContainers may run it (`icacls lull-runner.exe /grant *S-1-15-2-1:RX`, or under Program Files)";
+
 /// Why a runner could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,7 +43,8 @@ pub enum Error {
     },
     /// The system does not hold it back as the policy asks.
     #[error(
-        "the runner is not locked down enough: {missing}; use a kernel with seccomp and Landlock (5.13 or newer) or user namespaces, or allow best effort (--walls best-effort, LULL_WALLS)"
+        "the runner is not locked down enough: {missing}; {}, or allow best effort (--walls best-effort, LULL_WALLS)",
+        WALLS_REMEDY
     )]
     WallsMissing {
         /// The walls that do not stand, and why not.

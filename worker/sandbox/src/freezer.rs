@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::os::Process;
 
 /// Stops, continues and ends the runner that was started with it, from any thread.
 ///
@@ -16,7 +16,7 @@ pub struct Freezer(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    runner: Option<Pid>,
+    runner: Option<Process>,
     killed: bool,
     clock: FrozenClock,
 }
@@ -54,22 +54,27 @@ impl Freezer {
     /// Stops the runner: it takes no CPU and loses nothing.
     pub fn freeze(&self) {
         let mut state = self.lock();
-        state.signal(Signal::STOP);
+        // Once: a system may count how often a process was stopped.
+        if !state.is_frozen() {
+            state.signal(Process::stop);
+        }
         state.clock.freeze(Instant::now());
     }
 
     /// Continues the runner.
     pub fn thaw(&self) {
         let mut state = self.lock();
-        state.clock.thaw(Instant::now());
-        state.signal(Signal::CONT);
+        if state.is_frozen() {
+            state.clock.thaw(Instant::now());
+            state.signal(Process::cont);
+        }
     }
 
     /// Ends the runner, frozen or not, for good.
     pub fn kill(&self) {
         let mut state = self.lock();
         state.killed = true;
-        state.signal(Signal::KILL);
+        state.signal(Process::kill);
     }
 
     /// Whether [`Freezer::kill`] was called.
@@ -81,13 +86,13 @@ impl Freezer {
     /// Process number of its runner; it may have ended since.
     #[must_use]
     pub fn runner_pid(&self) -> Option<u32> {
-        self.lock().runner.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+        self.lock().runner.map(Process::id)
     }
 
     /// Whether it is frozen now.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
-        self.lock().clock.since.is_some()
+        self.lock().is_frozen()
     }
 
     /// Time spent frozen, up to now.
@@ -99,25 +104,28 @@ impl Freezer {
     ///
     /// Not under the lock, so that a slow start keeps nobody waiting who freezes. A process that is not taken
     /// over yet has not been sent anything to run.
-    pub(crate) fn attach<T, E>(&self, spawn: impl FnOnce() -> Result<(T, Pid), E>) -> Result<Option<T>, E> {
+    pub(crate) fn attach<T, E>(
+        &self,
+        spawn: impl FnOnce() -> Result<(T, Process), E>,
+    ) -> Result<Option<T>, E> {
         if self.is_killed() {
             return Ok(None);
         }
-        let (process, pid) = spawn()?;
+        let (child, process) = spawn()?;
         let mut state = self.lock();
-        state.runner = Some(pid);
+        state.runner = Some(process);
         if state.killed {
-            state.signal(Signal::KILL);
-        } else if state.clock.since.is_some() {
-            state.signal(Signal::STOP);
+            state.signal(Process::kill);
+        } else if state.is_frozen() {
+            state.signal(Process::stop);
         }
-        Ok(Some(process))
+        Ok(Some(child))
     }
 
     /// Ends the process. From now on its number means nothing, and it may be waited for.
     pub(crate) fn detach(&self) {
         let mut state = self.lock();
-        state.signal(Signal::KILL);
+        state.signal(Process::kill);
         state.runner = None;
     }
 
@@ -128,10 +136,13 @@ impl Freezer {
 }
 
 impl State {
-    /// A process that is not waited for exists, if only as a zombie: the signal cannot fail.
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.runner {
-            let _ = kill_process(pid, signal);
+    const fn is_frozen(&self) -> bool {
+        self.clock.since.is_some()
+    }
+
+    fn signal(&self, signal: fn(Process)) {
+        if let Some(process) = self.runner {
+            signal(process);
         }
     }
 }
@@ -141,7 +152,7 @@ impl fmt::Debug for Freezer {
         let state = self.lock();
         f.debug_struct("Freezer")
             .field("runner", &state.runner)
-            .field("frozen", &state.clock.since.is_some())
+            .field("frozen", &state.is_frozen())
             .field("killed", &state.killed)
             .finish()
     }

@@ -10,12 +10,12 @@
 //!
 //! It runs no guest itself, links no WebAssembly engine, retries nothing and knows no coordinator.
 
-mod cpu;
 mod error;
 pub mod frame;
 mod freezer;
 mod limits;
 mod locate;
+mod os;
 mod outcome;
 mod pipe;
 mod runner;

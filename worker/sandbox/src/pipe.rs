@@ -1,12 +1,9 @@
 //! Reading frames from a runner that is not trusted and may not answer in time.
 
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use crate::frame::LENGTH_BYTES;
+use crate::os::ReadWithin;
 
 /// Bytes read at once: the size of a pipe.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -30,7 +27,7 @@ pub(crate) struct Pipe<R> {
     arrived: Vec<u8>,
 }
 
-impl<R: Read + AsFd> Pipe<R> {
+impl<R: ReadWithin> Pipe<R> {
     pub(crate) const fn new(source: R) -> Self {
         Self { source, arrived: Vec::new() }
     }
@@ -41,17 +38,11 @@ impl<R: Read + AsFd> Pipe<R> {
         if let Some(end) = self.take_frame(frame_bytes_max) {
             return end;
         }
-        match wait_readable(&self.source, time) {
-            Ok(true) => {}
-            Ok(false) | Err(rustix::io::Errno::INTR) => return Wait::Timeout,
-            Err(_) => return Wait::Closed,
-        }
         let mut chunk = [0; CHUNK_BYTES];
-        match self.source.read(&mut chunk) {
-            Ok(0) => return Wait::Closed,
-            Ok(count) => self.arrived.extend_from_slice(&chunk[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return Wait::Closed,
+        match self.source.read_within(&mut chunk, time) {
+            Ok(None) => return Wait::Timeout,
+            Ok(Some(0)) | Err(_) => return Wait::Closed,
+            Ok(Some(count)) => self.arrived.extend_from_slice(&chunk[..count]),
         }
         self.take_frame(frame_bytes_max).unwrap_or(Wait::Timeout)
     }
@@ -71,13 +62,4 @@ impl<R: Read + AsFd> Pipe<R> {
         frame.drain(..LENGTH_BYTES);
         Some(Wait::Frame(frame))
     }
-}
-
-/// Whether something can be read within `time`; the end of a pipe counts.
-pub(crate) fn wait_readable(source: &impl AsFd, time: Duration) -> rustix::io::Result<bool> {
-    let time = rustix::event::Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    };
-    Ok(poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&time))? > 0)
 }

@@ -1,18 +1,16 @@
 //! A runner, as its host holds it.
 
 use std::io::Write as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use lull_abi::Unit;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
-use crate::cpu::cpu_micros;
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
-use crate::pipe::{Pipe, Wait, wait_readable};
+use crate::os::{self, Child, ChildStdin, ChildStdout, Process};
+use crate::pipe::{Pipe, Wait};
 use crate::{
     Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, WallPolicy, WallReport,
     cut_message,
@@ -68,7 +66,7 @@ pub struct Program<'a> {
 #[derive(Debug)]
 pub struct Runner {
     child: Child,
-    pid: Pid,
+    process: Process,
     stdin: ChildStdin,
     stdout: Pipe<ChildStdout>,
     freezer: Freezer,
@@ -88,20 +86,7 @@ impl Runner {
     /// When it cannot be started, or the freezer was killed.
     pub fn start(config: &RunnerConfig, freezer: &Freezer) -> Result<Self, Error> {
         let start = |source| Error::Start { path: config.path.clone(), source };
-        let spawn = || {
-            let child = Command::new(&config.path)
-                .arg("--parent")
-                .arg(std::process::id().to_string())
-                .env_clear()
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .map_err(start)?;
-            let pid = Pid::from_child(&child);
-            Ok((child, pid))
-        };
+        let spawn = || os::spawn(&config.path).map_err(start);
         let Some(mut child) = freezer.attach(spawn)? else {
             return Err(Error::RunnerDied { how: "killed before it started".to_owned() });
         };
@@ -109,7 +94,7 @@ impl Runner {
             unreachable!("both were asked for");
         };
         Ok(Self {
-            pid: Pid::from_child(&child),
+            process: Process::of(&child),
             child,
             stdin,
             stdout: Pipe::new(stdout),
@@ -148,7 +133,7 @@ impl Runner {
         self.send(&HostFrame::Load { module: program.module, limits: program.limits })?;
         match self.answer(&deadline)? {
             RunnerFrame::Loaded => {
-                self.cpu_accounted_micros = cpu_micros(self.pid);
+                self.cpu_accounted_micros = self.process.cpu_micros();
                 Ok(())
             }
             RunnerFrame::LoadFailed { message } => {
@@ -183,7 +168,7 @@ impl Runner {
             }
             Some(other) => Err(self.broke(format!("it answered {other:?} to a unit"))),
             None => {
-                let cpu_micros = cpu_micros(self.pid).saturating_sub(self.cpu_accounted_micros);
+                let cpu_micros = self.process.cpu_micros().saturating_sub(self.cpu_accounted_micros);
                 self.end("killed at the time limit".to_owned());
                 let message = format!("ran longer than {} s", self.limits.unit_secs);
                 Ok(UnitRun { outcome: Outcome::Limit(message), cpu_micros })
@@ -274,11 +259,9 @@ impl Runner {
 
     fn died(&mut self) -> Error {
         // It may have closed its pipe a moment before it ends: let it, to learn how it ended.
-        if let Ok(process) = pidfd_open(self.pid, PidfdFlags::empty()) {
-            let _ = wait_readable(&process, EXIT_WAIT);
-        }
+        self.process.wait_ended(EXIT_WAIT);
         let how = match self.wait() {
-            Ok(status) => describe(status),
+            Ok(status) => os::describe(status),
             Err(error) => format!("it cannot be waited for: {error}"),
         };
         self.ended = Some(how.clone());
@@ -329,13 +312,5 @@ impl Deadline {
         } else {
             Some(left)
         }
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => status.to_string(),
     }
 }

@@ -19,6 +19,12 @@ pub enum Wall {
     Namespaces,
     /// No capability, for root neither.
     Capabilities,
+    /// Windows: a job of one process that ends with its host, at the lowest priority.
+    Job,
+    /// Windows: no network, no files but what every such container may read, no other processes.
+    AppContainer,
+    /// Windows: no windows or other services of the desktop, no code from elsewhere in the process.
+    Mitigations,
 }
 
 impl fmt::Display for Wall {
@@ -28,6 +34,9 @@ impl fmt::Display for Wall {
             Self::Seccomp => "seccomp",
             Self::Namespaces => "namespaces",
             Self::Capabilities => "dropped capabilities",
+            Self::Job => "job object",
+            Self::AppContainer => "AppContainer",
+            Self::Mitigations => "mitigation policies",
         })
     }
 }
@@ -64,7 +73,7 @@ impl WallReport {
 /// How much a host insists on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WallPolicy {
-    /// seccomp, and Landlock or namespaces; otherwise nothing is sent to the runner.
+    /// seccomp, and Landlock or namespaces; on Windows a job and an AppContainer; otherwise nothing is sent to the runner.
     #[default]
     Required,
     /// Whatever the system has.
@@ -80,7 +89,8 @@ impl WallPolicy {
         let stands = |wanted: fn(Wall) -> bool| walls.iter().any(|w| wanted(w.wall) && w.stands());
         let has_seccomp = stands(|wall| wall == Wall::Seccomp);
         let has_enclosure = stands(|wall| matches!(wall, Wall::Landlock { .. } | Wall::Namespaces));
-        if self == Self::BestEffort || (has_seccomp && has_enclosure) {
+        let is_contained = stands(|wall| wall == Wall::Job) && stands(|wall| wall == Wall::AppContainer);
+        if self == Self::BestEffort || (has_seccomp && has_enclosure) || is_contained {
             return Ok(());
         }
         let missing = walls.iter().filter_map(|report| match &report.standing {
@@ -119,5 +129,16 @@ mod tests {
         assert_eq!(problem, "Landlock (no such thing), namespaces (no such thing)");
         assert_eq!(allowed(true, false, true), Err("seccomp (no such thing)".to_owned()));
         assert!(WallPolicy::Required.check(&[]).is_err());
+    }
+
+    #[test]
+    fn on_windows_a_job_and_a_container_are_required() {
+        for (job, container, allowed) in
+            [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+        {
+            let walls = [report(Wall::Job, job), report(Wall::AppContainer, container)];
+            assert_eq!(WallPolicy::Required.check(&walls).is_ok(), allowed, "{job} {container}");
+            assert_eq!(WallPolicy::BestEffort.check(&walls), Ok(()));
+        }
     }
 }

@@ -1,0 +1,111 @@
+//! Unix: signals, pidfds and poll.
+
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+use super::ReadWithin;
+
+pub(crate) use std::process::{Child, ChildStdin, ChildStdout};
+
+/// A process that has not been waited for: it exists, if only as a zombie, so that signals cannot fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process(Pid);
+
+/// Starts a runner, with no environment, no standard error, and `/` as its directory.
+pub(crate) fn spawn(path: &Path) -> io::Result<(Child, Process)> {
+    let child = Command::new(path)
+        .arg("--parent")
+        .arg(std::process::id().to_string())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let process = Process::of(&child);
+    Ok((child, process))
+}
+
+impl Process {
+    /// The process of a child.
+    pub(crate) fn of(child: &Child) -> Self {
+        Self(Pid::from_child(child))
+    }
+
+    /// Its number.
+    pub(crate) fn id(self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Stops it.
+    pub(crate) fn stop(self) {
+        let _ = kill_process(self.0, Signal::STOP);
+    }
+
+    /// Continues it.
+    pub(crate) fn cont(self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+
+    /// Ends it, stopped or not.
+    pub(crate) fn kill(self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+
+    /// Waits up to `time` until it has ended; it still has to be waited for.
+    pub(crate) fn wait_ended(self, time: Duration) {
+        if let Ok(process) = pidfd_open(self.0, PidfdFlags::empty()) {
+            let _ = wait_readable(&process, time);
+        }
+    }
+
+    /// CPU time that all of its threads have taken, in microseconds; 0 where the system does not tell.
+    pub(crate) fn cpu_micros(self) -> u64 {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.id())) else { return 0 };
+        let nanos: u64 = threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok())
+            .filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        nanos / 1000
+    }
+}
+
+impl ReadWithin for ChildStdout {
+    fn read_within(&mut self, buffer: &mut [u8], time: Duration) -> io::Result<Option<usize>> {
+        match wait_readable(self, time) {
+            Ok(true) => {}
+            Ok(false) | Err(rustix::io::Errno::INTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        match self.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            read => read.map(Some),
+        }
+    }
+}
+
+/// Whether something can be read within `time`; the end of a pipe counts.
+fn wait_readable(source: &impl AsFd, time: Duration) -> rustix::io::Result<bool> {
+    let time = rustix::event::Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    Ok(poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&time))? > 0)
+}
+
+/// How it ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
