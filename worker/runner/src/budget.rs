@@ -1,5 +1,6 @@
 //! How much memory a guest may still take, and whether it was refused any.
 
+use lull_sandbox::Limits;
 use wasmtime::ResourceLimiter;
 
 /// Entries of all tables of a guest: they are memory of the process beside the guest's own. Rust programs
@@ -8,6 +9,20 @@ const TABLE_ENTRIES_MAX: usize = 1_000_000;
 
 /// Memories and tables that a guest may have; programs have one of each.
 const PARTS_MAX: usize = 16;
+
+/// Memory that the process may use beside what the guest's limits account for: wasmtime, compiling 16 MiB.
+const OVERHEAD_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Memory that the whole process may take, in bytes: the guest's, a unit's input (which has to fit in it), inputs,
+/// results as they are and as they are sent, and the overhead.
+pub(crate) const fn process_bytes_max(limits: &Limits, input_bytes: u64) -> u64 {
+    limits
+        .memory_bytes
+        .saturating_mul(2)
+        .saturating_add(input_bytes)
+        .saturating_add(limits.result_bytes.saturating_mul(3))
+        .saturating_add(OVERHEAD_BYTES)
+}
 
 /// Why a guest got less memory than it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

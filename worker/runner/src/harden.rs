@@ -13,6 +13,7 @@ use rustix::process::{
 
 use lull_sandbox::{Limits, WallReport};
 
+use crate::budget::process_bytes_max;
 use crate::walls;
 
 /// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
@@ -20,9 +21,6 @@ const OPEN_FILES_MAX: u64 = 32;
 
 /// The weakest claim on the CPU, so that the PC stays responsive.
 const NICENESS: i32 = 19;
-
-/// Memory that the process may use beside what the guest's limits account for: wasmtime, compiling 16 MiB.
-const OVERHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Locks the process down while it has one thread, and tells which walls stand. `parent` is who started it.
 ///
@@ -52,19 +50,12 @@ pub(crate) fn no_more_threads() -> io::Result<()> {
     limit(Resource::Nproc, 0)
 }
 
-/// Caps the memory of the whole process, as a second wall behind the guest's own limit: its memory, a unit's
-/// input (which has to fit in it), inputs, results as they are and as they are sent, and the overhead.
+/// Caps the memory of the whole process, as a second wall behind the guest's own limit.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
-    let bytes = limits
-        .memory_bytes
-        .saturating_mul(2)
-        .saturating_add(input_bytes)
-        .saturating_add(limits.result_bytes.saturating_mul(3))
-        .saturating_add(OVERHEAD_BYTES);
-    limit(Resource::Data, bytes)
+    limit(Resource::Data, process_bytes_max(limits, input_bytes))
 }
 
 /// Lowers a limit for good; one that is lower already stays.

@@ -3,7 +3,9 @@
 //! It takes frames from its standard input and answers on its standard output (`lull_sandbox::frame`).
 //!
 //! - `harden`: what the process gives up before it reads a byte;
-//! - `walls`: Landlock, seccomp, namespaces, capabilities;
+//! - `walls`: Landlock, seccomp, namespaces, capabilities; on Windows job, AppContainer, mitigation policies;
+//! - `report`: what it says of them;
+//! - `os`: a thread's CPU time and the like, for each system;
 //! - `serve`: the conversation with the host; the end of standard input ends the process at once;
 //! - `program`: the module, compiled once, and its inputs;
 //! - `guest`: one unit in a fresh store, driven through the guest ABI;
@@ -14,17 +16,20 @@
 
 mod budget;
 mod guest;
+#[cfg_attr(windows, path = "harden_windows.rs")]
 mod harden;
+#[cfg_attr(windows, path = "os_windows.rs")]
+mod os;
 mod program;
+mod report;
 mod serve;
-#[cfg(target_os = "linux")]
+#[cfg_attr(windows, path = "walls/windows.rs")]
 mod walls;
 
 use std::process::ExitCode;
 
-use rustix::process::Pid;
-
 pub use harden::memory as cap_memory;
+pub use os::{Parent, parent};
 pub use serve::Work;
 
 /// Exit code for a process that could not be locked down: no guest ran.
@@ -32,13 +37,13 @@ const EXIT_NOT_HARDENED: u8 = 3;
 
 /// Locks the process down and runs guests until standard input ends. `parent` is who started it.
 #[must_use]
-pub fn run(parent: Pid) -> ExitCode {
+pub fn run(parent: Parent) -> ExitCode {
     run_with(parent, serve::work)
 }
 
 /// The same with something else in the guests' place, once every wall stands: for drills of the walls.
 #[must_use]
-pub fn run_with(parent: Pid, work: Work) -> ExitCode {
+pub fn run_with(parent: Parent, work: Work) -> ExitCode {
     match harden::process(parent) {
         Ok(walls) => serve::serve(walls, work),
         Err(error) => {

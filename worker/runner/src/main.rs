@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             println!("lull-runner {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        ["--parent", pid] => pid.parse::<i32>().ok().and_then(rustix::process::Pid::from_raw),
+        ["--parent", pid] => lull_runner::parent(pid),
         _ => None,
     };
     let Some(parent) = parent else {

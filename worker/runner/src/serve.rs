@@ -1,15 +1,15 @@
 //! The conversation with the host. One thread reads, another runs guests: the end of standard input ends
 //! the process at once, in the middle of a unit too.
 
-use std::io::{self, Read};
+use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 
 use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
 use lull_sandbox::{Limits, Outcome, WallReport};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::os::{RawStdin, thread_cpu_nanos as cpu_nanos};
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
 use crate::{guest, harden, walls};
 
@@ -45,7 +45,7 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
         std::process::exit(0);
     }
-    let mut stdin = RawStdin(io::stdin());
+    let Ok(mut stdin) = RawStdin::new() else { std::process::exit(EXIT_BROKEN) };
     loop {
         match frame::read(&mut stdin) {
             Ok(Some(bytes)) => {
@@ -104,23 +104,6 @@ fn run(program: &Program, unit: &[u8]) -> RunnerFrame {
     RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
 }
 
-/// CPU time of this thread; the reading one takes none while a unit runs.
-fn cpu_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    secs.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
 fn say(frame: &RunnerFrame) -> io::Result<()> {
     frame::write(&mut io::stdout().lock(), frame)
-}
-
-/// Standard input without the standard library's buffer: large inputs are copied once less.
-struct RawStdin(io::Stdin);
-
-impl Read for RawStdin {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.0, buffer)?)
-    }
 }

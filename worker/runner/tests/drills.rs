@@ -1,5 +1,6 @@
 //! Drills: native code in a runner's place, behind the same walls, as if WebAssembly had failed. They hold for
 //! root too, which is who runs these tests in a container.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;

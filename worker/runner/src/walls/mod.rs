@@ -12,10 +12,9 @@ mod landlock;
 mod namespaces;
 mod seccomp;
 
-use lull_sandbox::{Standing, Wall, WallReport};
+use lull_sandbox::{Wall, WallReport};
 
-/// Bytes of a reason; a frame with all of them stays small.
-const REASON_BYTES_MAX: usize = 200;
+use crate::report::report;
 
 /// Builds what has to be built before there is a second thread.
 pub(crate) fn before_threads() -> Vec<WallReport> {
@@ -33,15 +32,4 @@ pub(crate) fn shut_files() -> WallReport {
 /// Builds what must not be there before all threads are; it holds for all of them.
 pub(crate) fn after_threads() -> WallReport {
     report(Wall::Seccomp, seccomp::filter())
-}
-
-fn report(wall: Wall, result: Result<(), String>) -> WallReport {
-    let standing = match result {
-        Ok(()) => Standing::Stands,
-        Err(mut reason) => {
-            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-            Standing::Missing { reason }
-        }
-    };
-    WallReport { wall, standing }
 }
