@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use lull_sandbox::RunnerConfig;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -17,6 +16,7 @@ use crate::control::{self, Ask, Pause};
 use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
+use crate::os::Stop;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
 use crate::presence::{self, Watcher};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
@@ -142,16 +142,12 @@ fn watch(
 }
 
 fn listen_for_signals(events: UnboundedSender<Event>, freezers: Freezers) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::listen()?;
     tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        };
-        next().await;
+        stop.next().await;
         tracing::info!("ending: unfinished units are handed back; a second signal ends at once");
         let _ = events.send(Event::StopRequested);
-        next().await;
+        stop.next().await;
         freezers.kill_all();
         std::process::exit(EXIT_INTERRUPTED);
     });

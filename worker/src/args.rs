@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lull_sandbox::WallPolicy;
 
 use crate::control::PAUSE_SECS_MAX;
+use crate::os;
 use crate::presence;
 
 /// The agent of Lull: runs work units on this PC while nobody uses it.
@@ -55,7 +56,7 @@ pub enum Command {
 /// Which agent is meant.
 #[derive(Debug, Args)]
 pub struct PlaceArgs {
-    /// Where the agent keeps things [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker]
+    /// Where the agent keeps things [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker; on Windows %LOCALAPPDATA%\lull-worker]
     #[arg(long, env = "LULL_WORKER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -137,13 +138,7 @@ fn time_of_day(text: &str) -> Result<NaiveTime, String> {
 /// The state directory: `given`, or the default; `None` if that cannot be told.
 #[must_use]
 pub fn state_dir(given: Option<&Path>) -> Option<PathBuf> {
-    let from =
-        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let default = || {
-        let base = from("XDG_STATE_HOME").or_else(|| from("HOME").map(|home| home.join(".local/state")))?;
-        Some(base.join("lull-worker"))
-    };
-    given.map(Path::to_owned).or_else(default)
+    given.map(Path::to_owned).or_else(|| Some(os::state_home()?.join("lull-worker")))
 }
 
 /// How the agent runs.
@@ -152,7 +147,7 @@ pub struct RunArgs {
     /// Address of the coordinator; later runs remember it
     #[arg(long, env = "LULL_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
-    /// Where identity, outbox and cache are kept [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker]
+    /// Where identity, outbox and cache are kept [default: $XDG_STATE_HOME/lull-worker, else ~/.local/state/lull-worker; on Windows %LOCALAPPDATA%\lull-worker]
     #[arg(long, env = "LULL_WORKER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Token for the first run, from the operator
@@ -176,6 +171,11 @@ pub struct RunArgs {
     /// What must hold a runner back besides WebAssembly
     #[arg(long, env = "LULL_WALLS", value_enum, default_value_t = Walls::Required)]
     pub walls: Walls,
+    /// Run modules of any submitter on the grid, not of one's own pool only. Needed on Windows, where the walls around
+    /// guests have not been shown to hold, and the coordinator cannot yet be asked for one pool's work only
+    #[cfg(windows)]
+    #[arg(long, env = "LULL_ACCEPT_FOREIGN_MODULES")]
+    pub accept_foreign_modules: bool,
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
@@ -184,7 +184,7 @@ pub struct RunArgs {
 /// What must hold a runner back besides WebAssembly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Walls {
-    /// seccomp, and Landlock or user namespaces; without them nothing runs
+    /// seccomp, and Landlock or user namespaces; on Windows a job and an AppContainer; without them nothing runs
     Required,
     /// Whatever the system has
     BestEffort,
@@ -209,6 +209,22 @@ impl RunArgs {
         state_dir(self.state_dir.as_deref())
     }
 
+    /// Whether this system runs modules of strangers, as every grid has them.
+    ///
+    /// # Errors
+    /// What the owner has to say before it does.
+    pub fn check_modules(&self) -> Result<(), String> {
+        #[cfg(windows)]
+        if !self.accept_foreign_modules {
+            return Err("on Windows an agent is meant to run modules of its own pool only, because the walls around \
+                        guests have not been shown to hold there, and a coordinator cannot be asked for that yet: \
+                        pass --accept-foreign-modules (or LULL_ACCEPT_FOREIGN_MODULES=true) if every submitter of \
+                        this grid is trusted with this PC"
+                .to_owned());
+        }
+        Ok(())
+    }
+
     /// Units at a time.
     #[must_use]
     pub fn slots(&self) -> u32 {
@@ -229,8 +245,7 @@ impl RunArgs {
     /// Name that the owner sees.
     #[must_use]
     pub fn name(&self) -> String {
-        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let mut name = self.name.clone().unwrap_or_else(host);
+        let mut name = self.name.clone().unwrap_or_else(os::host_name);
         name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
         name
     }
@@ -268,6 +283,13 @@ mod tests {
         assert!(Cli::try_parse_from(["lull-worker", "pause"]).is_err(), "never without a time");
         assert!(Cli::try_parse_from(["lull-worker", "pause", "--until", "24:10"]).is_err());
         assert!(Cli::try_parse_from(["lull-worker", "pause", "--until", "18:00"]).is_ok());
+    }
+
+    #[test]
+    fn modules_of_strangers_are_taken_where_walls_are_known_to_hold() {
+        assert_eq!(parse(&[]).unwrap().check_modules().is_ok(), !cfg!(windows));
+        #[cfg(windows)]
+        assert_eq!(parse(&["--accept-foreign-modules"]).unwrap().check_modules(), Ok(()));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Writing files so that after a crash they are there whole, or not at all.
 
-use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::NamedTempFile;
+
+pub(crate) use crate::os::sync_folder;
 
 /// How the name of a file that is being written starts; what a crash leaves of them is removed at start.
 pub(crate) const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -26,16 +26,8 @@ pub(crate) fn write_quickly(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until names in a folder are on disk.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 fn temporary(folder: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(folder)?;
+    let mut file = crate::os::temporary_file(folder, TEMPORARY_PREFIX)?;
     file.write_all(content)?;
     Ok(file)
 }

@@ -137,8 +137,6 @@ fn read_key(state: &StateDir) -> Result<Option<SigningKey>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use ed25519_dalek::{Signature, Verifier as _};
 
     use super::*;
@@ -159,8 +157,12 @@ mod tests {
         assert!(Identity::read(&state).unwrap().is_none());
         let key = key_for_enrolment(&state).unwrap();
         assert_eq!(key_for_enrolment(&state).unwrap(), key, "an enrolment that was cut off keeps its key");
-        let mode = std::fs::metadata(state.key()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(state.key()).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
         let identity = Identity::create(&state, key, enrolment()).unwrap();
         let again = Identity::read(&state).unwrap().unwrap();
         assert_eq!(again.enrolment, enrolment());

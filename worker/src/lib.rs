@@ -10,8 +10,9 @@
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things;
 //! - [`agent`]: the loop that feeds the core and does what it says;
-//! - [`control`]: its owner speaks to it over a Unix socket; [`commands`]: what they say;
+//! - [`control`]: its owner speaks to it over a Unix socket or a named pipe; [`commands`]: what they say;
 //! - `desk`: what the agent answers its owner;
+//! - `os`: what each system answers in its own way;
 //! - [`args`]: the command line.
 //!
 //! It decides nothing about jobs, trust or money, and never links a WebAssembly engine: `lull-runner` does.
@@ -27,6 +28,7 @@ mod desk;
 mod files;
 pub mod freezers;
 pub mod identity;
+mod os;
 pub mod outbox;
 pub mod presence;
 pub mod remote;

@@ -72,9 +72,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &RunArgs) -> Result<(), Failure> {
+    arguments.check_modules().map_err(|problem| Failure::settings(anyhow::anyhow!(problem)))?;
     let Some(path) = arguments.state_dir() else {
         return Err(Failure::settings(anyhow::anyhow!(
-            "neither HOME nor XDG_STATE_HOME says where to keep things: pass --state-dir"
+            "neither HOME nor XDG_STATE_HOME (on Windows LOCALAPPDATA) says where to keep things: pass --state-dir"
         )));
     };
     let runner = RunnerConfig {

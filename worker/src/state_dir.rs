@@ -11,12 +11,11 @@
 //! cache/{digest}  modules and inputs
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use crate::os::{folder_for_this_user, for_this_user};
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,19 +58,19 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let unusable = |source| Error::Unusable { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(path).map_err(unusable)?;
+        folder_for_this_user(&mut builder).recursive(true).create(path).map_err(unusable)?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
-        options.create(true).read(true).write(true).truncate(false).mode(0o600);
-        let mut lock = options.open(&lock_path).map_err(unusable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        options.create(true).read(true).write(true).truncate(false);
+        let mut lock = for_this_user(&mut options).open(&lock_path).map_err(unusable)?;
+        match lock.try_lock() {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) => {
+                // Windows lets nobody read what is locked.
                 let holder = fs::read_to_string(&lock_path).unwrap_or_default().trim().to_owned();
                 return Err(Error::Locked { path: path.to_owned(), holder });
             }
-            Err(error) => return Err(unusable(error.into())),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
@@ -128,7 +127,8 @@ mod tests {
         let path = folder.path().join("a/b");
         let first = StateDir::open(&path).unwrap();
         let error = StateDir::open(&path).expect_err("the first has it").to_string();
-        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        let names_holder = error.contains(&format!("(process {})", std::process::id()));
+        assert!(names_holder || cfg!(windows), "{error}");
         assert!(error.contains("--state-dir"), "{error}");
         drop(first);
         StateDir::open(&path).unwrap();

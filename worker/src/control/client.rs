@@ -1,11 +1,10 @@
 //! The command line's side.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Request};
+use super::{Answer, Request, os};
 
 /// An agent answers within milliseconds; one that does not is stuck.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -50,14 +49,9 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answer, AskError> {
 }
 
 fn exchange(socket: &Path, request: &Request) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_TIME))?;
-    stream.set_write_timeout(Some(ANSWER_TIME))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
-    stream.write_all(&text)?;
-    let mut line = String::new();
-    BufReader::new(stream.take(ANSWER_BYTES_MAX)).read_line(&mut line)?;
+    let line = os::exchange(socket, &text, ANSWER_TIME, ANSWER_BYTES_MAX)?;
     if line.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up; try again"));
     }

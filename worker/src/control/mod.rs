@@ -3,12 +3,13 @@
 //! - [`Request`], [`Answer`], [`Status`]: what is said;
 //! - [`Server`]: the agent's side, which never lets a client hold it up;
 //! - [`ask`]: the command line's side;
-//! - `os`: the socket. A named pipe of Windows would go there, and only there.
+//! - `os`: the socket, on Windows the named pipe: all that differs between systems.
 //!
 //! It opens no network port, and takes nobody's word but that of the agent's own user and root.
 
 mod client;
 mod message;
+#[cfg_attr(windows, path = "os_windows.rs")]
 mod os;
 mod pause;
 mod server;
@@ -16,7 +17,9 @@ mod status;
 
 pub use client::{AskError, ask};
 pub use message::{Answer, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
-pub use os::{SocketError, may_speak, socket_path};
+#[cfg(unix)]
+pub use os::may_speak;
+pub use os::{SocketError, socket_path};
 pub use pause::Pause;
 pub use server::{Ask, Server};
 pub use status::text;

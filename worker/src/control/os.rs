@@ -1,11 +1,12 @@
 //! The socket: all that is of one system.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
 /// The longest path of a Unix socket, in bytes; Linux has 108 with the zero at the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -55,18 +56,34 @@ pub const fn may_speak(peer_uid: u32, own_uid: u32) -> bool {
 }
 
 /// Listens, in the place of a socket that an agent left which is no more: the state directory is ours.
-pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(super) fn bind(path: &Path) -> io::Result<Listener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = Listener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
+/// The next client.
+pub(super) async fn accept(listener: &mut Listener) -> io::Result<Stream> {
+    Ok(listener.accept().await?.0)
+}
+
+/// Sends a line and gives the line that comes back, of at most so many bytes; each within that time.
+pub(super) fn exchange(path: &Path, line: &[u8], time: Duration, bytes_max: u64) -> io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(time))?;
+    stream.set_write_timeout(Some(time))?;
+    stream.write_all(line)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(bytes_max)).read_line(&mut answer)?;
+    Ok(answer)
+}
+
 /// Whether the other side is the agent's user or root.
-pub(super) fn is_allowed(stream: &UnixStream) -> bool {
+pub(super) fn is_allowed(stream: &Stream) -> bool {
     stream.peer_cred().is_ok_and(|peer| may_speak(peer.uid(), rustix::process::getuid().as_raw()))
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -42,13 +41,13 @@ impl Server {
     /// # Errors
     /// When the socket cannot be made.
     pub fn start(path: &Path) -> Result<(Self, mpsc::Receiver<Ask>), SocketError> {
-        let listener =
+        let mut listener =
             os::bind(path).map_err(|source| SocketError::Refused { path: path.to_owned(), source })?;
         let (asks, received) = mpsc::channel(CLIENTS_MAX);
         tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(CLIENTS_MAX));
             loop {
-                let Ok((stream, _)) = listener.accept().await else {
+                let Ok(stream) = os::accept(&mut listener).await else {
                     let _ = timeout(ACCEPT_RETRY_AFTER, std::future::pending::<()>()).await;
                     continue;
                 };
@@ -75,7 +74,7 @@ impl Drop for Server {
 }
 
 /// Answers one request, and lets the client go.
-async fn serve(stream: &UnixStream, asks: &mpsc::Sender<Ask>) -> io::Result<()> {
+async fn serve(stream: &os::Stream, asks: &mpsc::Sender<Ask>) -> io::Result<()> {
     let answer = match read_line(stream).await? {
         None => refused(format!("a request has at most {REQUEST_BYTES_MAX} bytes and ends with a new line")),
         Some(line) => match serde_json::from_slice(&line) {
@@ -110,7 +109,7 @@ const fn refused(message: String) -> Answer {
 }
 
 /// A line without its end; `None` if it is too long or has none.
-async fn read_line(stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
+async fn read_line(stream: &os::Stream) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let mut buffer = [0; 512];
     loop {
@@ -132,6 +131,7 @@ async fn read_line(stream: &UnixStream) -> io::Result<Option<Vec<u8>>> {
 }
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::PermissionsExt as _;

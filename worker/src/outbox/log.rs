@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use lull_job::Digest;
@@ -14,6 +13,7 @@ use lull_job::Digest;
 use super::record::Record;
 use crate::core::{Attempt, AttemptKey, Body};
 use crate::files::{sync_folder, write_durably};
+use crate::os::{for_this_user, write_all_at};
 
 /// The first bytes of a log.
 const MAGIC: &[u8] = b"lull outbox 1\n";
@@ -63,7 +63,7 @@ impl Outbox {
             Some(records) => outbox.replay(records)?,
             None if content.is_empty() || MAGIC.starts_with(&content) => {
                 outbox.log.set_len(0)?;
-                outbox.log.write_all_at(MAGIC, 0)?;
+                write_all_at(&outbox.log, MAGIC, 0)?;
                 outbox.log.sync_all()?;
                 sync_folder(folder)?;
             }
@@ -163,7 +163,7 @@ impl Outbox {
 
     fn append(&mut self, bytes: &[u8], is_urgent: bool) -> io::Result<()> {
         // At `end`, so that what a failed write left is written over.
-        self.log.write_all_at(bytes, self.end)?;
+        write_all_at(&self.log, bytes, self.end)?;
         if is_urgent {
             self.log.sync_data()?;
         }
@@ -223,7 +223,7 @@ pub(crate) fn read_result(folder: &Path, digest: Digest) -> Option<Vec<u8>> {
 
 fn open_log(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+    for_this_user(options.create(true).truncate(false).read(true).write(true)).open(path)
 }
 
 #[cfg(test)]

@@ -3,14 +3,22 @@
 //! A [`Source`] sees; the core's gate judges; the [`Watcher`] freezes and thaws every runner itself, before it tells
 //! anybody. What cannot be read counts as a person.
 
+#[cfg(unix)]
 mod bus;
 mod display;
+#[cfg(unix)]
 mod gnome;
+#[cfg_attr(windows, path = "machine_windows.rs")]
 mod machine;
 mod settings;
+#[cfg_attr(windows, path = "sources_windows.rs")]
 mod sources;
+#[cfg(unix)]
 mod terminals;
 mod watcher;
+#[cfg(windows)]
+mod windows;
+#[cfg(unix)]
 mod x11;
 
 use std::time::Instant;
@@ -18,11 +26,16 @@ use std::time::Instant;
 use crate::core::{Kind, Sighting};
 
 pub use display::Display;
+#[cfg(unix)]
 pub use gnome::Gnome;
 pub use machine::Machine;
 pub use settings::{Places, Policy, Settings};
+#[cfg(unix)]
 pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
+#[cfg(windows)]
+pub use windows::Session;
+#[cfg(unix)]
 pub use x11::X11;
 
 /// Something that sees a person, or another reason to rest.

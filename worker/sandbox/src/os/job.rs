@@ -6,26 +6,16 @@ use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle, Ra
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
     JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOB_OBJECT_LIMIT_PRIORITY_CLASS, JOB_OBJECT_UILIMIT_DESKTOP, JOB_OBJECT_UILIMIT_DISPLAYSETTINGS,
-    JOB_OBJECT_UILIMIT_EXITWINDOWS, JOB_OBJECT_UILIMIT_GLOBALATOMS, JOB_OBJECT_UILIMIT_HANDLES,
-    JOB_OBJECT_UILIMIT_READCLIPBOARD, JOB_OBJECT_UILIMIT_SYSTEMPARAMETERS, JOB_OBJECT_UILIMIT_WRITECLIPBOARD,
-    JOBOBJECT_BASIC_UI_RESTRICTIONS, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JOBOBJECTINFOCLASS,
-    JobObjectBasicUIRestrictions, JobObjectExtendedLimitInformation, SetInformationJobObject,
+    JOB_OBJECT_LIMIT_PRIORITY_CLASS, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
+    SetInformationJobObject,
 };
 use windows_sys::Win32::System::Threading::IDLE_PRIORITY_CLASS;
 
-/// Windows, clipboards, atoms and the like of others: a runner has no business there.
-const UI_LIMITS: u32 = JOB_OBJECT_UILIMIT_DESKTOP
-    | JOB_OBJECT_UILIMIT_DISPLAYSETTINGS
-    | JOB_OBJECT_UILIMIT_EXITWINDOWS
-    | JOB_OBJECT_UILIMIT_GLOBALATOMS
-    | JOB_OBJECT_UILIMIT_HANDLES
-    | JOB_OBJECT_UILIMIT_READCLIPBOARD
-    | JOB_OBJECT_UILIMIT_SYSTEMPARAMETERS
-    | JOB_OBJECT_UILIMIT_WRITECLIPBOARD;
-
-/// A job of one process. Its only handle is here: when that is closed, also by the end of this process however it
-/// ends, the system ends the runner.
+/// A job of one process. Its only handle is here: when that is closed, also by the end of this process however it ends,
+/// the system ends the runner.
+///
+/// It sets no limits on windows and clipboards: a job with those can neither be inside another, as the agent may be in
+/// one, nor have another in it, as the cap on memory is.
 #[derive(Debug)]
 pub(super) struct Job(#[allow(dead_code, reason = "closing it ends the runner")] OwnedHandle);
 
@@ -48,9 +38,20 @@ impl Job {
             | JOB_OBJECT_LIMIT_DIE_ON_UNHANDLED_EXCEPTION;
         limits.BasicLimitInformation.ActiveProcessLimit = 1;
         limits.BasicLimitInformation.PriorityClass = IDLE_PRIORITY_CLASS;
-        set(&job, JobObjectExtendedLimitInformation, &limits)?;
-        let ui = JOBOBJECT_BASIC_UI_RESTRICTIONS { UIRestrictionsClass: UI_LIMITS };
-        set(&job, JobObjectBasicUIRestrictions, &ui)?;
+        let bytes = u32::try_from(size_of_val(&limits)).map_err(io::Error::other)?;
+        // SAFETY: the handle is open, and the pointer is to a structure of that class and size.
+        #[allow(unsafe_code, reason = "std has no job objects")]
+        let answer = unsafe {
+            SetInformationJobObject(
+                job.as_raw_handle(),
+                JobObjectExtendedLimitInformation,
+                (&raw const limits).cast(),
+                bytes,
+            )
+        };
+        if answer == 0 {
+            return Err(io::Error::last_os_error());
+        }
         // SAFETY: both handles are open.
         #[allow(unsafe_code, reason = "std has no job objects")]
         let assigned = unsafe { AssignProcessToJobObject(job.as_raw_handle(), process) };
@@ -59,15 +60,4 @@ impl Job {
         }
         Ok(Self(job))
     }
-}
-
-/// Sets one class of a job's limits; `T` has to be the structure of that class.
-fn set<T>(job: &OwnedHandle, class: JOBOBJECTINFOCLASS, value: &T) -> io::Result<()> {
-    let bytes = u32::try_from(size_of::<T>()).map_err(io::Error::other)?;
-    // SAFETY: the handle is open, and the pointer is to a structure of that many bytes.
-    #[allow(unsafe_code, reason = "std has no job objects")]
-    let answer = unsafe {
-        SetInformationJobObject(job.as_raw_handle(), class, std::ptr::from_ref(value).cast(), bytes)
-    };
-    if answer == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,0 +1,103 @@
+//! Presence in a session of Windows: the time of its last input, which the system keeps.
+//!
+//! It is asked for often, because the system tells nobody of input without code of ours in the way of it (a hook), which
+//! would slow the owner's keyboard down. Input of other sessions is not seen: the agent runs in its user's own.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use user_idle::UserIdle;
+
+use super::Source;
+use crate::core::{Kind, Sighting};
+
+/// A call takes about a microsecond; the system's clock moves every 16 ms.
+const LOOK_EVERY: Duration = Duration::from_millis(16);
+
+/// Input that comes between the two readings of the clock looks like a time since it that runs backwards: nearly the
+/// whole range of the system's 32 bits.
+const IDLE_MAX: Duration = Duration::from_millis(u32::MAX as u64 / 2);
+
+/// The session that this process is in.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// How long the last input was ago, and when that was asked.
+    last: Option<(Duration, Instant)>,
+}
+
+impl Session {
+    /// The session that this process is in.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn look(&mut self) -> Result<(Duration, bool), String> {
+        let idle = UserIdle::get_time().map_err(|error| error.to_string())?.duration();
+        let now = Instant::now();
+        Ok(take_in(&mut self.last, idle, now))
+    }
+}
+
+/// How long the last input was ago, and whether it is one that was not known of.
+fn take_in(last: &mut Option<(Duration, Instant)>, idle: Duration, now: Instant) -> (Duration, bool) {
+    let idle = if idle > IDLE_MAX { Duration::ZERO } else { idle };
+    // Without input, the time since it grows with the clock.
+    let is_new = last.is_some_and(|(before, at)| idle + LOOK_EVERY < before + now.duration_since(at));
+    *last = Some((idle, now));
+    (idle, is_new)
+}
+
+impl Source for Session {
+    fn name(&self) -> &'static str {
+        "Windows session"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Display
+    }
+
+    fn next(&mut self, until: Option<Instant>) -> Sighting {
+        loop {
+            match self.look() {
+                Err(error) => {
+                    self.last = None;
+                    return Sighting::Lost(error);
+                }
+                Ok((_, true)) => return Sighting::Input,
+                Ok((idle, false)) => {
+                    let left =
+                        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+                    if left.is_zero() {
+                        return Sighting::LastInput(idle);
+                    }
+                    thread::park_timeout(left.min(LOOK_EVERY));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_is_what_sets_the_time_since_it_back() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut last = None;
+        let mut check = |idle: u64, now: u64, wanted: (u64, bool)| {
+            let (idle, is_new) = take_in(&mut last, Duration::from_millis(idle), at(now));
+            assert_eq!((idle, is_new), (Duration::from_millis(wanted.0), wanted.1), "at {now}");
+        };
+        check(5000, 0, (5000, false));
+        check(5016, 16, (5016, false));
+        check(5016, 30, (5016, false));
+        check(4, 48, (4, true));
+        check(0, 80, (0, true));
+        check(u64::from(u32::MAX), 96, (0, false));
+        check(900, 1000, (900, false));
+        check(u64::from(u32::MAX), 1016, (0, true));
+    }
+}
