@@ -1,5 +1,5 @@
 //! Guests as WebAssembly text, and what every test of the runner needs.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 #[cfg(unix)]
 mod unix;
