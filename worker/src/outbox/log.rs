@@ -33,7 +33,8 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct Outbox {
     folder: PathBuf,
-    log: File,
+    /// Open, but for a moment and after a failure in it.
+    log: Option<File>,
     /// Where the next record goes: what lies behind is not to be read.
     end: u64,
     attempts: BTreeMap<AttemptKey, Attempt>,
@@ -51,7 +52,7 @@ impl Outbox {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             content => content?,
         };
-        let log = open_log(&path)?;
+        let log = Some(open_log(&path)?);
         let mut outbox = Self {
             folder: folder.to_owned(),
             log,
@@ -62,9 +63,10 @@ impl Outbox {
         match content.strip_prefix(MAGIC) {
             Some(records) => outbox.replay(records)?,
             None if content.is_empty() || MAGIC.starts_with(&content) => {
-                outbox.log.set_len(0)?;
-                write_all_at(&outbox.log, MAGIC, 0)?;
-                outbox.log.sync_all()?;
+                let log = outbox.log()?;
+                log.set_len(0)?;
+                write_all_at(log, MAGIC, 0)?;
+                log.sync_all()?;
                 sync_folder(folder)?;
             }
             None => {
@@ -89,8 +91,10 @@ impl Outbox {
         if !rest.is_empty() {
             let torn_bytes = rest.len();
             tracing::warn!(torn_bytes, "the end of the outbox was torn by a crash; it is cut off");
-            self.log.set_len(self.end)?;
-            self.log.sync_all()?;
+            let end = self.end;
+            let log = self.log()?;
+            log.set_len(end)?;
+            log.sync_all()?;
         }
         // A result's file is on disk before its record: without it, somebody has removed it.
         let folder = &self.folder;
@@ -161,11 +165,20 @@ impl Outbox {
         Ok(())
     }
 
+    fn log(&mut self) -> io::Result<&File> {
+        match &mut self.log {
+            Some(log) => Ok(log),
+            none @ None => Ok(none.insert(open_log(&self.folder.join("log"))?)),
+        }
+    }
+
     fn append(&mut self, bytes: &[u8], is_urgent: bool) -> io::Result<()> {
         // At `end`, so that what a failed write left is written over.
-        write_all_at(&self.log, bytes, self.end)?;
+        let end = self.end;
+        let log = self.log()?;
+        write_all_at(log, bytes, end)?;
         if is_urgent {
-            self.log.sync_data()?;
+            log.sync_data()?;
         }
         self.end += bytes.len() as u64;
         Ok(())
@@ -188,6 +201,10 @@ impl Outbox {
     /// Rewrites the log without what is forgotten. If that fails the old one is as good.
     fn compact(&mut self) {
         let path = self.folder.join("log");
+        if cfg!(windows) {
+            // Nothing replaces a file there that is open.
+            self.log = None;
+        }
         let rewrite = || {
             let mut bytes = MAGIC.to_vec();
             for attempt in self.attempts.values() {
@@ -198,7 +215,7 @@ impl Outbox {
         };
         match rewrite() {
             Ok((log, end)) => {
-                self.log = log;
+                self.log = Some(log);
                 self.end = end;
                 self.compact_at = COMPACT_BYTES.max(self.end.saturating_mul(2));
             }
