@@ -14,6 +14,9 @@ use crate::core::{Kind, Sighting};
 /// A call takes about a microsecond; the system's clock moves every 16 ms.
 const LOOK_EVERY: Duration = Duration::from_millis(16);
 
+/// What the system's clock and this one may differ by between two looks.
+const CLOCK_SLACK: Duration = Duration::from_millis(50);
+
 /// Input that comes between the two readings of the clock looks like a time since it that runs backwards: nearly the
 /// whole range of the system's 32 bits.
 const IDLE_MAX: Duration = Duration::from_millis(u32::MAX as u64 / 2);
@@ -33,18 +36,23 @@ impl Session {
     }
 
     fn look(&mut self) -> Result<(Duration, bool), String> {
+        let before = Instant::now();
         let idle = UserIdle::get_time().map_err(|error| error.to_string())?.duration();
-        let now = Instant::now();
-        Ok(take_in(&mut self.last, idle, now))
+        Ok(take_in(&mut self.last, idle, [before, Instant::now()]))
     }
 }
 
-/// How long the last input was ago, and whether it is one that was not known of.
-fn take_in(last: &mut Option<(Duration, Instant)>, idle: Duration, now: Instant) -> (Duration, bool) {
+/// How long the last input was ago, asked between these two moments, and whether it is one that was not known of. On a
+/// busy PC the two may lie far apart.
+fn take_in(
+    last: &mut Option<(Duration, Instant)>,
+    idle: Duration,
+    [before, after]: [Instant; 2],
+) -> (Duration, bool) {
     let idle = if idle > IDLE_MAX { Duration::ZERO } else { idle };
     // Without input, the time since it grows with the clock.
-    let is_new = last.is_some_and(|(before, at)| idle + LOOK_EVERY < before + now.duration_since(at));
-    *last = Some((idle, now));
+    let is_new = last.is_some_and(|(known, at)| idle + CLOCK_SLACK < known + before.duration_since(at));
+    *last = Some((idle, after));
     (idle, is_new)
 }
 
@@ -88,16 +96,18 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut last = None;
         let mut check = |idle: u64, now: u64, wanted: (u64, bool)| {
-            let (idle, is_new) = take_in(&mut last, Duration::from_millis(idle), at(now));
+            let (idle, is_new) = take_in(&mut last, Duration::from_millis(idle), [at(now), at(now + 100)]);
             assert_eq!((idle, is_new), (Duration::from_millis(wanted.0), wanted.1), "at {now}");
         };
         check(5000, 0, (5000, false));
-        check(5016, 16, (5016, false));
-        check(5016, 30, (5016, false));
-        check(4, 48, (4, true));
-        check(0, 80, (0, true));
-        check(u64::from(u32::MAX), 96, (0, false));
-        check(900, 1000, (900, false));
-        check(u64::from(u32::MAX), 1016, (0, true));
+        check(5200, 200, (5200, false));
+        // Asked late between the two moments, and the next early.
+        check(5490, 400, (5490, false));
+        check(5601, 601, (5601, false));
+        check(4, 800, (4, true));
+        check(0, 1000, (0, true));
+        check(u64::from(u32::MAX), 1100, (0, false));
+        check(900, 2000, (900, false));
+        check(u64::from(u32::MAX), 2200, (0, true));
     }
 }
