@@ -1,20 +1,25 @@
 //! The command line.
 
+mod presence;
+
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::NaiveTime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lull_sandbox::WallPolicy;
 
 use crate::control::PAUSE_SECS_MAX;
-use crate::presence;
+
+pub use presence::{Hours, Limit, PresenceArgs};
 
 /// The agent of Lull: runs work units on this PC while nobody uses it.
 #[derive(Debug, Parser)]
 #[command(name = "lull-worker", version, after_help = AFTER_HELP)]
 pub struct Cli {
+    /// The settings file [default: $XDG_CONFIG_HOME/lull-worker/config.toml, else ~/.config/lull-worker/config.toml; as root /etc/lull-worker/config.toml]
+    #[arg(long, global = true, env = "LULL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -28,7 +33,7 @@ Exit codes:
   0    ended by a signal, everything handed back
   1    something unexpected
   2    wrong settings, or the enrolment was refused
-  3    another agent uses the state directory
+  3    another agent uses the state directory, or watches this PC
   4    the coordinator does not know this device any more: enrol again
   5    no agent runs here
   130  ended at once by a second signal";
@@ -50,6 +55,37 @@ pub enum Command {
     /// Finish what runs, take nothing new, then end the agent
     #[command(after_help = "Example:\n  lull-worker drain --wait")]
     Drain(DrainArgs),
+    /// The settings of `run`: what they are, and where each comes from
+    Config(ConfigArgs),
+}
+
+/// What to do with the settings.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Each setting, as lines of a settings file
+    #[command(after_help = "Example:\n  lull-worker config show --origin")]
+    Show(ConfigShowArgs),
+    /// Whether the settings file and the environment are sound
+    Check,
+}
+
+/// How settings are shown.
+#[derive(Debug, Args)]
+pub struct ConfigShowArgs {
+    /// Say where each value comes from
+    #[arg(long)]
+    pub origin: bool,
+    /// Lines for people, or JSON for programs (with origin and help)
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// Which agent is meant.
@@ -158,20 +194,14 @@ pub struct RunArgs {
     /// Token for the first run, from the operator
     #[arg(long, env = "LULL_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub enrolment_token: Option<String>,
-    /// Nobody sits at this machine: run at any time, without watching for a person
-    #[arg(long, env = "LULL_DEDICATED")]
-    pub dedicated: bool,
     /// Units at a time [default: one for each core]
     #[arg(long, env = "LULL_SLOTS", value_name = "N")]
     pub slots: Option<NonZeroU32>,
-    /// Seconds without input after which the PC counts as free
-    #[arg(long, env = "LULL_IDLE_DELAY_SECS", value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub idle_delay_secs: u64,
     /// Size of the cache of modules and inputs
     #[arg(long, env = "LULL_CACHE_BYTES", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
     pub cache_bytes: u64,
-    /// The runner binary [default: $LULL_RUNNER, else lull-runner beside this program]
-    #[arg(long, value_name = "PATH")]
+    /// The runner binary [default: lull-runner beside this program]
+    #[arg(long, env = "LULL_RUNNER", value_name = "PATH")]
     pub runner: Option<PathBuf>,
     /// What must hold a runner back besides WebAssembly
     #[arg(long, env = "LULL_WALLS", value_enum, default_value_t = Walls::Required)]
@@ -179,6 +209,9 @@ pub struct RunArgs {
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
+    #[command(flatten)]
+    /// What counts as a reason to rest.
+    pub presence: PresenceArgs,
 }
 
 /// What must hold a runner back besides WebAssembly.
@@ -218,14 +251,6 @@ impl RunArgs {
         self.slots.map_or_else(cores, NonZeroU32::get)
     }
 
-    /// What counts as a reason to rest.
-    #[must_use]
-    pub fn presence(&self) -> presence::Settings {
-        let settings =
-            if self.dedicated { presence::Settings::dedicated() } else { presence::Settings::default() };
-        presence::Settings { idle_delay: Duration::from_secs(self.idle_delay_secs), ..settings }
-    }
-
     /// Name that the owner sees.
     #[must_use]
     pub fn name(&self) -> String {
@@ -239,6 +264,8 @@ impl RunArgs {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    use crate::presence::{Policy, Settings, Transfers};
 
     use super::*;
 
@@ -273,15 +300,50 @@ mod tests {
     #[test]
     fn defaults_and_limits() {
         let arguments = parse(&["--state-dir", "/s", "--name", &"é".repeat(51)]).unwrap();
-        assert_eq!(arguments.presence(), presence::Settings::default());
+        assert_eq!(arguments.presence.settings(), Settings::default());
         assert_eq!(arguments.state_dir(), Some(PathBuf::from("/s")));
         assert!(arguments.slots() >= 1);
         assert_eq!(arguments.name(), "é".repeat(50));
-        assert_eq!(parse(&["--dedicated"]).unwrap().presence(), presence::Settings::dedicated());
+        for dedicated in [["--dedicated"], ["--dedicated=1"]] {
+            assert_eq!(parse(&dedicated).unwrap().presence.settings(), Settings::dedicated());
+        }
         assert_eq!(arguments.walls, Walls::Required);
         assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+    #[test]
+    fn each_reason_to_rest_has_its_switch() {
+        let check = |arguments: &[&str], change: fn(&mut Settings)| {
+            let mut wanted = Settings::default();
+            change(&mut wanted);
+            assert_eq!(parse(arguments).unwrap().presence.settings(), wanted, "{arguments:?}");
+        };
+        check(&["--on-battery", "run"], |settings| settings.on_battery = Policy::Run);
+        check(&["--inhibited", "run"], |settings| settings.inhibited = Policy::Run);
+        check(&["--remote-sessions", "run"], |settings| settings.remote_sessions = Policy::Run);
+        check(&["--other-sessions", "run"], |settings| settings.other_sessions = Policy::Run);
+        check(&["--cpu-wanted-percent", "off"], |settings| settings.cpu_wanted_percent = None);
+        check(&["--cpu-wanted-percent", "100"], |settings| settings.cpu_wanted_percent = Some(100));
+        check(&["--memory-free-bytes", "off"], |settings| settings.memory_free_bytes_min = None);
+        check(&["--memory-free-bytes", "7"], |settings| settings.memory_free_bytes_min = Some(7));
+        check(&["--transfers", "any"], |settings| settings.transfers = Transfers::Any);
+        check(&["--schedule", "always", "--dedicated=false"], |_| {});
+        check(&["--schedule", "Sat-Sun"], |settings| settings.schedule = "Sat-Sun".parse().ok());
+        let dedicated = parse(&["--dedicated", "--on-battery=rest"]).unwrap().presence.settings();
+        assert_eq!(dedicated, Settings { on_battery: Policy::Rest, ..Settings::dedicated() });
+        let wrong = [
+            "--cpu-wanted-percent=0",
+            "--cpu-wanted-percent=101",
+            "--memory-free-bytes=-1",
+            "--schedule=",
+            "--schedule=Mon-Fry",
+            "--on-battery=maybe",
+            "--dedicated=yes",
+        ];
+        for wrong in wrong {
+            assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
     }
 }

@@ -1,14 +1,16 @@
 //! `lull-worker`: the agent on a PC.
 
-use std::io::IsTerminal as _;
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use lull_proto::v1;
 use lull_sandbox::{RunnerConfig, find_runner};
 use lull_worker::agent::{self, End, Settings};
-use lull_worker::args::{Cli, Command, RunArgs};
+use lull_worker::alone::{Alone, MACHINE};
+use lull_worker::args::{Command, RunArgs};
 use lull_worker::commands;
+use lull_worker::config;
 use lull_worker::core::Backoff;
 use lull_worker::identity::{Enrolment, Identity, enrolment_proof, key_for_enrolment};
 use lull_worker::remote::{self, Remote};
@@ -43,8 +45,20 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Cli::parse().command {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let cli = match config::load(&argv) {
+        Ok(cli) => cli,
+        Err(config::Error::Usage(error)) => error.exit(),
+        Err(error) => return wrong_settings(&error),
+    };
+    let arguments = match cli.command {
         Command::Run(arguments) => arguments,
+        Command::Config(arguments) => {
+            return match config::run(&arguments.command, cli.config.as_deref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => wrong_settings(&*error),
+            };
+        }
         other => return commands::run(&other),
     };
     let filter = EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -71,6 +85,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says what is wrong before there is a log.
+fn wrong_settings(error: &dyn std::error::Error) -> ExitCode {
+    let text = error.to_string();
+    let _ =
+        writeln!(std::io::stderr().lock(), "error: {}", text.strip_prefix("error: ").unwrap_or(&text).trim());
+    ExitCode::from(EXIT_SETTINGS)
+}
+
 async fn run(arguments: &RunArgs) -> Result<(), Failure> {
     let Some(path) = arguments.state_dir() else {
         return Err(Failure::settings(anyhow::anyhow!(
@@ -85,6 +107,11 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         code: if matches!(error, state_dir::Error::Locked { .. }) { EXIT_LOCKED } else { EXIT_SETTINGS },
         error: error.into(),
     })?;
+    let _alone = if arguments.presence.dedicated || arguments.presence.beside_others {
+        None
+    } else {
+        Some(Alone::take(MACHINE).map_err(|error| Failure { code: EXIT_LOCKED, error: error.into() })?)
+    };
     let known = Identity::read(&state).map_err(Failure::settings)?;
     let remembered = known.as_ref().map(|identity| identity.enrolment.coordinator.clone());
     let Some(coordinator) = arguments.coordinator.clone().or(remembered) else {
@@ -104,7 +131,7 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
     tracing::info!(device = device_id, %owner, state_dir = %path.display(), slots = arguments.slots(), "running");
     let settings = Settings {
         slots: arguments.slots(),
-        presence: arguments.presence(),
+        presence: arguments.presence.settings(),
         cache_bytes: arguments.cache_bytes,
         runner,
     };

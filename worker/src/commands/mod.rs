@@ -34,7 +34,7 @@ pub fn run(command: &Command) -> ExitCode {
 
 fn carry_out(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Run(_) => unreachable!("the agent itself is run elsewhere"),
+        Command::Run(_) | Command::Config(_) => unreachable!("carried out elsewhere"),
         Command::Status(arguments) => {
             let status = status(&socket(&arguments.place)?)?;
             let shown = match arguments.output {

@@ -20,7 +20,7 @@ use crate::core::{Kind, Sighting};
 pub use display::Display;
 pub use gnome::Gnome;
 pub use machine::Machine;
-pub use settings::{Places, Policy, Settings};
+pub use settings::{Places, Policy, Settings, Transfers};
 pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
 pub use x11::X11;
