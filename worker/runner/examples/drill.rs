@@ -27,7 +27,7 @@ fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                 lull_runner::cap_memory(&limits, 0)?;
                 RunnerFrame::Loaded
             }
-            HostFrame::Run { unit } => {
+            HostFrame::Run { unit } | HostFrame::RunOn { unit, .. } => {
                 let outcome = match drill(unit) {
                     Ok(()) => Outcome::Result(b"broke out".to_vec()),
                     Err(error) => Outcome::GuestFailed(error.raw_os_error().map_or(-1, |e| e).to_string()),

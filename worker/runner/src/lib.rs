@@ -7,15 +7,19 @@
 //! - `serve`: the conversation with the host; the end of standard input ends the process at once;
 //! - `program`: the module, compiled once, and its inputs;
 //! - `guest`: one unit in a fresh store, driven through the guest ABI;
+//! - `resumable`: which modules' guests can be captured, and making them so;
+//! - `checkpoint`: a guest captured between two steps, and another brought to where it stood;
 //! - `budget`: how much memory a guest may still take.
 //!
 //! It enforces limits on memory and result size. Time is the host's: it kills the process. It never opens
 //! a file or a socket, and knows no job, lease or coordinator.
 
 mod budget;
+mod checkpoint;
 mod guest;
 mod harden;
 mod program;
+mod resumable;
 mod serve;
 #[cfg(target_os = "linux")]
 mod walls;

@@ -5,6 +5,7 @@ use lull_sandbox::{Limits, cut_message};
 use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, OptLevel, ValType};
 
 use crate::budget::Budget;
+use crate::resumable;
 
 /// Stack of a guest in the native sense; a Rust program's own stack lies in its memory.
 pub(crate) const GUEST_STACK_BYTES: usize = 1024 * 1024;
@@ -27,6 +28,8 @@ pub(crate) struct Program {
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
     /// What each guest may use.
     pub(crate) limits: Limits,
+    /// Globals that a checkpoint holds; `None` if guests cannot be captured.
+    pub(crate) state: Option<Vec<String>>,
 }
 
 impl Program {
@@ -39,11 +42,13 @@ impl Program {
         let engine = Engine::new(&config()).map_err(|error| LoadError::Runner(format!("{error:#}")))?;
         let at_fault =
             |error: wasmtime::Error| LoadError::Module(cut_message(format!("{error:#}").as_bytes()));
+        let module = resumable::rewrite(module).map_err(LoadError::Module)?;
         let module = Module::new(&engine, module).map_err(at_fault)?;
         check_exports(&module).map_err(LoadError::Module)?;
+        let state = resumable::globals_of(&module);
         // An empty linker: a guest imports nothing.
         let instance = Linker::new(&engine).instantiate_pre(&module).map_err(at_fault)?;
-        Ok(Self { engine, instance, inputs, limits })
+        Ok(Self { engine, instance, inputs, limits, state })
     }
 }
 

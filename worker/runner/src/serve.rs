@@ -5,11 +5,13 @@ use std::io::{self, Read};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
-use lull_sandbox::{Limits, Outcome, WallReport};
+use lull_sandbox::{Limits, WallReport};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::guest::{Ended, Task};
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
 use crate::{guest, harden, walls};
 
@@ -83,8 +85,15 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                     Err(LoadError::Runner(message)) => return Err(io::Error::other(message)),
                 }
             }
-            (HostFrame::Run { unit }, Some(program)) => run(program, unit),
-            (HostFrame::Run { .. }, None) => return Err(io::Error::other("a unit came before a module")),
+            (HostFrame::Run { unit }, Some(program)) => run(program, &Task::plain(unit))?,
+            (HostFrame::RunOn { unit, state, digest, checkpoint_every_millis, witnesses }, Some(program)) => {
+                let every = checkpoint_every_millis.map(Duration::from_millis);
+                let from = (!state.is_empty()).then_some((state, digest));
+                run(program, &Task { unit, from, every, witnesses: &witnesses })?
+            }
+            (HostFrame::Run { .. } | HostFrame::RunOn { .. }, None) => {
+                return Err(io::Error::other("a unit came before a module"));
+            }
             (_, Some(_)) => return Err(io::Error::other("an input or a module came after the module")),
         };
         say(&answer)?;
@@ -98,14 +107,18 @@ fn load(module: &[u8], inputs: Vec<(String, Vec<u8>)>, limits: Limits) -> Result
     Program::new(module, inputs, limits)
 }
 
-fn run(program: &Program, unit: &[u8]) -> RunnerFrame {
+fn run(program: &Program, task: &Task<'_>) -> io::Result<RunnerFrame> {
     let before = cpu_nanos();
-    let outcome: Outcome = guest::run(program, unit);
-    RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+    Ok(match guest::run(program, task, &mut say)? {
+        Ended::Finished(outcome) => {
+            RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+        }
+        Ended::NotResumed(message) => RunnerFrame::NotResumed { message },
+    })
 }
 
 /// CPU time of this thread; the reading one takes none while a unit runs.
-fn cpu_nanos() -> u64 {
+pub(crate) fn cpu_nanos() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
