@@ -36,6 +36,7 @@ Exit codes:
   3    another agent uses the state directory, or watches this PC
   4    the coordinator does not know this device any more: enrol again
   5    no agent runs here
+  6    the doctor found a problem
   130  ended at once by a second signal";
 
 /// What to do.
@@ -57,6 +58,12 @@ pub enum Command {
     Drain(DrainArgs),
     /// The settings of `run`: what they are, and where each comes from
     Config(ConfigArgs),
+    /// Whether everything is here that the agent needs, and what to do if not
+    #[command(after_help = "Example:\n  lull-worker doctor")]
+    Doctor(Box<DoctorArgs>),
+    /// What the agent has logged, also when it does not run
+    #[command(after_help = "Example:\n  lull-worker logs --lines 20 --follow")]
+    Logs(LogsArgs),
 }
 
 /// What to do with the settings.
@@ -128,6 +135,31 @@ pub struct PauseArgs {
     /// Until when today, or tomorrow if that is past, like 18:00
     #[arg(long, value_name = "HH:MM", value_parser = time_of_day)]
     pub until: Option<NaiveTime>,
+}
+
+/// How to examine this PC.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+    #[command(flatten)]
+    /// The agent as it would run with these.
+    pub run: RunArgs,
+}
+
+/// What to show of the log.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// How many of the last lines
+    #[arg(long, short = 'n', default_value_t = 100, value_name = "N")]
+    pub lines: usize,
+    /// Go on with what is logged from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// How to drain.

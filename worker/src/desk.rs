@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
-use crate::core::{Agent, Event, Presence};
+use crate::core::{Agent, Event};
 use crate::presence::Watcher;
 use crate::remote::unix_secs;
 
@@ -135,24 +135,14 @@ impl Desk {
             done: lease.done,
             running: lease.running,
         });
-        let sources = seen.sources.into_iter().map(|source| SourceView {
-            name: source.name.to_owned(),
-            is_readable: source.is_readable,
-            detail: source.detail,
-        });
-        let presence = match seen.presence {
-            Presence::Active => "active",
-            Presence::Idle => "idle",
-            Presence::Unknown => "unknown",
-            Presence::Dedicated => "dedicated",
-        };
+        let sources = seen.sources.into_iter().map(SourceView::from);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             coordinator: self.coordinator.clone(),
             coordinator_problem: contact.problem.clone(),
             coordinator_since_unix_secs: contact.since_unix_secs,
-            presence: presence.to_owned(),
+            presence: seen.presence.word().to_owned(),
             presence_secs: now.saturating_duration_since(seen.since).as_secs(),
             rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
             sources: sources.collect(),

@@ -13,9 +13,12 @@ use lull_worker::commands;
 use lull_worker::config;
 use lull_worker::core::Backoff;
 use lull_worker::identity::{Enrolment, Identity, enrolment_proof, key_for_enrolment};
+use lull_worker::log_file::LogFile;
 use lull_worker::remote::{self, Remote};
 use lull_worker::state_dir::{self, StateDir};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Exit codes; `--help` explains them.
 const EXIT_UNEXPECTED: u8 = 1;
@@ -59,19 +62,20 @@ fn main() -> ExitCode {
                 Err(error) => wrong_settings(&*error),
             };
         }
-        other => return commands::run(&other),
+        other => return commands::run(&other, cli.config.as_deref()),
     };
     let filter = EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
+    let log_file = LogFile::default();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr))
+        .with(fmt::layer().with_ansi(false).with_writer(log_file.clone()))
         .init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CALL_THREADS).enable_all().build();
     let result = runtime.map_err(Failure::from).and_then(|runtime| {
-        let result = runtime.block_on(run(&arguments));
+        let result = runtime.block_on(run(&arguments, &log_file));
         // A blob that is on its way is of no use any more.
         runtime.shutdown_background();
         result
@@ -93,7 +97,7 @@ fn wrong_settings(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(EXIT_SETTINGS)
 }
 
-async fn run(arguments: &RunArgs) -> Result<(), Failure> {
+async fn run(arguments: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
     let Some(path) = arguments.state_dir() else {
         return Err(Failure::settings(anyhow::anyhow!(
             "neither HOME nor XDG_STATE_HOME says where to keep things: pass --state-dir"
@@ -107,6 +111,9 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         code: if matches!(error, state_dir::Error::Locked { .. }) { EXIT_LOCKED } else { EXIT_SETTINGS },
         error: error.into(),
     })?;
+    if let Err(error) = log_file.open(&path) {
+        tracing::warn!(%error, "the log cannot be kept in the state directory; it goes to stderr only");
+    }
     let _alone = if arguments.presence.dedicated || arguments.presence.beside_others {
         None
     } else {

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use chrono::DateTime;
 use lull_job::Digest;
 use lull_proto::v1::blobs_client::BlobsClient;
 use lull_proto::v1::work_client::WorkClient;
@@ -80,6 +81,34 @@ pub async fn enrol(channel: Channel, request: v1::EnrolRequest) -> Result<v1::En
     Ok(WorkClient::new(channel).enrol(request).await?.into_inner())
 }
 
+/// What a coordinator shows to whoever calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Greeting {
+    /// Its clock, in Unix seconds; `None` if it does not tell.
+    pub unix_secs: Option<u64>,
+}
+
+/// Calls without credentials: the refusal shows that a coordinator is there.
+///
+/// # Errors
+/// What is answered instead, or that nothing is.
+pub async fn greet(channel: Channel) -> Result<Greeting, Status> {
+    let mut request = Request::new(v1::GetDeviceEarningsRequest {});
+    request.set_timeout(ANSWER_TIME);
+    match WorkClient::new(channel).get_device_earnings(request).await {
+        Err(status) if status.code() == Code::Unauthenticated => {
+            // As HTTP has it: RFC 9110, section 6.6.1.
+            let date = status.metadata().get("date").and_then(|date| date.to_str().ok());
+            let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+            Ok(Greeting { unix_secs: date.and_then(|date| u64::try_from(date.timestamp()).ok()) })
+        }
+        Err(status) => Err(status),
+        Ok(_) => Err(Status::internal(
+            "what answers there knows callers without credentials: is it a coordinator?",
+        )),
+    }
+}
+
 /// The coordinator, as this device speaks to it.
 #[derive(Debug)]
 pub struct Remote {
@@ -122,6 +151,15 @@ impl Remote {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Status::deadline_exceeded("the coordinator did not answer in time")),
         }
+    }
+
+    /// What this device has earned.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub async fn earnings(&self) -> Result<v1::DeviceEarnings, Status> {
+        let request = self.request(v1::GetDeviceEarningsRequest {}, ANSWER_TIME)?;
+        Ok(WorkClient::new(self.channel.clone()).get_device_earnings(request).await?.into_inner())
     }
 
     /// Reads a blob of exactly `size_bytes` that a lease names.

@@ -5,6 +5,7 @@
 //! identity.json   device, grid, coordinator, owner
 //! device.key      ed25519 secret key, 32 bytes, readable by the user only
 //! control.sock    the running agent answers its owner there
+//! agent.log       what it has logged; agent.log.old before that
 //! pause           until when it is paused by hand, in Unix seconds
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB

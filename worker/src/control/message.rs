@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::presence::SourceStatus;
+
 /// The longest pause, 30 days: who wants longer uninstalls, or sets a schedule.
 pub const PAUSE_SECS_MAX: u64 = 30 * 86_400;
 
@@ -83,6 +85,12 @@ pub struct SourceView {
     pub is_readable: bool,
     /// What it said last.
     pub detail: String,
+}
+
+impl From<SourceStatus> for SourceView {
+    fn from(source: SourceStatus) -> Self {
+        Self { name: source.name.to_owned(), is_readable: source.is_readable, detail: source.detail }
+    }
 }
 
 /// One lease.

@@ -33,6 +33,17 @@ impl Presence {
         matches!(self, Self::Idle | Self::Dedicated)
     }
 
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Unknown => "unknown",
+            Self::Dedicated => "dedicated",
+        }
+    }
+
     /// As a message.
     #[must_use]
     pub const fn to_proto(self) -> v1::Presence {

@@ -30,6 +30,8 @@ pub struct Status {
 pub struct SourceStatus {
     /// Its name.
     pub name: &'static str,
+    /// Whether it has said anything yet.
+    pub has_answered: bool,
     /// Whether it can be read.
     pub is_readable: bool,
     /// What it said last, in words.
@@ -110,11 +112,10 @@ impl Watcher {
         let state = self.0.lock();
         let Judgement { presence, rests, .. } = state.gate.judge(now);
         let sources = state.gate.sources(now).map(|(name, said)| {
-            let (is_readable, detail) = describe(said.last);
-            if said.is_stale {
-                return SourceStatus { name, is_readable: false, detail: "does not answer".to_owned() };
-            }
-            SourceStatus { name, is_readable, detail }
+            let has_answered = said.last.is_some();
+            let (is_readable, detail) =
+                if said.is_stale { (false, "does not answer".to_owned()) } else { describe(said.last) };
+            SourceStatus { name, has_answered, is_readable, detail }
         });
         Status { presence, rests, sources: sources.collect(), since: state.since }
     }
