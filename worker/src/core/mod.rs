@@ -2,6 +2,7 @@
 //!
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
 //! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
+//! - [`Session`]: which sessions of other people count;
 //! - [`Schedule`]: when the owner lets them;
 //! - [`Backoff`]: how long to wait after a failure.
 //!
@@ -15,6 +16,7 @@ mod lease;
 mod machine;
 mod rest;
 mod schedule;
+mod sessions;
 mod snapshot;
 mod sync;
 #[cfg(test)]
@@ -31,5 +33,6 @@ pub use machine::{
 };
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};
+pub use sessions::{Session, inhibits_idle};
 pub use snapshot::{LeaseSnapshot, Snapshot};
 pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

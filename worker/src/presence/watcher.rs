@@ -144,7 +144,9 @@ fn describe(sighting: Option<&Sighting>) -> (bool, String) {
         Some(Sighting::InUse) => (true, "in use".to_owned()),
         Some(Sighting::Rests(rests)) if rests.is_empty() => (true, "nothing to rest for".to_owned()),
         Some(Sighting::Rests(_)) => (true, "a reason to rest".to_owned()),
-        Some(Sighting::Absent(detail) | Sighting::Lost(detail)) => (false, detail.clone()),
+        // What a machine does not have is not missing.
+        Some(Sighting::Absent(detail)) => (true, format!("nothing ({detail})")),
+        Some(Sighting::Lost(detail)) => (false, detail.clone()),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::screensaver::ConnectionExt as _;
 use x11rb::protocol::xinput::{self, ConnectionExt as _, XIEventMask};
@@ -10,6 +9,7 @@ use x11rb::protocol::{Event, screensaver};
 use x11rb::rust_connection::RustConnection;
 
 use super::Source;
+use super::poll::is_readable;
 use crate::core::{Kind, Sighting};
 
 /// XInput 2.2: raw events, also while something grabs the devices (2.1), and of touch (2.2).
@@ -88,7 +88,7 @@ impl X11 {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(Sighting::LastInput(last_input(connection)?));
             }
-            wait(connection, left)?;
+            is_readable(connection.stream(), left)?;
         }
     }
 }
@@ -132,15 +132,4 @@ fn last_input(connection: &RustConnection) -> Result<Duration, Failure> {
     let root = connection.setup().roots.first().ok_or("the display has no screen")?.root;
     let info = connection.screensaver_query_info(root)?.reply()?;
     Ok(Duration::from_millis(info.ms_since_user_input.into()))
-}
-
-fn wait(connection: &RustConnection, time: Option<Duration>) -> Result<(), Failure> {
-    let time = time.map(|time| Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    });
-    match poll(&mut [PollFd::new(connection.stream(), PollFlags::IN)], time.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
