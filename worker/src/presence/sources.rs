@@ -30,7 +30,7 @@ fn displays(settings: &Settings) -> Vec<Box<dyn Source>> {
     let mut displays: Vec<Box<dyn Source>> = Vec::new();
     // An X server beside a Wayland compositor sees a part of the input only.
     if !places.is_wayland() {
-        displays.push(Box::new(X11::new(places.display.clone())));
+        displays.push(Box::new(X11::new(places.display.clone()).inhibited(settings.inhibited)));
     }
     displays.push(Box::new(Gnome::new(places.session_bus.clone())));
     if places.is_wayland() {
