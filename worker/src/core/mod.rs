@@ -14,6 +14,7 @@ mod backoff;
 mod gate;
 mod lease;
 mod machine;
+mod network;
 mod rest;
 mod schedule;
 mod sessions;
@@ -31,6 +32,7 @@ pub use gate::{
 pub use machine::{
     CpuMeter, CpuTimes, Supply, available_memory, is_memory_short, is_on_battery, process_ticks,
 };
+pub use network::Network;
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};
 pub use sessions::{Session, inhibits_idle};

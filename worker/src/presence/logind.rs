@@ -16,6 +16,11 @@ const MANAGER: &str = "org.freedesktop.login1.Manager";
 const SESSION: &str = "org.freedesktop.login1.Session";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
+/// What it blocks, who does, why, how, and that process's user and number.
+type Inhibitor = (String, String, String, String, u32, u32);
+/// Id, user and user's name, seat, where it is.
+type Listed = (String, u32, String, String, OwnedObjectPath);
+
 /// logind on the system bus. A machine without it is as it was before logind; one whose logind was there and cannot
 /// be read any more counts as in use.
 pub struct Logind {
@@ -52,7 +57,7 @@ impl Logind {
         }
         let mut rests = Vec::new();
         if self.settings.inhibited == Policy::Rest {
-            let (inhibitors, _): (Vec<(String, String, String, String, u32, u32)>, _) =
+            let (inhibitors, _): (Vec<Inhibitor>, _) =
                 self.bus.call([SERVICE, PATH, MANAGER, "ListInhibitors"], &())?;
             rests.extend(
                 inhibitors
@@ -72,8 +77,7 @@ impl Logind {
     }
 
     fn sessions(&self) -> Result<Vec<Session>, Failure> {
-        let (listed, _): (Vec<(String, u32, String, String, OwnedObjectPath)>, _) =
-            self.bus.call([SERVICE, PATH, MANAGER, "ListSessions"], &())?;
+        let (listed, _): (Vec<Listed>, _) = self.bus.call([SERVICE, PATH, MANAGER, "ListSessions"], &())?;
         let mut sessions = Vec::new();
         for (_, uid, user, _, path) in listed {
             let answer: Result<(HashMap<String, OwnedVariant>, _), _> =
