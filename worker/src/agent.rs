@@ -14,11 +14,11 @@ use tokio::task::JoinHandle;
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::control::{self, Ask, Pause};
-use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
+use crate::core::{Agent, Attempt, Command, Event, Network, People, SyncFailure, UploadEnd};
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
-use crate::presence::{self, Watcher};
+use crate::presence::{self, Meter, Transfers, Watcher};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
 use crate::work::{Tools, Worker};
@@ -85,10 +85,11 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
+    let meter = meter(&settings.presence, events.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
-        blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
+        blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
         freezers,
         runner: settings.runner,
         events: events.clone(),
@@ -96,7 +97,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     };
     let contact = Arc::new(Mutex::new(Contact::default()));
     let pause = Pause::read(state.pause());
-    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact));
+    let desk =
+        Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact)).with_meter(meter);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;
@@ -138,6 +140,18 @@ fn watch(
     Watcher::start(settings, freezers, move |presence| {
         tracing::info!(?presence, "presence");
         let _ = events.send(Event::PresenceChanged(presence));
+    })
+}
+
+/// Watches the network if its price matters. Until it is known, nothing is asked for.
+fn meter(settings: &presence::Settings, events: UnboundedSender<Event>) -> std::io::Result<Meter> {
+    if settings.transfers == Transfers::Any {
+        return Ok(Meter::unwatched());
+    }
+    let _ = events.send(Event::NetworkChanged(Network::Metered));
+    Meter::watch(settings.places.system_bus.clone(), move |network| {
+        tracing::info!(?network, "network");
+        let _ = events.send(Event::NetworkChanged(network));
     })
 }
 

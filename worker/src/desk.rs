@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
 use crate::core::{Agent, Event};
-use crate::presence::Watcher;
+use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
 
 /// While it is paused, the wall clock is looked at this often: the PC may have slept, or the clock was set.
@@ -31,6 +31,7 @@ impl Contact {
 /// Answers the owner.
 pub(crate) struct Desk {
     watcher: Watcher,
+    meter: Meter,
     pause: Pause,
     coordinator: String,
     contact: Arc<Mutex<Contact>>,
@@ -46,9 +47,22 @@ impl Desk {
         coordinator: String,
         contact: Arc<Mutex<Contact>>,
     ) -> Self {
-        let mut desk = Self { watcher, pause, coordinator, contact, is_paused: false, finished: 0 };
+        let mut desk = Self {
+            watcher,
+            meter: Meter::unwatched(),
+            pause,
+            coordinator,
+            contact,
+            is_paused: false,
+            finished: 0,
+        };
         desk.hold(unix_secs());
         desk
+    }
+
+    /// The same, that tells of a network whose price matters.
+    pub(crate) fn with_meter(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// A unit ended.
@@ -135,6 +149,8 @@ impl Desk {
             done: lease.done,
             running: lease.running,
         });
+        let network =
+            SourceView { name: "network".to_owned(), is_readable: true, detail: self.meter.detail() };
         let sources = seen.sources.into_iter().map(SourceView::from);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,7 +161,7 @@ impl Desk {
             presence: seen.presence.word().to_owned(),
             presence_secs: now.saturating_duration_since(seen.since).as_secs(),
             rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
-            sources: sources.collect(),
+            sources: sources.chain([network]).collect(),
             slots: snapshot.slots,
             leases: leases.collect(),
             finished: self.finished,

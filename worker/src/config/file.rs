@@ -56,12 +56,11 @@ impl File {
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(number) => number.to_string(),
                 toml::Value::Boolean(is_on) => is_on.to_string(),
                 other => {
-                    let reason = format!(
-                        "it is a {}: a setting is a text, a whole number, true or false",
-                        other.type_str()
-                    );
+                    let reason =
+                        format!("it is a {}: a setting is a text, a number, true or false", other.type_str());
                     return Err(Error::Value { path, key, reason });
                 }
             };

@@ -8,13 +8,15 @@ use lull_proto::v1;
 
 use super::lease::Lease;
 use super::sync::{HAND_BACK_AFTER, SHUTDOWN_TIME, Sync};
-use super::{Attempt, AttemptKey, Backoff, Body, Presence};
+use super::{Attempt, AttemptKey, Backoff, Body, Network, Presence};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Presence is this now. Freezing is done already: it does not wait for this.
     PresenceChanged(Presence),
+    /// The network is this now.
+    NetworkChanged(Network),
     /// A unit ended, and is being written to the outbox.
     UnitFinished(AttemptKey),
     /// An attempt is on disk. Also sent for each one that an earlier run left there.
@@ -134,6 +136,7 @@ pub struct Agent {
     pub(super) presence: Presence,
     /// Since when the PC has not been free.
     busy_since: Option<Instant>,
+    pub(super) network: Network,
     pub(super) leases: BTreeMap<u64, Lease>,
     pub(super) attempts: BTreeMap<AttemptKey, Progress>,
     /// What the coordinator is still to hear: units of a lease, or all of it (empty).
@@ -156,6 +159,7 @@ impl Agent {
             slots: slots.max(1),
             presence: Presence::Unknown,
             busy_since: Some(now),
+            network: Network::Free,
             leases: BTreeMap::new(),
             attempts: BTreeMap::new(),
             hand_backs: BTreeMap::new(),
@@ -178,8 +182,9 @@ impl Agent {
         }
         match event {
             Event::PresenceChanged(presence) => self.presence_changed(presence, now),
+            Event::NetworkChanged(network) => self.network = network,
             Event::UnitFinished(key) => self.unit_finished(key),
-            Event::Stored(attempt) => self.stored(attempt, &mut commands),
+            Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
             Event::LeaseFailed { token } => self.lease_failed(token, now, random, &mut commands),
@@ -199,10 +204,7 @@ impl Agent {
         if self.is_over {
             return None;
         }
-        let uploads = self.attempts.values().filter_map(|progress| match progress {
-            Progress::UploadAt(_, at) => Some(*at),
-            _ => None,
-        });
+        let uploads = self.upload_at().into_iter();
         uploads.chain(self.stop_by).chain(self.hand_back_at()).chain(self.next_sync_at(now)).min()
     }
 
@@ -227,10 +229,11 @@ impl Agent {
         self.attempts.insert(key, Progress::Storing);
     }
 
-    fn stored(&mut self, attempt: Attempt, commands: &mut Vec<Command>) {
+    fn stored(&mut self, attempt: Attempt, now: Instant, commands: &mut Vec<Command>) {
         let key = attempt.key;
         let progress = match attempt.body {
             Body::Inline(_) => Progress::Ready(attempt),
+            Body::File if self.network == Network::Metered => Progress::UploadAt(attempt, now),
             Body::File => {
                 commands.push(Command::Upload(attempt.clone()));
                 Progress::Uploading(attempt)
@@ -407,7 +410,11 @@ impl Agent {
         if self.is_over {
             return;
         }
-        if self.is_draining || self.hand_back_at().is_some_and(|at| at <= now) {
+        // What is not started may need what cannot be fetched now; somebody else can.
+        if self.is_draining
+            || self.network == Network::Metered
+            || self.hand_back_at().is_some_and(|at| at <= now)
+        {
             self.hand_back_waiting(commands);
         }
         self.run_units(commands);
@@ -424,7 +431,8 @@ impl Agent {
     /// the next run reports it.
     fn is_drained(&self) -> bool {
         let is_idle = !self.leases.values().any(Lease::has_work) && !self.is_storing();
-        self.is_draining && is_idle && (self.has_nothing_to_say() || self.sync.is_failing())
+        let is_said = self.has_nothing_to_say() || (self.sync.is_quiet() && self.only_waits_for_network());
+        self.is_draining && is_idle && (is_said || self.sync.is_failing())
     }
 
     fn has_nothing_to_say(&self) -> bool {
@@ -479,6 +487,9 @@ impl Agent {
     }
 
     fn retry_uploads(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        if self.network == Network::Metered {
+            return;
+        }
         for progress in self.attempts.values_mut() {
             if let Progress::UploadAt(attempt, at) = progress
                 && *at <= now

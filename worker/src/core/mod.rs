@@ -2,6 +2,7 @@
 //!
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
 //! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
+//! - [`Session`]: which sessions of other people count;
 //! - [`Schedule`]: when the owner lets them;
 //! - [`Backoff`]: how long to wait after a failure.
 //!
@@ -13,8 +14,10 @@ mod backoff;
 mod gate;
 mod lease;
 mod machine;
+mod network;
 mod rest;
 mod schedule;
+mod sessions;
 mod snapshot;
 mod sync;
 #[cfg(test)]
@@ -29,7 +32,9 @@ pub use gate::{
 pub use machine::{
     CpuMeter, CpuTimes, Supply, available_memory, is_memory_short, is_on_battery, process_ticks,
 };
+pub use network::Network;
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};
+pub use sessions::{Session, inhibits_idle};
 pub use snapshot::{LeaseSnapshot, Snapshot};
 pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

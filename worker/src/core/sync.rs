@@ -11,7 +11,7 @@ use lull_job::stage_to_proto;
 use lull_proto::v1;
 
 use super::agent::Progress;
-use super::{Agent, AttemptKey, Backoff, Command, Presence};
+use super::{Agent, AttemptKey, Backoff, Command, Network, Presence};
 
 /// Time after which a person's presence sends unstarted units to somebody else.
 pub const HAND_BACK_AFTER: Duration = Duration::from_secs(60);
@@ -114,7 +114,8 @@ impl Sync {
 impl Agent {
     /// Slots to ask for.
     pub(super) fn free_slots(&self) -> u32 {
-        if !self.presence.is_free() || self.is_disk_full || self.is_draining || self.is_stopping() {
+        let is_resting = !self.presence.is_free() || self.network == Network::Metered;
+        if is_resting || self.is_disk_full || self.is_draining || self.is_stopping() {
             return 0;
         }
         let busy = self.leases.values().filter(|lease| lease.has_work()).count();

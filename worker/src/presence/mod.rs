@@ -6,11 +6,16 @@
 mod bus;
 mod display;
 mod gnome;
+mod logind;
 mod machine;
+mod network;
+mod poll;
+mod session_manager;
 mod settings;
 mod sources;
 mod terminals;
 mod watcher;
+mod wayland;
 mod x11;
 
 use std::time::Instant;
@@ -19,10 +24,14 @@ use crate::core::{Kind, Sighting};
 
 pub use display::Display;
 pub use gnome::Gnome;
+pub use logind::Logind;
 pub use machine::Machine;
+pub use network::Meter;
+pub use session_manager::SessionManager;
 pub use settings::{Places, Policy, Settings, Transfers};
 pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
+pub use wayland::Wayland;
 pub use x11::X11;
 
 /// Something that sees a person, or another reason to rest.

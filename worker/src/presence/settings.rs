@@ -149,4 +149,15 @@ impl Places {
     pub fn is_wayland(&self) -> bool {
         self.wayland_display.is_some() || self.session_type.as_deref() == Some("wayland")
     }
+    /// The compositor's socket.
+    #[must_use]
+    pub fn wayland_socket(&self) -> Option<PathBuf> {
+        // The name that a session's first compositor takes.
+        let name = self.wayland_display.as_deref().unwrap_or("wayland-0");
+        if name.starts_with('/') {
+            Some(PathBuf::from(name))
+        } else {
+            Some(self.runtime_dir.as_ref()?.join(name))
+        }
+    }
 }

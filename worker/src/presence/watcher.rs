@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use super::{Settings, Source, sources};
 use crate::core::{Gate, Judgement, Presence, Rest, Sighting};
 use crate::freezers::Freezers;
@@ -135,6 +137,17 @@ impl Watcher {
     }
 }
 
+/// For how long the machine has slept since it was started: one clock goes on meanwhile, the other does not.
+fn slept() -> Duration {
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+    };
+    let awake = read(ClockId::Monotonic);
+    read(ClockId::Boottime).saturating_sub(awake)
+}
+
 fn describe(sighting: Option<&Sighting>) -> (bool, String) {
     match sighting {
         None => (false, "has not answered yet".to_owned()),
@@ -145,7 +158,9 @@ fn describe(sighting: Option<&Sighting>) -> (bool, String) {
         Some(Sighting::InUse) => (true, "in use".to_owned()),
         Some(Sighting::Rests(rests)) if rests.is_empty() => (true, "nothing to rest for".to_owned()),
         Some(Sighting::Rests(_)) => (true, "a reason to rest".to_owned()),
-        Some(Sighting::Absent(detail) | Sighting::Lost(detail)) => (false, detail.clone()),
+        // What a machine does not have is not missing.
+        Some(Sighting::Absent(detail)) => (true, format!("nothing ({detail})")),
+        Some(Sighting::Lost(detail)) => (false, detail.clone()),
     }
 }
 
@@ -158,6 +173,7 @@ impl Shared {
     fn see(&self, source: usize, sighting: Sighting) {
         let now = Instant::now();
         let mut state = self.lock();
+        state.gate.note_sleep(slept(), now);
         let is_news = state.gate.see(source, sighting, now);
         self.close_if_due(&mut state, now);
         if is_news {
@@ -190,6 +206,9 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
+            if state.gate.note_sleep(slept(), now) {
+                tracing::info!("the machine has slept: presence is looked at anew");
+            }
             let judgement = state.gate.judge(now);
             self.close_if_due(&mut state, now);
             if judgement.presence.is_free() && !state.is_open {

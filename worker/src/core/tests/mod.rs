@@ -2,6 +2,7 @@
 
 mod drain;
 mod named;
+mod network;
 mod random;
 
 use std::collections::BTreeSet;
