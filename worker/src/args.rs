@@ -167,6 +167,12 @@ pub struct RunArgs {
     /// Seconds without input after which the PC counts as free
     #[arg(long, env = "LULL_IDLE_DELAY_SECS", value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub idle_delay_secs: u64,
+    /// Seconds that a unit may lose when its runner, the agent or the PC ends: it is checkpointed this often; 0: never
+    #[arg(long, env = "LULL_CHECKPOINT_SECS", value_name = "SECS", default_value = "60", value_parser = checkpoint_time)]
+    pub checkpoint_secs: Duration,
+    /// Seconds after which a frozen guest gives its memory back, and later goes on from its checkpoint; 0: never
+    #[arg(long, env = "LULL_EVICT_SECS", value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub evict_secs: u64,
     /// Size of the cache of modules and inputs
     #[arg(long, env = "LULL_CACHE_BYTES", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
     pub cache_bytes: u64,
@@ -179,6 +185,14 @@ pub struct RunArgs {
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
+}
+
+/// The longest time between two checkpoints, in seconds.
+const CHECKPOINT_SECS_MAX: f64 = 86_400.0;
+
+fn checkpoint_time(text: &str) -> Result<Duration, String> {
+    let secs = text.parse().ok().filter(|secs| (0.0..=CHECKPOINT_SECS_MAX).contains(secs));
+    secs.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, like 60 or 0.5, a day at most".to_owned())
 }
 
 /// What must hold a runner back besides WebAssembly.
@@ -223,7 +237,17 @@ impl RunArgs {
     pub fn presence(&self) -> presence::Settings {
         let settings =
             if self.dedicated { presence::Settings::dedicated() } else { presence::Settings::default() };
-        presence::Settings { idle_delay: Duration::from_secs(self.idle_delay_secs), ..settings }
+        presence::Settings {
+            idle_delay: Duration::from_secs(self.idle_delay_secs),
+            evict_after: Some(self.evict_secs).filter(|secs| *secs > 0).map(Duration::from_secs),
+            ..settings
+        }
+    }
+
+    /// Time between two checkpoints of a unit; `None`: none are taken.
+    #[must_use]
+    pub fn checkpoint_every(&self) -> Option<Duration> {
+        Some(self.checkpoint_secs).filter(|time| !time.is_zero())
     }
 
     /// Name that the owner sees.
@@ -279,6 +303,14 @@ mod tests {
         assert_eq!(arguments.name(), "é".repeat(50));
         assert_eq!(parse(&["--dedicated"]).unwrap().presence(), presence::Settings::dedicated());
         assert_eq!(arguments.walls, Walls::Required);
+        assert_eq!(arguments.checkpoint_every(), Some(Duration::from_secs(60)));
+        let low = parse(&["--checkpoint-secs", "0.25", "--evict-secs", "0"]).unwrap();
+        assert_eq!(low.checkpoint_every(), Some(Duration::from_millis(250)));
+        assert_eq!(low.presence().evict_after, None);
+        assert_eq!(parse(&["--checkpoint-secs", "0"]).unwrap().checkpoint_every(), None);
+        for wrong in ["-1", "NaN", "inf", "1e9", "x"] {
+            assert!(parse(&[&format!("--checkpoint-secs={wrong}")]).is_err(), "{wrong}");
+        }
         assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");

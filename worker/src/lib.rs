@@ -6,6 +6,7 @@
 //! - [`freezers`]: every runner of this agent, to be frozen at once;
 //! - [`work`]: one thread for each lease, with a runner;
 //! - [`outbox`]: finished attempts on disk until the coordinator has them;
+//! - [`checkpoints`]: where unfinished units stand, on disk;
 //! - [`cache`], [`blobs`]: modules and inputs by digest;
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things;
@@ -20,6 +21,7 @@ pub mod agent;
 pub mod args;
 pub mod blobs;
 pub mod cache;
+pub mod checkpoints;
 pub mod commands;
 pub mod control;
 pub mod core;

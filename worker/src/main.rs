@@ -107,6 +107,7 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         presence: arguments.presence(),
         cache_bytes: arguments.cache_bytes,
         runner,
+        checkpoint_every: arguments.checkpoint_every(),
     };
     match agent::run(settings, &state, Remote::new(channel, identity)).await? {
         End::Stopped => Ok(()),
