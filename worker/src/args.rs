@@ -4,6 +4,7 @@ mod presence;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::NaiveTime;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -229,6 +230,9 @@ pub struct RunArgs {
     /// Units at a time [default: one for each core]
     #[arg(long, env = "LULL_SLOTS", value_name = "N")]
     pub slots: Option<NonZeroU32>,
+    /// Seconds that a unit may lose when its runner, the agent or the PC ends: it is checkpointed this often; 0: never
+    #[arg(long, env = "LULL_CHECKPOINT_SECS", value_name = "SECS", default_value = "60", value_parser = checkpoint_time)]
+    pub checkpoint_secs: Duration,
     /// Size of the cache of modules and inputs
     #[arg(long, env = "LULL_CACHE_BYTES", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
     pub cache_bytes: u64,
@@ -244,6 +248,14 @@ pub struct RunArgs {
     #[command(flatten)]
     /// What counts as a reason to rest.
     pub presence: PresenceArgs,
+}
+
+/// The longest time between two checkpoints, in seconds.
+const CHECKPOINT_SECS_MAX: f64 = 86_400.0;
+
+fn checkpoint_time(text: &str) -> Result<Duration, String> {
+    let secs = text.parse().ok().filter(|secs| (0.0..=CHECKPOINT_SECS_MAX).contains(secs));
+    secs.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, like 60 or 0.5, a day at most".to_owned())
 }
 
 /// What must hold a runner back besides WebAssembly.
@@ -281,6 +293,12 @@ impl RunArgs {
             std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
         };
         self.slots.map_or_else(cores, NonZeroU32::get)
+    }
+
+    /// Time between two checkpoints of a unit; `None`: none are taken.
+    #[must_use]
+    pub fn checkpoint_every(&self) -> Option<Duration> {
+        Some(self.checkpoint_secs).filter(|time| !time.is_zero())
     }
 
     /// Name that the owner sees.
@@ -340,6 +358,14 @@ mod tests {
             assert_eq!(parse(&dedicated).unwrap().presence.settings(), Settings::dedicated());
         }
         assert_eq!(arguments.walls, Walls::Required);
+        assert_eq!(arguments.checkpoint_every(), Some(Duration::from_secs(60)));
+        let low = parse(&["--checkpoint-secs", "0.25", "--evict-secs", "0"]).unwrap();
+        assert_eq!(low.checkpoint_every(), Some(Duration::from_millis(250)));
+        assert_eq!(low.presence.settings().evict_after, None);
+        assert_eq!(parse(&["--checkpoint-secs", "0"]).unwrap().checkpoint_every(), None);
+        for wrong in ["-1", "NaN", "inf", "1e9", "x"] {
+            assert!(parse(&[&format!("--checkpoint-secs={wrong}")]).is_err(), "{wrong}");
+        }
         assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");

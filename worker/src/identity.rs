@@ -4,8 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use lull_job::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::core::UnitName;
 use crate::files::write_durably;
 use crate::state_dir::StateDir;
 
@@ -58,6 +60,30 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Who a device is with that key.
+    #[must_use]
+    pub const fn with_key(key: SigningKey, enrolment: Enrolment) -> Self {
+        Self { key, enrolment }
+    }
+
+    /// This device's signature over a checkpoint that it made.
+    #[must_use]
+    pub fn sign_checkpoint(
+        &self,
+        unit: &UnitName,
+        steps: u64,
+        state_digest: Digest,
+        blob_digest: Digest,
+    ) -> Vec<u8> {
+        let grid_id = &self.enrolment.grid_id;
+        let UnitName { job_id, stage, index, .. } = unit;
+        let stage = stage.code();
+        let text = format!(
+            "lull.v1 checkpoint\n{grid_id}\n{job_id}\n{stage}\n{index}\n{steps}\n{state_digest}\n{blob_digest}"
+        );
+        self.key.sign(text.as_bytes()).to_bytes().to_vec()
+    }
+
     /// The identity of a device that has enrolled; `None` if it has not.
     ///
     /// # Errors

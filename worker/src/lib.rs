@@ -6,6 +6,7 @@
 //! - [`freezers`]: every runner of this agent, to be frozen at once;
 //! - [`work`]: one thread for each lease, with a runner;
 //! - [`outbox`]: finished attempts on disk until the coordinator has them;
+//! - [`checkpoints`]: where unfinished units stand, on disk;
 //! - [`cache`], [`blobs`]: modules and inputs by digest;
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things; [`alone`]: one agent a machine;
@@ -21,6 +22,7 @@ pub mod alone;
 pub mod args;
 pub mod blobs;
 pub mod cache;
+pub mod checkpoints;
 pub mod commands;
 pub mod config;
 pub mod control;

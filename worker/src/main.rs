@@ -141,6 +141,7 @@ async fn run(arguments: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
         presence: arguments.presence.settings(),
         cache_bytes: arguments.cache_bytes,
         runner,
+        checkpoint_every: arguments.checkpoint_every(),
     };
     match agent::run(settings, &state, Remote::new(channel, identity)).await? {
         End::Stopped => Ok(()),

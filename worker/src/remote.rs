@@ -130,6 +130,12 @@ impl Remote {
         Self { channel, identity, assertion: Mutex::new(None) }
     }
 
+    /// Who this device is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Where the coordinator was when this device enrolled.
     #[must_use]
     pub fn coordinator(&self) -> &str {

@@ -10,6 +10,7 @@
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
+//! checkpoints/    where unfinished units stand
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -76,7 +77,7 @@ impl StateDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        for folder in ["outbox", "cache"] {
+        for folder in ["outbox", "cache", "checkpoints"] {
             builder.create(path.join(folder)).map_err(unusable)?;
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -110,6 +111,12 @@ impl StateDir {
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
         self.path.join("outbox")
+    }
+
+    /// The folder of checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
     }
 
     /// The folder of the cache.

@@ -31,6 +31,9 @@ pub struct PresenceArgs {
     /// Seconds without input after which the PC counts as free
     #[arg(long, env = "LULL_IDLE_DELAY_SECS", value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub idle_delay_secs: u64,
+    /// Seconds after which a frozen guest gives its memory back, and later goes on from its checkpoint; 0: never
+    #[arg(long, env = "LULL_EVICT_SECS", value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub evict_secs: u64,
     /// While the PC runs on its battery [with --dedicated: run]
     #[arg(long, env = "LULL_ON_BATTERY", value_enum, default_value = "rest", default_value_ifs = RUN_IF_DEDICATED, value_name = "POLICY")]
     pub on_battery: Policy,
@@ -64,6 +67,7 @@ impl PresenceArgs {
         let base = if self.dedicated { Settings::dedicated() } else { Settings::default() };
         Settings {
             idle_delay: Duration::from_secs(self.idle_delay_secs),
+            evict_after: Some(self.evict_secs).filter(|secs| *secs > 0).map(Duration::from_secs),
             on_battery: self.on_battery,
             inhibited: self.inhibited,
             remote_sessions: self.remote_sessions,

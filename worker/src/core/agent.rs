@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use lull_proto::v1;
 
+use super::checkpoint::Held;
 use super::lease::Lease;
 use super::sync::{HAND_BACK_AFTER, SHUTDOWN_TIME, Sync};
-use super::{Attempt, AttemptKey, Backoff, Body, Network, Presence};
+use super::{Attempt, AttemptKey, Backoff, Body, CHECKPOINT_UPLOAD_TIME_AT_END, Network, Presence, UnitName};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -25,6 +26,10 @@ pub enum Event {
     StoreFailed,
     /// The upload of an attempt's result ended.
     UploadEnded(AttemptKey, UploadEnd),
+    /// A unit has a checkpoint on disk, under a lease that is held.
+    CheckpointSaved(AttemptKey, UnitName),
+    /// The upload of a checkpoint ended: as it is to be named to the coordinator, if that has it.
+    CheckpointUploaded(AttemptKey, Option<Box<v1::Checkpoint>>),
     /// A lease cannot be worked on.
     LeaseFailed {
         /// Which.
@@ -99,6 +104,12 @@ pub enum Command {
     Upload(Attempt),
     /// Take an attempt out of the outbox.
     Forget(AttemptKey),
+    /// Look whether units of a lease have checkpoints on disk, and tell of each.
+    FindCheckpoints(Arc<v1::Lease>),
+    /// Upload the last checkpoint of a unit, whose lease is about to be handed back.
+    UploadCheckpoint(AttemptKey, UnitName),
+    /// Remove the checkpoint of a unit from the disk.
+    DropCheckpoint(UnitName),
     /// Tell the log that a report was not recorded.
     LogRefusal(v1::Refusal),
     /// Tell the log that a lease ended before its units did.
@@ -141,6 +152,8 @@ pub struct Agent {
     pub(super) attempts: BTreeMap<AttemptKey, Progress>,
     /// What the coordinator is still to hear: units of a lease, or all of it (empty).
     pub(super) hand_backs: BTreeMap<u64, BTreeSet<u64>>,
+    /// Where started units stand.
+    pub(super) checkpoints: BTreeMap<AttemptKey, Held>,
     pub(super) is_disk_full: bool,
     pub(super) sync: Sync,
     failed_leases: Backoff,
@@ -163,6 +176,7 @@ impl Agent {
             leases: BTreeMap::new(),
             attempts: BTreeMap::new(),
             hand_backs: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             is_disk_full: false,
             sync: Sync::default(),
             failed_leases: Backoff::default(),
@@ -187,6 +201,8 @@ impl Agent {
             Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
+            Event::CheckpointSaved(key, unit) => self.checkpoint_saved(key, unit),
+            Event::CheckpointUploaded(key, checkpoint) => self.checkpoint_uploaded(key, checkpoint),
             Event::LeaseFailed { token } => self.lease_failed(token, now, random, &mut commands),
             Event::SyncAnswered { id, response } => self.sync_answered(id, response, now, &mut commands),
             Event::SyncFailed { id, failure } => self.sync_failed(id, failure, now, random, &mut commands),
@@ -204,7 +220,7 @@ impl Agent {
         if self.is_over {
             return None;
         }
-        let uploads = self.upload_at().into_iter();
+        let uploads = self.upload_at().into_iter().chain(self.checkpoint_uploads_end());
         uploads.chain(self.stop_by).chain(self.hand_back_at()).chain(self.next_sync_at(now)).min()
     }
 
@@ -231,6 +247,7 @@ impl Agent {
 
     fn stored(&mut self, attempt: Attempt, now: Instant, commands: &mut Vec<Command>) {
         let key = attempt.key;
+        self.drop_checkpoint(key, commands);
         let progress = match attempt.body {
             Body::Inline(_) => Progress::Ready(attempt),
             Body::File if self.network == Network::Metered => Progress::UploadAt(attempt, now),
@@ -332,6 +349,7 @@ impl Agent {
         for (token, indices) in call.hand_backs {
             if self.hand_backs.get(&token) == Some(&indices) {
                 self.hand_backs.remove(&token);
+                self.drop_checkpoints(token, &indices, commands);
             }
         }
         for token in response.lost_leases {
@@ -342,22 +360,25 @@ impl Agent {
                 }
             }
             self.hand_backs.remove(&token);
+            self.drop_checkpoints(token, &BTreeSet::new(), commands);
         }
         for message in response.leases {
-            self.take(message);
+            self.take(message, commands);
         }
         if self.stop_by.is_some() {
             self.stop(now, commands);
         }
     }
 
-    fn take(&mut self, message: v1::Lease) {
+    fn take(&mut self, message: v1::Lease, commands: &mut Vec<Command>) {
         let token = message.token;
         if self.leases.contains_key(&token) || self.hand_backs.contains_key(&token) {
             return;
         }
         let is_finished = |index| self.attempts.contains_key(&AttemptKey { token, index });
-        self.leases.insert(token, Lease::new(message, is_finished));
+        let lease = Lease::new(message, is_finished);
+        commands.push(Command::FindCheckpoints(Arc::clone(&lease.message)));
+        self.leases.insert(token, lease);
     }
 
     fn sync_failed(
@@ -383,7 +404,9 @@ impl Agent {
     }
 
     fn stop(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        self.stop_by.get_or_insert(now + SHUTDOWN_TIME);
+        let uploads =
+            if self.checkpoints.is_empty() { Duration::ZERO } else { CHECKPOINT_UPLOAD_TIME_AT_END };
+        self.stop_by.get_or_insert(now + uploads + SHUTDOWN_TIME);
         let held: Vec<u64> = self.leases.keys().copied().collect();
         for token in held {
             self.give_up(token, commands);
@@ -420,6 +443,7 @@ impl Agent {
         self.run_units(commands);
         self.end_finished(commands);
         self.retry_uploads(now, commands);
+        self.upload_checkpoints(now, commands);
         if self.is_drained() || self.stop_by.is_some_and(|by| by <= now || self.has_nothing_to_say()) {
             self.end(Command::Exit, commands);
         } else if self.next_sync_at(now).is_some_and(|at| at <= now) {

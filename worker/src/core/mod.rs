@@ -11,6 +11,7 @@
 mod agent;
 mod attempt;
 mod backoff;
+mod checkpoint;
 mod gate;
 mod lease;
 mod machine;
@@ -26,6 +27,7 @@ mod tests;
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
 pub use backoff::Backoff;
+pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
 };

@@ -224,7 +224,7 @@ impl Shared {
             if judgement.presence != told || evicts_now || is_unknown_anew(&judgement.rests, &mut unknown) {
                 drop(state);
                 if evicts_now {
-                    // `Freezers::evict_all` belongs here.
+                    self.freezers.evict_all();
                     has_evicted = true;
                 }
                 if judgement.presence != told {
