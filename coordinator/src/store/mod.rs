@@ -19,7 +19,7 @@ use tokio_postgres::NoTls;
 pub use batch::{Aftermath, Decided, Extras, Tokens};
 pub use books::{Books, DeviceEarnings, EarningsLine, OwnerEarnings, SubmitterBalance};
 pub use error::Error;
-pub use identity::{DeviceRow, DeviceSeen, Subject};
+pub use identity::{BlameRow, DeviceRow, DeviceSeen, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
 
