@@ -342,3 +342,41 @@ fn who_was_offered_a_state_once_has_it_in_their_lineage_ever_after() {
     grid.ask(3, 3);
     assert!(grid.model.leases.values().any(|lease| !lease.expired && lease.owner == OwnerId(3)));
 }
+
+#[test]
+fn nobody_witnesses_about_work_of_their_own() {
+    let unit = UnitKey { job: JobId(1), stage: Stage::Work, index: 0 };
+    let checkpoint = |name: i64, owner: OwnerId, parent: Option<i64>, lineage: &[i64], poisoned| Checkpoint {
+        made_under: LeaseToken(name),
+        steps: name.unsigned_abs(),
+        state: state(unit, name.unsigned_abs(), poisoned),
+        blob: Digest::of(b"blob"),
+        size_bytes: 1,
+        device: DeviceId(owner.0),
+        owner,
+        signature: Vec::new(),
+        parent: parent.map(LeaseToken),
+        lineage: lineage.iter().copied().map(OwnerId).collect(),
+    };
+    let known =
+        [checkpoint(10, OwnerId(2), None, &[2], false), checkpoint(20, CHEAT, Some(10), &[1, 2], true)];
+    let wrong = Attempt {
+        origin: Some(LeaseToken(20)),
+        lineage: [1, 2, 3].map(OwnerId).to_vec(),
+        ..attempt(3, "wrong")
+    };
+    let told = |owner, lies| Attempt {
+        witnessed: vec![(10, state(unit, 10, lies)), (20, state(unit, 20, false))],
+        ..attempt(owner, "right")
+    };
+    let verdict = (Outcome::Result, Digest::of(b"right"));
+    let blame = |attempts: &[Attempt]| {
+        let blames = super::super::checkpoint::blame(unit, &known, attempts, verdict);
+        blames.iter().map(|blame| blame.owner.0).collect::<Vec<_>>()
+    };
+    // The cheat's own late result says that owner 2's state was wrong, then that its own was right.
+    assert_eq!(blame(&[wrong.clone(), told(CHEAT.0, true), attempt(5, "right")]), [0i64; 0]);
+    assert_eq!(blame(&[wrong.clone(), told(CHEAT.0, true), told(5, false)]), [CHEAT.0]);
+    // Witnesses that contradict each other say nothing.
+    assert_eq!(blame(&[wrong, told(4, true), told(5, false)]), [0i64; 0]);
+}
