@@ -14,9 +14,10 @@ use tokio::task::JoinHandle;
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::control::{self, Ask, Pause};
-use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
+use crate::core::{Agent, Attempt, Command, Event, Notify, People, SyncFailure, UploadEnd};
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
+use crate::notify::Clerk;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
 use crate::presence::{self, Watcher};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How a runner is started.
     pub runner: RunnerConfig,
+    /// How often somebody who comes back is told what was earned.
+    pub notify: Notify,
 }
 
 /// How the agent ended.
@@ -96,7 +99,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     };
     let contact = Arc::new(Mutex::new(Contact::default()));
     let pause = Pause::read(state.pause());
-    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact));
+    let clerk = Clerk::start(Arc::clone(&remote), state.absence(), settings.notify);
+    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact), clerk);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;
@@ -193,7 +197,7 @@ impl Shell {
                 },
                 () = woken => Some(Event::Woken),
             };
-            self.desk.look();
+            self.desk.look(matches!(event, Some(Event::PresenceChanged(_))));
             if matches!(event, Some(Event::UnitFinished(_))) {
                 self.desk.count_finished();
             }

@@ -134,6 +134,7 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         presence: arguments.presence.settings(),
         cache_bytes: arguments.cache_bytes,
         runner,
+        notify: arguments.notify(),
     };
     match agent::run(settings, &state, Remote::new(channel, identity)).await? {
         End::Stopped => Ok(()),

@@ -1,5 +1,7 @@
 //! What the owner says to a running agent. stdout is data, stderr is talk.
 
+mod earnings;
+
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +45,7 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
             };
             writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")
         }
+        Command::Earnings(arguments) => earnings::run(arguments),
         Command::Pause(arguments) => pause(arguments),
         Command::Resume(place) => {
             ask(&socket(place)?, &Request::Resume {})?;
@@ -97,9 +100,13 @@ fn status(socket: &std::path::Path) -> anyhow::Result<Status> {
     }
 }
 
-fn socket(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
-    let state_dir = state_dir(place.state_dir.as_deref())
-        .context("neither HOME nor XDG_STATE_HOME says where the agent keeps things: pass --state-dir")?;
+fn place(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
+    state_dir(place.state_dir.as_deref())
+        .context("neither HOME nor XDG_STATE_HOME says where the agent keeps things: pass --state-dir")
+}
+
+fn socket(arguments: &PlaceArgs) -> anyhow::Result<PathBuf> {
+    let state_dir = place(arguments)?;
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     Ok(socket_path(&state_dir, runtime_dir.as_deref())?)
 }

@@ -3,13 +3,16 @@
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
 //! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
 //! - [`Schedule`]: when the owner lets them;
+//! - [`Absence`]: when somebody who comes back is told what was earned; [`Books`]: what was;
 //! - [`Backoff`]: how long to wait after a failure.
 //!
 //! No tokio, sockets, files, clock or randomness of its own.
 
+mod absence;
 mod agent;
 mod attempt;
 mod backoff;
+mod books;
 mod gate;
 mod lease;
 mod machine;
@@ -20,9 +23,11 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
+pub use absence::{Absence, Memory, Notice, Notify, Whereabouts, Wish};
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
 pub use backoff::Backoff;
+pub use books::{Books, Tally, shown};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
 };
