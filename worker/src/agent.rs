@@ -16,10 +16,11 @@ use crate::cache::Cache;
 use crate::checkpoints::{CHECKPOINTS_BYTES_MAX, Store};
 use crate::control::{self, Ask, Pause};
 use crate::core::{
-    Agent, Attempt, AttemptKey, Command, Event, Network, People, SyncFailure, UnitName, UploadEnd,
+    Agent, Attempt, AttemptKey, Command, Event, Network, Notify, People, SyncFailure, UnitName, UploadEnd,
 };
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
+use crate::notify::Clerk;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
 use crate::presence::{self, Meter, Transfers, Watcher};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
@@ -44,6 +45,8 @@ pub struct Settings {
     pub runner: RunnerConfig,
     /// Time between two checkpoints of a unit; `None`: none are taken.
     pub checkpoint_every: Option<Duration>,
+    /// How often somebody who comes back is told what was earned.
+    pub notify: Notify,
 }
 
 /// How the agent ended.
@@ -109,8 +112,9 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     };
     let contact = Arc::new(Mutex::new(Contact::default()));
     let pause = Pause::read(state.pause());
-    let desk =
-        Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact)).with_meter(meter);
+    let clerk = Clerk::start(Arc::clone(&remote), state.absence(), settings.notify);
+    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact), clerk)
+        .with_meter(meter);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;
@@ -219,7 +223,7 @@ impl Shell {
                 },
                 () = woken => Some(Event::Woken),
             };
-            self.desk.look();
+            self.desk.look(matches!(event, Some(Event::PresenceChanged(_))));
             if matches!(event, Some(Event::UnitFinished(_))) {
                 self.desk.count_finished();
             }

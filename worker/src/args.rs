@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lull_sandbox::WallPolicy;
 
 use crate::control::PAUSE_SECS_MAX;
+use crate::core::Notify;
 
 pub use presence::{Hours, Limit, PresenceArgs};
 
@@ -48,6 +49,9 @@ pub enum Command {
     /// What the running agent does, and why
     #[command(after_help = "Example:\n  lull-worker status")]
     Status(StatusArgs),
+    /// What this PC earned: verified, and paid
+    #[command(after_help = "Example:\n  lull-worker earnings")]
+    Earnings(EarningsArgs),
     /// Run nothing for a while; guests stop at once and lose nothing
     #[command(after_help = "Examples:\n  lull-worker pause --for 2h\n  lull-worker pause --until 18:00")]
     Pause(PauseArgs),
@@ -119,6 +123,20 @@ pub struct StatusArgs {
     #[command(flatten)]
     /// Which agent.
     pub place: PlaceArgs,
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// How to show what this PC earned.
+#[derive(Debug, Args)]
+pub struct EarningsArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// Where to ask if no agent runs [default: where this device enrolled]
+    #[arg(long, env = "LULL_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
     /// Lines for people, or JSON for programs
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub output: Output,
@@ -245,9 +263,24 @@ pub struct RunArgs {
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
+    /// Tell somebody who comes back, in a desktop notification, what this PC earned
+    #[arg(long, env = "LULL_NOTIFY", value_enum, default_value_t = NotifySwitch::On, value_name = "SWITCH")]
+    pub notify: NotifySwitch,
+    /// Minutes from one such notification to the next, at least
+    #[arg(long, env = "LULL_NOTIFY_EVERY_MINS", value_name = "MINS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=525_600))]
+    pub notify_every_mins: u64,
     #[command(flatten)]
     /// What counts as a reason to rest.
     pub presence: PresenceArgs,
+}
+
+/// Whether somebody who comes back is told what was earned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NotifySwitch {
+    /// They are
+    On,
+    /// They are not
+    Off,
 }
 
 /// The longest time between two checkpoints, in seconds.
@@ -299,6 +332,15 @@ impl RunArgs {
     #[must_use]
     pub fn checkpoint_every(&self) -> Option<Duration> {
         Some(self.checkpoint_secs).filter(|time| !time.is_zero())
+    }
+
+    /// How often somebody who comes back may be told what was earned.
+    #[must_use]
+    pub const fn notify(&self) -> Notify {
+        match self.notify {
+            NotifySwitch::Off => Notify::Off,
+            NotifySwitch::On => Notify::Every { secs: self.notify_every_mins * 60 },
+        }
     }
 
     /// Name that the owner sees.
@@ -366,6 +408,9 @@ mod tests {
         for wrong in ["-1", "NaN", "inf", "1e9", "x"] {
             assert!(parse(&[&format!("--checkpoint-secs={wrong}")]).is_err(), "{wrong}");
         }
+        assert_eq!(arguments.notify(), Notify::Every { secs: 3600 });
+        assert_eq!(parse(&["--notify=off"]).unwrap().notify(), Notify::Off);
+        assert_eq!(parse(&["--notify-every-mins=0"]).unwrap().notify(), Notify::Every { secs: 0 });
         assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");

@@ -1,7 +1,7 @@
 //! Who this device is: a key made at enrolment, and the proof of it in every call.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use lull_job::Digest;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::UnitName;
 use crate::files::write_durably;
-use crate::state_dir::StateDir;
+use crate::state_dir::{self, StateDir};
 
 /// How long an assertion is good for; the coordinator allows five minutes, clocks differ a little.
 pub const ASSERTION_SECS: u64 = 290;
@@ -89,7 +89,15 @@ impl Identity {
     /// # Errors
     /// When a file cannot be read or is damaged.
     pub fn read(state: &StateDir) -> Result<Option<Self>, Error> {
-        let path = state.identity();
+        Self::read_in(state.path())
+    }
+
+    /// The same, of a state directory that this process does not hold.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub fn read_in(state_dir: &Path) -> Result<Option<Self>, Error> {
+        let path = state_dir::identity(state_dir);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -97,8 +105,8 @@ impl Identity {
         };
         let enrolment = serde_json::from_slice(&text)
             .map_err(|error| Error::Damaged { path, problem: error.to_string() })?;
-        let path = state.key();
-        let Some(key) = read_key(state)? else {
+        let path = state_dir::key(state_dir);
+        let Some(key) = read_key(&path)? else {
             return Err(Error::Damaged { path, problem: "it is missing".to_owned() });
         };
         Ok(Some(Self { key, enrolment }))
@@ -131,7 +139,7 @@ impl Identity {
 /// # Errors
 /// When it cannot be read, made or written.
 pub fn key_for_enrolment(state: &StateDir) -> Result<SigningKey, Error> {
-    if let Some(key) = read_key(state)? {
+    if let Some(key) = read_key(&state.key())? {
         return Ok(key);
     }
     let key = SigningKey::from_bytes(&rand::random::<[u8; 32]>());
@@ -146,18 +154,17 @@ pub fn enrolment_proof(key: &SigningKey, enrolment_token: &str) -> Vec<u8> {
     key.sign(format!("lull.v1 enrolment\n{enrolment_token}").as_bytes()).to_bytes().to_vec()
 }
 
-fn read_key(state: &StateDir) -> Result<Option<SigningKey>, Error> {
-    let path = state.key();
-    match std::fs::read(&path) {
+fn read_key(path: &Path) -> Result<Option<SigningKey>, Error> {
+    match std::fs::read(path) {
         Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
             Ok(bytes) => Ok(Some(SigningKey::from_bytes(&bytes))),
             Err(bytes) => {
                 let problem = format!("{} bytes instead of 32", bytes.len());
-                Err(Error::Damaged { path, problem })
+                Err(Error::Damaged { path: path.to_owned(), problem })
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { path, source }),
+        Err(source) => Err(Error::File { path: path.to_owned(), source }),
     }
 }
 

@@ -12,7 +12,8 @@
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things; [`alone`]: one agent a machine;
 //! - [`agent`]: the loop that feeds the core and does what it says;
 //! - [`control`]: its owner speaks to it over a Unix socket; [`commands`]: what they say;
-//! - `desk`: what the agent answers its owner; [`doctor`]: is everything here that it needs? [`log_file`]: what it logs;
+//! - `desk`: what the agent answers its owner; [`notify`]: what the PC earned, shown to who comes back;
+//! - [`doctor`]: is everything here that it needs? [`log_file`]: what it has logged;
 //! - [`args`]: the command line; [`config`]: settings from it, the environment and a file.
 //!
 //! It decides nothing about jobs, trust or money, and never links a WebAssembly engine: `lull-runner` does.
@@ -33,6 +34,7 @@ mod files;
 pub mod freezers;
 pub mod identity;
 pub mod log_file;
+pub mod notify;
 pub mod outbox;
 pub mod presence;
 pub mod remote;

@@ -142,6 +142,7 @@ async fn run(arguments: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
         cache_bytes: arguments.cache_bytes,
         runner,
         checkpoint_every: arguments.checkpoint_every(),
+        notify: arguments.notify(),
     };
     match agent::run(settings, &state, Remote::new(channel, identity)).await? {
         End::Stopped => Ok(()),

@@ -12,6 +12,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::core::{Books, Tally};
 use crate::identity::{ASSERTION_RENEW_SECS, ASSERTION_SECS, Identity};
 
 /// The largest answer that is taken: leases with the results to merge.
@@ -22,6 +23,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Time for an answer where nothing is waited for.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time for the books to be read: somebody waits for it.
+const EARNINGS_TIME: Duration = Duration::from_secs(5);
 /// Time between two pieces of a blob.
 const PIECE_TIME: Duration = Duration::from_secs(60);
 /// Time for an upload: 64 MiB over a slow line.
@@ -159,13 +162,26 @@ impl Remote {
         }
     }
 
-    /// What this device has earned.
+    /// What this device has earned, from the coordinator's books.
     ///
     /// # Errors
-    /// What the coordinator answers, or that it does not.
-    pub async fn earnings(&self) -> Result<v1::DeviceEarnings, Status> {
-        let request = self.request(v1::GetDeviceEarningsRequest {}, ANSWER_TIME)?;
-        Ok(WorkClient::new(self.channel.clone()).get_device_earnings(request).await?.into_inner())
+    /// What the coordinator answers; when that is no amount.
+    pub async fn earnings(&self) -> Result<Books, Status> {
+        let mut client = WorkClient::new(self.channel.clone());
+        let call = client.get_device_earnings(self.request(v1::GetDeviceEarningsRequest {}, EARNINGS_TIME)?);
+        let answer = tokio::time::timeout(EARNINGS_TIME, call)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the coordinator did not answer in time"))??
+            .into_inner();
+        let tally = |amount: &str, units| match amount.parse() {
+            Ok(amount) => Ok(Tally { amount, units }),
+            Err(_) => Err(Status::data_loss(format!("the coordinator sent `{amount}`, which is no amount"))),
+        };
+        Ok(Books {
+            total: tally(&answer.total_amount, answer.total_units)?,
+            this_month: tally(&answer.month_amount, answer.month_units)?,
+            month: answer.month,
+        })
     }
 
     /// Reads a blob of exactly `size_bytes` that a lease names.

@@ -7,6 +7,7 @@
 //! control.sock    the running agent answers its owner there
 //! agent.log       what it has logged; agent.log.old before that
 //! pause           until when it is paused by hand, in Unix seconds
+//! absence.json    when somebody left, what was earned then, and what they were told
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
@@ -86,13 +87,13 @@ impl StateDir {
     /// The file of the identity.
     #[must_use]
     pub fn identity(&self) -> PathBuf {
-        self.path.join("identity.json")
+        identity(&self.path)
     }
 
     /// The file of the secret key.
     #[must_use]
     pub fn key(&self) -> PathBuf {
-        self.path.join("device.key")
+        key(&self.path)
     }
 
     /// The directory itself.
@@ -105,6 +106,12 @@ impl StateDir {
     #[must_use]
     pub fn pause(&self) -> PathBuf {
         self.path.join("pause")
+    }
+
+    /// The file that remembers absences, and what was told of them.
+    #[must_use]
+    pub fn absence(&self) -> PathBuf {
+        absence(&self.path)
     }
 
     /// The folder of the outbox.
@@ -124,6 +131,22 @@ impl StateDir {
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
     }
+}
+
+/// The file of the identity in a state directory.
+pub(crate) fn identity(state_dir: &Path) -> PathBuf {
+    state_dir.join("identity.json")
+}
+
+/// The file of the secret key in a state directory.
+pub(crate) fn key(state_dir: &Path) -> PathBuf {
+    state_dir.join("device.key")
+}
+
+/// The file of a state directory that remembers absences; to read it, nobody has to hold the directory.
+#[must_use]
+pub fn absence(state_dir: &Path) -> PathBuf {
+    state_dir.join("absence.json")
 }
 
 #[cfg(test)]

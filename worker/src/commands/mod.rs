@@ -1,5 +1,6 @@
 //! What the owner says to a running agent. stdout is data, stderr is talk.
 
+mod earnings;
 mod logs;
 
 use std::io::{self, Write as _};
@@ -48,6 +49,7 @@ fn carry_out(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {
             };
             writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")
         }
+        Command::Earnings(arguments) => earnings::run(arguments),
         Command::Pause(arguments) => pause(arguments),
         Command::Resume(place) => {
             ask(&socket(place)?, &Request::Resume {})?;

@@ -8,6 +8,7 @@
 //! It opens no network port, and takes nobody's word but that of the agent's own user and root.
 
 mod client;
+mod earnings;
 mod message;
 mod os;
 mod pause;
@@ -15,7 +16,8 @@ mod server;
 mod status;
 
 pub use client::{AskError, ask};
-pub use message::{Answer, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
+pub use earnings::text as earnings_text;
+pub use message::{Answer, Earnings, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
 pub use os::{SocketError, may_speak, socket_path};
 pub use pause::Pause;
 pub use server::{Ask, Server};
