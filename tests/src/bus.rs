@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use anyhow::{Context, Result};
-use zbus::zvariant::OwnedValue;
+use zbus::OwnedVariant;
 
 /// A bus that starts no service by itself: a desktop that is installed here must not answer in the place of ours.
 const CONFIG: &str = r#"<busconfig>
@@ -114,7 +114,7 @@ impl Service {
         summary: String,
         body: String,
         _actions: Vec<String>,
-        _hints: HashMap<String, OwnedValue>,
+        _hints: HashMap<String, OwnedVariant>,
         _expire_ms: i32,
     ) -> u32 {
         let _ = self.tell.send(Shown { app, summary, body });
