@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use lull_tests::{Agent, DEADLINE, Grid, JobFile};
+use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::{Signal, kill_process};
@@ -152,13 +153,47 @@ fn what_an_agent_hands_back_another_finishes() -> Result<()> {
     // It is told to end, and given the time for it.
     drop(ada);
 
-    wait_log(&log, "a checkpoint is handed back")?;
+    check_log(&log, "a checkpoint is handed back")?;
     // The one or the other; what is merged is checked by both.
     let _others = [agent(&grid, "grace")?, agent(&grid, "mary")?];
     check_answer(&grid, &token, &job, known)
 }
 
-fn wait_log(log: &Path, what: &str) -> Result<()> {
+#[test]
+fn a_frozen_guest_gives_its_memory_back_and_goes_on() -> Result<()> {
+    let known = &KNOWN[3..];
+    let grid = Grid::start(LEASE_TTL_SECS)?;
+    let token = grid.submitter("search", "100")?;
+    let options: Vec<&str> = OPTIONS.into_iter().chain(["--evict-secs", "1"]).collect();
+    let agent = grid.office_agent("ada", "agent-ada", &[], &options)?;
+    let job = submit(&grid, &token, known)?;
+    ensure!(wait_new_checkpoint(&grid, &job, &agent, &BTreeMap::new())?, "the unit was too quick");
+
+    say(&agent, &["pause", "--for", "1h"])?;
+
+    let deadline = Instant::now() + DEADLINE;
+    while !agent.runners()?.is_empty() {
+        ensure!(Instant::now() < deadline, "the frozen runner keeps its memory");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    assert!(!checkpoints(&agent).is_empty());
+    say(&agent, &["resume"])?;
+    let _grace = self::agent(&grid, "grace")?;
+    check_answer(&grid, &token, &job, known)?;
+    let log = agent.log();
+    assert!(log.contains("its memory went back"), "{log}");
+    assert!(log.contains("goes on from its checkpoint"), "{log}");
+    Ok(())
+}
+
+fn say(agent: &Agent, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new(binary("lull-worker"));
+    let output = command.args(arguments).arg("--state-dir").arg(&agent.state_dir).output()?;
+    ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn check_log(log: &Path, what: &str) -> Result<()> {
     let text = std::fs::read_to_string(log)?;
     ensure!(text.contains(what), "`{what}` is not in {}: {text}", log.display());
     Ok(())
