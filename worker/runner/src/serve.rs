@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::guest::{Ended, Task};
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
+use crate::walls::Layer;
 use crate::{guest, harden, walls};
 
 /// Stack of the thread that compiles and runs guests: theirs, and the compiler's.
@@ -25,7 +26,7 @@ const EXIT_BROKEN: i32 = 4;
 pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
 
 /// Serves until standard input ends. `walls` are those that stand already.
-pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
+pub(crate) fn serve(mut walls: Vec<WallReport>, left_out: &[Layer], work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
     // What a thread does when it starts, the filter of system calls would refuse: it comes once that is done.
     let (starting, started) = mpsc::channel::<()>();
@@ -43,7 +44,7 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     }
     let _ = started.recv();
     // The other thread waits for a frame: nothing of a guest's has been read before this stands.
-    walls.push(walls::after_threads());
+    walls.push(walls::after_threads(left_out));
     if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
         std::process::exit(0);
     }

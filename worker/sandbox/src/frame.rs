@@ -13,7 +13,7 @@ use crate::checkpoint::{StateDigest, StateHead};
 use crate::{Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();

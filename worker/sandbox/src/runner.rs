@@ -521,7 +521,11 @@ impl Deadline {
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, Some(signal)) => {
+            // Never, behind the walls: what a guest works on is not for a disk.
+            let dumped = if status.core_dumped() { ", its memory was dumped" } else { "" };
+            format!("killed by signal {signal}{dumped}")
+        }
         (None, None) => status.to_string(),
     }
 }
