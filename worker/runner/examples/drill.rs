@@ -47,8 +47,8 @@ fn become_nobody() {
 fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     while let Ok(bytes) = frames.recv() {
         let answer = match frame::decode(&bytes)? {
-            HostFrame::Input { .. } => continue,
-            HostFrame::Load { limits, .. } => {
+            HostFrame::Input { .. } | HostFrame::Compile { .. } => continue,
+            HostFrame::Load { limits, .. } | HostFrame::LoadCompiled { limits, .. } => {
                 lull_runner::cap_memory(&limits, 0)?;
                 RunnerFrame::Loaded
             }

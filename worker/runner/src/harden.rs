@@ -11,7 +11,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, setpriority_process, setrlimit,
 };
 
-use lull_sandbox::{Limits, WallReport};
+use lull_sandbox::{CompileLimits, Limits, WallReport};
 
 use crate::walls::{self, Layer};
 
@@ -78,6 +78,14 @@ pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
         .saturating_add(limits.result_bytes.saturating_mul(3))
         .saturating_add(OVERHEAD_BYTES);
     limit(Resource::Data, bytes)
+}
+
+/// Caps what the process may take to compile a module. Past its CPU time it is ended by SIGXCPU; refused memory, it aborts.
+pub(crate) fn compiling(limits: &CompileLimits) -> io::Result<()> {
+    limit(Resource::Data, limits.memory_bytes)?;
+    // The harder limit, one second later, would end it by SIGKILL, which does not tell why.
+    let (current, maximum) = (Some(limits.cpu_secs), Some(limits.cpu_secs.saturating_add(1)));
+    Ok(setrlimit(Resource::Cpu, Rlimit { current, maximum })?)
 }
 
 /// Lowers a limit for good; one that is lower already stays.
