@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::cache::Cache;
+use crate::compiled::{COMPILED_BYTES_MAX, Compiled};
 use crate::control::{self, Ask, Pause};
 use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
 use crate::desk::{Contact, Desk};
@@ -74,6 +75,8 @@ pub enum Error {
 pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result<End, Error> {
     let outbox = Outbox::open(&state.outbox()).map_err(Error::Outbox)?;
     let cache = Cache::open(&state.cache(), settings.cache_bytes).map_err(Error::Cache)?;
+    let compiled = Compiled::open(&state.compiled(), &settings.runner.path, COMPILED_BYTES_MAX);
+    let compiled = Arc::new(compiled.map_err(Error::Cache)?);
     let (events, received) = mpsc::unbounded_channel();
     // What an earlier run left comes first: it says which units of a lease need not run again.
     for attempt in outbox.attempts().cloned() {
@@ -90,6 +93,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
         freezers,
+        compiled,
         runner: settings.runner,
         events: events.clone(),
         outbox: outbox.clone(),

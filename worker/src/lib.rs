@@ -6,7 +6,7 @@
 //! - [`freezers`]: every runner of this agent, to be frozen at once;
 //! - [`work`]: one thread for each lease, with a runner;
 //! - [`outbox`]: finished attempts on disk until the coordinator has them;
-//! - [`cache`], [`blobs`]: modules and inputs by digest;
+//! - [`cache`], [`blobs`]: modules and inputs by digest; [`compiled`]: modules, compiled;
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things; [`alone`]: one agent a machine;
 //! - [`agent`]: the loop that feeds the core and does what it says;
@@ -21,6 +21,7 @@ pub mod alone;
 pub mod args;
 pub mod blobs;
 pub mod cache;
+pub mod compiled;
 pub mod commands;
 pub mod config;
 pub mod control;

@@ -9,6 +9,7 @@
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
+//! compiled/{key}  modules, compiled; and the secret that they are sealed with
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -75,7 +76,7 @@ impl StateDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        for folder in ["outbox", "cache"] {
+        for folder in ["outbox", "cache", "compiled"] {
             builder.create(path.join(folder)).map_err(unusable)?;
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -109,6 +110,12 @@ impl StateDir {
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
         self.path.join("outbox")
+    }
+
+    /// The folder of compiled modules.
+    #[must_use]
+    pub fn compiled(&self) -> PathBuf {
+        self.path.join("compiled")
     }
 
     /// The folder of the cache.
