@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::checkpoints::{CHECKPOINTS_BYTES_MAX, Store};
+use crate::compiled::{COMPILED_BYTES_MAX, Compiled};
 use crate::control::{self, Ask, Pause};
 use crate::core::{
     Agent, Attempt, AttemptKey, Command, Event, Network, Notify, People, SyncFailure, UnitName, UploadEnd,
@@ -87,6 +88,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let cache = Cache::open(&state.cache(), settings.cache_bytes).map_err(Error::Cache)?;
     let checkpoints = Store::open(&state.checkpoints(), CHECKPOINTS_BYTES_MAX, remote.identity().clone())
         .map_err(Error::Checkpoints)?;
+    let compiled = Compiled::open(&state.compiled(), &settings.runner.path, COMPILED_BYTES_MAX);
+    let compiled = Arc::new(compiled.map_err(Error::Cache)?);
     let (events, received) = mpsc::unbounded_channel();
     // What an earlier run left comes first: it says which units of a lease need not run again.
     for attempt in outbox.attempts().cloned() {
@@ -104,6 +107,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
         freezers,
+        compiled,
         runner: settings.runner,
         checkpoints: Arc::new(checkpoints),
         checkpoint_every: settings.checkpoint_every,

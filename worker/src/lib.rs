@@ -7,7 +7,7 @@
 //! - [`work`]: one thread for each lease, with a runner;
 //! - [`outbox`]: finished attempts on disk until the coordinator has them;
 //! - [`checkpoints`]: where unfinished units stand, on disk;
-//! - [`cache`], [`blobs`]: modules and inputs by digest;
+//! - [`cache`], [`blobs`]: modules and inputs by digest; [`compiled`]: modules, compiled;
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things; [`alone`]: one agent a machine;
 //! - [`agent`]: the loop that feeds the core and does what it says;
@@ -25,6 +25,7 @@ pub mod blobs;
 pub mod cache;
 pub mod checkpoints;
 pub mod commands;
+pub mod compiled;
 pub mod config;
 pub mod control;
 pub mod core;

@@ -12,6 +12,7 @@
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
 //! checkpoints/    where unfinished units stand
+//! compiled/{key}  modules, compiled; and the secret that they are sealed with
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -78,7 +79,7 @@ impl StateDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        for folder in ["outbox", "cache", "checkpoints"] {
+        for folder in ["outbox", "cache", "checkpoints", "compiled"] {
             builder.create(path.join(folder)).map_err(unusable)?;
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -124,6 +125,12 @@ impl StateDir {
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// The folder of compiled modules.
+    #[must_use]
+    pub fn compiled(&self) -> PathBuf {
+        self.path.join("compiled")
     }
 
     /// The folder of the cache.

@@ -30,6 +30,7 @@ use rustix::process::Pid;
 
 pub use harden::memory as cap_memory;
 pub use serve::Work;
+pub use walls::Layer;
 
 /// Exit code for a process that could not be locked down: no guest ran.
 const EXIT_NOT_HARDENED: u8 = 3;
@@ -37,14 +38,15 @@ const EXIT_NOT_HARDENED: u8 = 3;
 /// Locks the process down and runs guests until standard input ends. `parent` is who started it.
 #[must_use]
 pub fn run(parent: Pid) -> ExitCode {
-    run_with(parent, serve::work)
+    run_with(parent, &[], serve::work)
 }
 
-/// The same with something else in the guests' place, once every wall stands: for drills of the walls.
+/// The same with something else in the guests' place, and without the walls in `left_out`: for drills, which have
+/// to show what each wall denies when the others are down. The program `lull-runner` leaves none out.
 #[must_use]
-pub fn run_with(parent: Pid, work: Work) -> ExitCode {
-    match harden::process(parent) {
-        Ok(walls) => serve::serve(walls, work),
+pub fn run_with(parent: Pid, left_out: &[Layer], work: Work) -> ExitCode {
+    match harden::process(parent, left_out) {
+        Ok(walls) => serve::serve(walls, left_out, work),
         Err(error) => {
             serve::broken(&format!("the runner cannot be locked down: {error}"));
             ExitCode::from(EXIT_NOT_HARDENED)

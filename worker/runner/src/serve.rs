@@ -13,7 +13,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::guest::{Ended, Task};
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
-use crate::{guest, harden, walls};
+use crate::walls::Layer;
+use crate::{guest, harden, program, walls};
 
 /// Stack of the thread that compiles and runs guests: theirs, and the compiler's.
 const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + 16 * 1024 * 1024;
@@ -25,7 +26,7 @@ const EXIT_BROKEN: i32 = 4;
 pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
 
 /// Serves until standard input ends. `walls` are those that stand already.
-pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
+pub(crate) fn serve(mut walls: Vec<WallReport>, left_out: &[Layer], work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
     // What a thread does when it starts, the filter of system calls would refuse: it comes once that is done.
     let (starting, started) = mpsc::channel::<()>();
@@ -43,7 +44,7 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     }
     let _ = started.recv();
     // The other thread waits for a frame: nothing of a guest's has been read before this stands.
-    walls.push(walls::after_threads());
+    walls.push(walls::after_threads(left_out));
     if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
         std::process::exit(0);
     }
@@ -82,6 +83,26 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                         RunnerFrame::Loaded
                     }
                     Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(error) => return Err(io::Error::other(error.message())),
+                }
+            }
+            (HostFrame::Compile { module, limits }, None) => {
+                harden::compiling(&limits)?;
+                match program::compile(module) {
+                    Ok(artefact) => RunnerFrame::Compiled { artefact },
+                    Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(error) => return Err(io::Error::other(error.message())),
+                }
+            }
+            (HostFrame::LoadCompiled { artefact, limits }, program @ None) => {
+                cap(&inputs, &limits)?;
+                match Program::from_compiled(artefact, std::mem::take(&mut inputs), limits) {
+                    Ok(loaded) => {
+                        *program = Some(loaded);
+                        RunnerFrame::Loaded
+                    }
+                    Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(LoadError::Artefact(message)) => RunnerFrame::ArtefactRefused { message },
                     Err(LoadError::Runner(message)) => return Err(io::Error::other(message)),
                 }
             }
@@ -102,9 +123,14 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
 }
 
 fn load(module: &[u8], inputs: Vec<(String, Vec<u8>)>, limits: Limits) -> Result<Program, LoadError> {
-    let input_bytes = inputs.iter().map(|(name, content)| (name.len() + content.len()) as u64).sum();
-    harden::memory(&limits, input_bytes).map_err(|error| LoadError::Runner(error.to_string()))?;
+    cap(&inputs, &limits).map_err(|error| LoadError::Runner(error.to_string()))?;
     Program::new(module, inputs, limits)
+}
+
+/// Caps the memory of the process for guests with these inputs.
+fn cap(inputs: &[(String, Vec<u8>)], limits: &Limits) -> io::Result<()> {
+    let input_bytes = inputs.iter().map(|(name, content)| (name.len() + content.len()) as u64).sum();
+    harden::memory(limits, input_bytes)
 }
 
 fn run(program: &Program, task: &Task<'_>) -> io::Result<RunnerFrame> {

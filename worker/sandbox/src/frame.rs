@@ -10,10 +10,10 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{StateDigest, StateHead};
-use crate::{Limits, Outcome, WallReport};
+use crate::{CompileLimits, Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -64,6 +64,22 @@ pub enum HostFrame<'a> {
         checkpoint_every_millis: Option<u64>,
         /// Steps after which the state is to be told, rising.
         witnesses: Vec<u64>,
+    },
+    /// A module to compile and nothing else. Answered by `Compiled`, `LoadFailed` or `Broken`.
+    Compile {
+        /// WebAssembly.
+        #[serde(with = "serde_bytes")]
+        module: &'a [u8],
+        /// What compiling may take.
+        limits: CompileLimits,
+    },
+    /// What `Compile` gave, instead of `Load`. Answered by `Loaded`, `ArtefactRefused`, `LoadFailed` or `Broken`.
+    LoadCompiled {
+        /// As it was answered.
+        #[serde(with = "serde_bytes")]
+        artefact: &'a [u8],
+        /// What each guest may use.
+        limits: Limits,
     },
 }
 
@@ -120,6 +136,17 @@ pub enum RunnerFrame {
     },
     /// The unit cannot go on from the state that was given; nothing of it ran.
     NotResumed {
+        /// Why not.
+        message: String,
+    },
+    /// A module, compiled.
+    Compiled {
+        /// For the same runner binary on the same PC only.
+        #[serde(with = "serde_bytes")]
+        artefact: Vec<u8>,
+    },
+    /// What was compiled is not for this runner: of another version, or for another CPU.
+    ArtefactRefused {
         /// Why not.
         message: String,
     },

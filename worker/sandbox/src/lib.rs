@@ -12,6 +12,7 @@
 //! It runs no guest itself, links no WebAssembly engine, retries nothing and knows no coordinator.
 
 pub mod checkpoint;
+mod compile;
 mod cpu;
 mod error;
 pub mod frame;
@@ -23,9 +24,10 @@ mod pipe;
 mod runner;
 mod walls;
 
+pub use compile::compile;
 pub use error::Error;
 pub use freezer::Freezer;
-pub use limits::{LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, cut_message};
+pub use limits::{ARTEFACT_BYTES_MAX, CompileLimits, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, cut_message};
 pub use locate::{RUNNER_ENV, find_runner};
 pub use outcome::{Outcome, UnitRun};
 pub use runner::{Program, RunOn, Runner, RunnerConfig, probe};

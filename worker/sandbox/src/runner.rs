@@ -17,8 +17,8 @@ use crate::cpu::cpu_micros;
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
 use crate::pipe::{Pipe, Wait, wait_readable};
 use crate::{
-    Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, WallPolicy, WallReport,
-    cut_message,
+    ARTEFACT_BYTES_MAX, CompileLimits, Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome,
+    UnitRun, WallPolicy, WallReport, cut_message,
 };
 
 /// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
@@ -171,6 +171,48 @@ impl Runner {
                 Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
             }
             other => Err(self.broke(format!("it answered {other:?} to a module"))),
+        }
+    }
+
+    /// Sends what [`crate::compile`] gave, with the inputs and limits of a program. Once a runner.
+    ///
+    /// # Errors
+    /// [`Error::ArtefactRefused`] when it has to be compiled again; otherwise as for [`Runner::load`].
+    pub fn load_compiled(&mut self, artefact: &[u8], program: &Program<'_>) -> Result<(), Error> {
+        self.limits = program.limits;
+        let deadline = self.deadline(LOAD_SECS_MAX);
+        self.hear_ready(&deadline)?;
+        for (name, content) in program.inputs {
+            self.send(&HostFrame::Input { name, content })?;
+        }
+        self.send(&HostFrame::LoadCompiled { artefact, limits: program.limits })?;
+        match self.answer(&deadline)? {
+            RunnerFrame::Loaded => {
+                self.cpu_accounted_micros = cpu_micros(self.pid);
+                Ok(())
+            }
+            RunnerFrame::ArtefactRefused { message } => {
+                Err(Error::ArtefactRefused { message: cut_message(message.as_bytes()) })
+            }
+            RunnerFrame::LoadFailed { message } => {
+                Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
+            }
+            other => Err(self.broke(format!("it answered {other:?} to a compiled module"))),
+        }
+    }
+
+    /// Has a module compiled, by a runner that is not used for anything else.
+    pub(crate) fn compile(&mut self, module: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Error> {
+        self.limits.result_bytes = ARTEFACT_BYTES_MAX;
+        let deadline = self.deadline(LOAD_SECS_MAX);
+        self.hear_ready(&deadline)?;
+        self.send(&HostFrame::Compile { module, limits })?;
+        match self.answer(&deadline)? {
+            RunnerFrame::Compiled { artefact } => Ok(artefact),
+            RunnerFrame::LoadFailed { message } => {
+                Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
+            }
+            _ => Err(self.broke("it answered something else to a module to compile".to_owned())),
         }
     }
 
@@ -521,7 +563,11 @@ impl Deadline {
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, Some(signal)) => {
+            // Never, behind the walls: what a guest works on is not for a disk.
+            let dumped = if status.core_dumped() { ", its memory was dumped" } else { "" };
+            format!("killed by signal {signal}{dumped}")
+        }
         (None, None) => status.to_string(),
     }
 }

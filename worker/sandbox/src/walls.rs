@@ -19,6 +19,8 @@ pub enum Wall {
     Namespaces,
     /// No capability, for root neither.
     Capabilities,
+    /// A root directory of its own, in which there is nothing: no path leads to a file, a socket or /proc.
+    Root,
 }
 
 impl fmt::Display for Wall {
@@ -28,6 +30,7 @@ impl fmt::Display for Wall {
             Self::Seccomp => "seccomp",
             Self::Namespaces => "namespaces",
             Self::Capabilities => "dropped capabilities",
+            Self::Root => "an empty root directory",
         })
     }
 }

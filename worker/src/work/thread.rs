@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use lull_job::{Digest, unit_payload};
 use lull_proto::v1;
-use lull_sandbox::{Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, cut_message};
+use lull_sandbox::{
+    CompileLimits, Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, compile, cut_message,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
@@ -17,6 +19,7 @@ use super::{Assignment, UnitBlob};
 use crate::blobs::Blobs;
 use crate::cache::Bytes;
 use crate::checkpoints::Store;
+use crate::compiled::Compiled;
 use crate::core::{Attempt, AttemptKey, Backoff, Event};
 use crate::freezers::Freezers;
 use crate::outbox::{Entry, OutboxSender};
@@ -35,6 +38,8 @@ pub struct Tools {
     pub blobs: Arc<Blobs>,
     /// Freezes what runs.
     pub freezers: Freezers,
+    /// Modules that are compiled already.
+    pub compiled: Arc<Compiled>,
     /// How a runner is started.
     pub runner: RunnerConfig,
     /// Where unfinished units stand.
@@ -247,13 +252,35 @@ impl LeaseThread {
     fn start(&self, loaded: &Loaded) -> Result<Host, Error> {
         let inputs: Vec<(&str, &[u8])> =
             loaded.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
         let program = Program { module: &loaded.module, inputs: &inputs, limits: loaded.assignment.limits };
-        match runner.load(&program) {
+        let artefact = match self.compiled(loaded) {
+            Ok(artefact) => artefact,
+            Err(Error::LoadFailed { message }) => return Ok(Host::BadModule(message)),
+            Err(error) => return Err(error),
+        };
+        let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
+        match runner.load_compiled(&artefact, &program) {
             Ok(()) => Ok(Host::Ready(runner)),
             Err(Error::LoadFailed { message }) => Ok(Host::BadModule(message)),
+            Err(error @ Error::ArtefactRefused { .. }) => {
+                // Older than this runner, or of another CPU: the next try compiles it.
+                self.tools.compiled.remove(loaded.assignment.module.digest);
+                Err(error)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// The module, compiled: now, if it was not before.
+    fn compiled(&self, loaded: &Loaded) -> Result<Vec<u8>, Error> {
+        let Tools { compiled, runner, .. } = &self.tools;
+        let digest = loaded.assignment.module.digest;
+        if let Some(artefact) = compiled.get(digest) {
+            return Ok(artefact);
+        }
+        let artefact = compile(runner, &self.freezer, &loaded.module, CompileLimits::default())?;
+        compiled.put(digest, &artefact);
+        Ok(artefact)
     }
 
     fn is_let_go(&self) -> bool {
