@@ -1,11 +1,16 @@
 # `make demo` and `make test` set up what is missing and do the rest.
-.PHONY: demo test test-windows lint bench guests release
+.PHONY: demo demo-office test test-windows lint bench guests release
 
 PROGRAMS = -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
 
 # The leukaemia study on a grid of this machine. FULL=1: all relabelings instead of a pilot.
 demo: guests release
 	FULL=$(FULL) deploy/demo
+
+# A person leaves an office PC, comes back, is told what it earned, and leaves again: on a virtual display.
+demo-office: guests release
+	deploy/setup office
+	deploy/demo-office
 
 # Every test.
 test:

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is state that a restart would miss: a waiting call, a hint about who is there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Answer {
     pub reply: Reply,
     /// The leases of the reply.
     pub leases: Vec<Lease>,
+    /// Jobs whose leases may come with checkpoints and the like.
+    pub checkpointed: Arc<BTreeSet<JobId>>,
 }
 
 /// Why a call was not decided.
@@ -198,7 +200,11 @@ fn dismiss(parked: &mut VecDeque<Call>) -> usize {
         parked.drain(..).partition(|call| call.answer.is_closed() || call.wait_until <= now);
     *parked = waiting;
     for call in done {
-        let _ = call.answer.send(Ok(Answer { reply: Reply::default(), leases: Vec::new() }));
+        let _ = call.answer.send(Ok(Answer {
+            reply: Reply::default(),
+            leases: Vec::new(),
+            checkpointed: Arc::default(),
+        }));
     }
     parked.len()
 }
@@ -243,6 +249,7 @@ async fn decide(
         }
     };
     shared.tell(&decided.aftermath);
+    let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
     for ((request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
@@ -252,6 +259,6 @@ async fn decide(
         }
         let leases = reply.leases.iter().filter_map(|token| decided.leases.get(token).cloned()).collect();
         // A device that hung up finds its leases with its next call.
-        let _ = answer.send(Ok(Answer { reply, leases }));
+        let _ = answer.send(Ok(Answer { reply, leases, checkpointed: Arc::clone(&checkpointed) }));
     }
 }

@@ -303,7 +303,8 @@ impl Grid {
         options: &[&str],
     ) -> Result<Agent> {
         let token = self.owner(owner, 1)?;
-        let arguments = ["--coordinator", &self.url, "--enrolment-token", &token, "--name", name];
+        let arguments =
+            ["--coordinator", &self.url, "--enrolment-token", &token, "--name", name, "--beside-others"];
         let arguments = arguments.iter().chain(options).map(|&argument| argument.to_owned()).collect();
         let environment =
             environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_tests::money::parts;
 use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary};
 use serde_json::Value;
 
@@ -47,7 +48,7 @@ fn a_pause_freezes_what_runs_survives_a_kill_and_ends_when_told() -> Result<()> 
     let running = wait(&agent, "running", |status| status["leases"][0]["running"] == 0)?;
     assert_eq!(running["rests"], Value::Array(Vec::new()), "{running}");
     let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
-    assert!(text.starts_with("Running 1 unit in 1 slots"), "{text}");
+    assert!(text.starts_with("Running 1 unit in 1 slot\n"), "{text}");
 
     let paused = say(&agent, &["pause", "--for", "2h"])?;
 
@@ -123,5 +124,49 @@ fn garbage_on_the_socket_holds_nobody_up() -> Result<()> {
     assert!(answer.contains("refused"), "{answer}");
     status(&agent)?;
     drop(silent);
+    Ok(())
+}
+
+fn earnings(agent: &Agent) -> Result<Value> {
+    let output = say(agent, &["earnings", "--output", "json"])?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+#[test]
+fn what_was_earned_is_told_by_the_agent_and_without_one() -> Result<()> {
+    let mut grid = Grid::start(60)?;
+    let token = grid.submitter("clinic", "1")?;
+    let agents = grid.agents(["ada", "grace"])?;
+    let file = JobFile::probe_lines(grid.dir(), "two", &["echo a", "echo b"])?.write(grid.dir(), "two")?;
+    let job = grid.submit(&token, &file, &[])?;
+    grid.wait_end(&job, "complete")?;
+    let agent = agents.into_iter().next().context("an agent")?;
+
+    let told = earnings(&agent)?;
+
+    let paid = grid.paid(&job)?;
+    let (_, amount, units) = paid.iter().find(|(owner, ..)| owner.contains("ada")).context("ada is paid")?;
+    assert_eq!(parts(told["total"]["amount"].as_str().context("an amount")?), *amount, "{told}");
+    assert_eq!(told["total"]["units"], *units, "{told}");
+    assert_eq!(told["this_month"], told["total"]);
+    assert_eq!(told["problem"], Value::Null, "{told}");
+    let text = String::from_utf8(say(&agent, &["earnings"])?.stdout)?;
+    assert!(text.starts_with("This PC earned, verified and paid so far:\n"), "{text}");
+    assert!(text.contains(&format!("{units} units")), "{text}");
+    let seen = status(&agent)?;
+    assert_eq!(seen["earned"]["total"], told["total"], "{seen}");
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.contains("this month") && text.contains("in all"), "{text}");
+
+    ensure!(say(&agent, &["drain", "--wait"])?.status.success());
+    let directly = earnings(&agent)?;
+    assert_eq!((&directly["total"], &directly["month"]), (&told["total"], &told["month"]));
+    grid.kill_coordinator()?;
+    let nobody = say(&agent, &["earnings"])?;
+    let words = String::from_utf8_lossy(&nobody.stderr).into_owned();
+    assert_eq!(nobody.status.code(), Some(1), "{words}");
+    assert!(words.contains("no agent runs here") && words.contains("cannot be asked"), "{words}");
+    assert!(nobody.stdout.is_empty());
     Ok(())
 }

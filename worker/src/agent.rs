@@ -12,16 +12,21 @@ use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::cache::Cache;
+use crate::checkpoints::{CHECKPOINTS_BYTES_MAX, Store};
+use crate::compiled::{COMPILED_BYTES_MAX, Compiled};
 use crate::control::{self, Ask, Pause};
-use crate::core::{Agent, Attempt, Command, Event, People, SyncFailure, UploadEnd};
+use crate::core::{
+    Agent, Attempt, AttemptKey, Command, Event, Network, Notify, People, SyncFailure, UnitName, UploadEnd,
+};
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
+use crate::notify::Clerk;
 use crate::os::Stop;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
-use crate::presence::{self, Watcher};
+use crate::presence::{self, Meter, Transfers, Watcher};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
-use crate::work::{Tools, Worker};
+use crate::work::{Assignment, Tools, Worker};
 
 /// A full disk is tried again this often.
 const DISK_RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -39,6 +44,10 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How a runner is started.
     pub runner: RunnerConfig,
+    /// Time between two checkpoints of a unit; `None`: none are taken.
+    pub checkpoint_every: Option<Duration>,
+    /// How often somebody who comes back is told what was earned.
+    pub notify: Notify,
 }
 
 /// How the agent ended.
@@ -59,6 +68,9 @@ pub enum Error {
     /// The cache cannot be opened.
     #[error("the cache cannot be used: {0}")]
     Cache(std::io::Error),
+    /// The checkpoints cannot be opened.
+    #[error("the checkpoints cannot be used: {0}")]
+    Checkpoints(std::io::Error),
     /// The owner could not speak to the agent, so could not pause it either.
     #[error(transparent)]
     Control(#[from] control::SocketError),
@@ -74,6 +86,10 @@ pub enum Error {
 pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result<End, Error> {
     let outbox = Outbox::open(&state.outbox()).map_err(Error::Outbox)?;
     let cache = Cache::open(&state.cache(), settings.cache_bytes).map_err(Error::Cache)?;
+    let checkpoints = Store::open(&state.checkpoints(), CHECKPOINTS_BYTES_MAX, remote.identity().clone())
+        .map_err(Error::Checkpoints)?;
+    let compiled = Compiled::open(&state.compiled(), &settings.runner.path, COMPILED_BYTES_MAX);
+    let compiled = Arc::new(compiled.map_err(Error::Cache)?);
     let (events, received) = mpsc::unbounded_channel();
     // What an earlier run left comes first: it says which units of a lease need not run again.
     for attempt in outbox.attempts().cloned() {
@@ -85,18 +101,24 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
+    let meter = meter(&settings.presence, events.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
-        blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote))),
+        blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
         freezers,
+        compiled,
         runner: settings.runner,
+        checkpoints: Arc::new(checkpoints),
+        checkpoint_every: settings.checkpoint_every,
         events: events.clone(),
         outbox: outbox.clone(),
     };
     let contact = Arc::new(Mutex::new(Contact::default()));
     let pause = Pause::read(state.pause());
-    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact));
+    let clerk = Clerk::start(Arc::clone(&remote), state.absence(), settings.notify);
+    let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact), clerk)
+        .with_meter(meter);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;
@@ -138,6 +160,18 @@ fn watch(
     Watcher::start(settings, freezers, move |presence| {
         tracing::info!(?presence, "presence");
         let _ = events.send(Event::PresenceChanged(presence));
+    })
+}
+
+/// Watches the network if its price matters. Until it is known, nothing is asked for.
+fn meter(settings: &presence::Settings, events: UnboundedSender<Event>) -> std::io::Result<Meter> {
+    if settings.transfers == Transfers::Any {
+        return Ok(Meter::unwatched());
+    }
+    let _ = events.send(Event::NetworkChanged(Network::Metered));
+    Meter::watch(settings.places.system_bus.clone(), move |network| {
+        tracing::info!(?network, "network");
+        let _ = events.send(Event::NetworkChanged(network));
     })
 }
 
@@ -189,7 +223,7 @@ impl Shell {
                 },
                 () = woken => Some(Event::Woken),
             };
-            self.desk.look();
+            self.desk.look(matches!(event, Some(Event::PresenceChanged(_))));
             if matches!(event, Some(Event::UnitFinished(_))) {
                 self.desk.count_finished();
             }
@@ -227,6 +261,9 @@ impl Shell {
             }
             Command::Sync { id, request, timeout } => self.sync(id, request, timeout),
             Command::Upload(attempt) => self.upload(attempt),
+            Command::FindCheckpoints(lease) => self.find_checkpoints(&lease),
+            Command::UploadCheckpoint(key, unit) => self.upload_checkpoint(key, unit),
+            Command::DropCheckpoint(unit) => self.tools.checkpoints.remove(&unit),
             Command::Forget(key) => self.outbox.send(Entry::Forget(key)),
             Command::LogRefusal(refusal) => tracing::warn!(
                 lease = refusal.lease_token,
@@ -278,6 +315,47 @@ impl Shell {
             };
             let _ = events.send(event);
         }));
+    }
+
+    fn find_checkpoints(&self, lease: &lull_proto::v1::Lease) {
+        // One that makes no sense is handed back when it is started.
+        let Ok(assignment) = Assignment::check(lease) else { return };
+        for &index in &lease.indices {
+            let unit = assignment.unit(index);
+            if self.tools.checkpoints.has(&unit) {
+                let key = AttemptKey { token: lease.token, index };
+                let _ = self.events.send(Event::CheckpointSaved(key, unit));
+            }
+        }
+    }
+
+    fn upload_checkpoint(&self, key: AttemptKey, unit: UnitName) {
+        let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
+        let checkpoints = Arc::clone(&self.tools.checkpoints);
+        tokio::spawn(async move {
+            let read = tokio::task::spawn_blocking(move || checkpoints.get(&unit)).await;
+            let mut uploaded = None;
+            if let Ok(Some((saved, state))) = read {
+                match remote.write_blob(saved.blob_digest, state, key.token).await {
+                    Ok(()) => {
+                        tracing::info!(
+                            lease = key.token,
+                            unit = key.index,
+                            steps = saved.steps,
+                            "a checkpoint is handed back"
+                        );
+                        uploaded = Some(Box::new(saved.to_proto()));
+                    }
+                    Err(status) => tracing::warn!(
+                        lease = key.token,
+                        unit = key.index,
+                        error = explain(&status),
+                        "a checkpoint was not uploaded; its unit is handed back without"
+                    ),
+                }
+            }
+            let _ = events.send(Event::CheckpointUploaded(key, uploaded));
+        });
     }
 
     fn upload(&self, attempt: Attempt) {

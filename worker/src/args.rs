@@ -1,5 +1,7 @@
 //! The command line.
 
+mod presence;
+
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +11,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lull_sandbox::WallPolicy;
 
 use crate::control::PAUSE_SECS_MAX;
+use crate::core::Notify;
 use crate::os;
-use crate::presence;
+
+pub use presence::{Hours, Limit, PresenceArgs};
 
 /// The agent of Lull: runs work units on this PC while nobody uses it.
 #[derive(Debug, Parser)]
 #[command(name = "lull-worker", version, after_help = AFTER_HELP)]
 pub struct Cli {
+    /// The settings file [default: $XDG_CONFIG_HOME/lull-worker/config.toml, else ~/.config/lull-worker/config.toml; as root /etc/lull-worker/config.toml]
+    #[arg(long, global = true, env = "LULL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -29,9 +36,10 @@ Exit codes:
   0    ended by a signal, everything handed back
   1    something unexpected
   2    wrong settings, or the enrolment was refused
-  3    another agent uses the state directory
+  3    another agent uses the state directory, or watches this PC
   4    the coordinator does not know this device any more: enrol again
   5    no agent runs here
+  6    the doctor found a problem
   130  ended at once by a second signal";
 
 /// What to do.
@@ -42,6 +50,9 @@ pub enum Command {
     /// What the running agent does, and why
     #[command(after_help = "Example:\n  lull-worker status")]
     Status(StatusArgs),
+    /// What this PC earned: verified, and paid
+    #[command(after_help = "Example:\n  lull-worker earnings")]
+    Earnings(EarningsArgs),
     /// Run nothing for a while; guests stop at once and lose nothing
     #[command(after_help = "Examples:\n  lull-worker pause --for 2h\n  lull-worker pause --until 18:00")]
     Pause(PauseArgs),
@@ -51,6 +62,43 @@ pub enum Command {
     /// Finish what runs, take nothing new, then end the agent
     #[command(after_help = "Example:\n  lull-worker drain --wait")]
     Drain(DrainArgs),
+    /// The settings of `run`: what they are, and where each comes from
+    Config(ConfigArgs),
+    /// Whether everything is here that the agent needs, and what to do if not
+    #[command(after_help = "Example:\n  lull-worker doctor")]
+    Doctor(Box<DoctorArgs>),
+    /// What the agent has logged, also when it does not run
+    #[command(after_help = "Example:\n  lull-worker logs --lines 20 --follow")]
+    Logs(LogsArgs),
+}
+
+/// What to do with the settings.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Each setting, as lines of a settings file
+    #[command(after_help = "Example:\n  lull-worker config show --origin")]
+    Show(ConfigShowArgs),
+    /// Whether the settings file and the environment are sound
+    Check,
+}
+
+/// How settings are shown.
+#[derive(Debug, Args)]
+pub struct ConfigShowArgs {
+    /// Say where each value comes from
+    #[arg(long)]
+    pub origin: bool,
+    /// Lines for people, or JSON for programs (with origin and help)
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// Which agent is meant.
@@ -81,6 +129,20 @@ pub struct StatusArgs {
     pub output: Output,
 }
 
+/// How to show what this PC earned.
+#[derive(Debug, Args)]
+pub struct EarningsArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// Where to ask if no agent runs [default: where this device enrolled]
+    #[arg(long, env = "LULL_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+}
+
 /// How long to pause.
 #[derive(Debug, Args)]
 pub struct PauseArgs {
@@ -93,6 +155,31 @@ pub struct PauseArgs {
     /// Until when today, or tomorrow if that is past, like 18:00
     #[arg(long, value_name = "HH:MM", value_parser = time_of_day)]
     pub until: Option<NaiveTime>,
+}
+
+/// How to examine this PC.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+    #[command(flatten)]
+    /// The agent as it would run with these.
+    pub run: RunArgs,
+}
+
+/// What to show of the log.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// How many of the last lines
+    #[arg(long, short = 'n', default_value_t = 100, value_name = "N")]
+    pub lines: usize,
+    /// Go on with what is logged from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 /// How to drain.
@@ -153,20 +240,17 @@ pub struct RunArgs {
     /// Token for the first run, from the operator
     #[arg(long, env = "LULL_ENROLMENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub enrolment_token: Option<String>,
-    /// Nobody sits at this machine: run at any time, without watching for a person
-    #[arg(long, env = "LULL_DEDICATED")]
-    pub dedicated: bool,
     /// Units at a time [default: one for each core]
     #[arg(long, env = "LULL_SLOTS", value_name = "N")]
     pub slots: Option<NonZeroU32>,
-    /// Seconds without input after which the PC counts as free
-    #[arg(long, env = "LULL_IDLE_DELAY_SECS", value_name = "SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub idle_delay_secs: u64,
+    /// Seconds that a unit may lose when its runner, the agent or the PC ends: it is checkpointed this often; 0: never
+    #[arg(long, env = "LULL_CHECKPOINT_SECS", value_name = "SECS", default_value = "60", value_parser = checkpoint_time)]
+    pub checkpoint_secs: Duration,
     /// Size of the cache of modules and inputs
     #[arg(long, env = "LULL_CACHE_BYTES", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
     pub cache_bytes: u64,
-    /// The runner binary [default: $LULL_RUNNER, else lull-runner beside this program]
-    #[arg(long, value_name = "PATH")]
+    /// The runner binary [default: lull-runner beside this program]
+    #[arg(long, env = "LULL_RUNNER", value_name = "PATH")]
     pub runner: Option<PathBuf>,
     /// What must hold a runner back besides WebAssembly
     #[arg(long, env = "LULL_WALLS", value_enum, default_value_t = Walls::Required)]
@@ -179,6 +263,32 @@ pub struct RunArgs {
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
     pub name: Option<String>,
+    /// Tell somebody who comes back, in a desktop notification, what this PC earned
+    #[arg(long, env = "LULL_NOTIFY", value_enum, default_value_t = NotifySwitch::On, value_name = "SWITCH")]
+    pub notify: NotifySwitch,
+    /// Minutes from one such notification to the next, at least
+    #[arg(long, env = "LULL_NOTIFY_EVERY_MINS", value_name = "MINS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=525_600))]
+    pub notify_every_mins: u64,
+    #[command(flatten)]
+    /// What counts as a reason to rest.
+    pub presence: PresenceArgs,
+}
+
+/// Whether somebody who comes back is told what was earned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NotifySwitch {
+    /// They are
+    On,
+    /// They are not
+    Off,
+}
+
+/// The longest time between two checkpoints, in seconds.
+const CHECKPOINT_SECS_MAX: f64 = 86_400.0;
+
+fn checkpoint_time(text: &str) -> Result<Duration, String> {
+    let secs = text.parse().ok().filter(|secs| (0.0..=CHECKPOINT_SECS_MAX).contains(secs));
+    secs.map(Duration::from_secs_f64).ok_or_else(|| "write seconds, like 60 or 0.5, a day at most".to_owned())
 }
 
 /// What must hold a runner back besides WebAssembly.
@@ -234,12 +344,19 @@ impl RunArgs {
         self.slots.map_or_else(cores, NonZeroU32::get)
     }
 
-    /// What counts as a reason to rest.
+    /// Time between two checkpoints of a unit; `None`: none are taken.
     #[must_use]
-    pub fn presence(&self) -> presence::Settings {
-        let settings =
-            if self.dedicated { presence::Settings::dedicated() } else { presence::Settings::default() };
-        presence::Settings { idle_delay: Duration::from_secs(self.idle_delay_secs), ..settings }
+    pub fn checkpoint_every(&self) -> Option<Duration> {
+        Some(self.checkpoint_secs).filter(|time| !time.is_zero())
+    }
+
+    /// How often somebody who comes back may be told what was earned.
+    #[must_use]
+    pub const fn notify(&self) -> Notify {
+        match self.notify {
+            NotifySwitch::Off => Notify::Off,
+            NotifySwitch::On => Notify::Every { secs: self.notify_every_mins * 60 },
+        }
     }
 
     /// Name that the owner sees.
@@ -254,6 +371,8 @@ impl RunArgs {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    use crate::presence::{Policy, Settings, Transfers};
 
     use super::*;
 
@@ -295,15 +414,61 @@ mod tests {
     #[test]
     fn defaults_and_limits() {
         let arguments = parse(&["--state-dir", "/s", "--name", &"é".repeat(51)]).unwrap();
-        assert_eq!(arguments.presence(), presence::Settings::default());
+        assert_eq!(arguments.presence.settings(), Settings::default());
         assert_eq!(arguments.state_dir(), Some(PathBuf::from("/s")));
         assert!(arguments.slots() >= 1);
         assert_eq!(arguments.name(), "é".repeat(50));
-        assert_eq!(parse(&["--dedicated"]).unwrap().presence(), presence::Settings::dedicated());
+        for dedicated in [["--dedicated"], ["--dedicated=1"]] {
+            assert_eq!(parse(&dedicated).unwrap().presence.settings(), Settings::dedicated());
+        }
         assert_eq!(arguments.walls, Walls::Required);
+        assert_eq!(arguments.checkpoint_every(), Some(Duration::from_secs(60)));
+        let low = parse(&["--checkpoint-secs", "0.25", "--evict-secs", "0"]).unwrap();
+        assert_eq!(low.checkpoint_every(), Some(Duration::from_millis(250)));
+        assert_eq!(low.presence.settings().evict_after, None);
+        assert_eq!(parse(&["--checkpoint-secs", "0"]).unwrap().checkpoint_every(), None);
+        for wrong in ["-1", "NaN", "inf", "1e9", "x"] {
+            assert!(parse(&[&format!("--checkpoint-secs={wrong}")]).is_err(), "{wrong}");
+        }
+        assert_eq!(arguments.notify(), Notify::Every { secs: 3600 });
+        assert_eq!(parse(&["--notify=off"]).unwrap().notify(), Notify::Off);
+        assert_eq!(parse(&["--notify-every-mins=0"]).unwrap().notify(), Notify::Every { secs: 0 });
         assert_eq!(parse(&["--walls", "best-effort"]).unwrap().walls, Walls::BestEffort);
         for wrong in [["--slots", "0"], ["--idle-delay-secs", "0"], ["--idle-delay", "9"]] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
+        }
+    }
+    #[test]
+    fn each_reason_to_rest_has_its_switch() {
+        let check = |arguments: &[&str], change: fn(&mut Settings)| {
+            let mut wanted = Settings::default();
+            change(&mut wanted);
+            assert_eq!(parse(arguments).unwrap().presence.settings(), wanted, "{arguments:?}");
+        };
+        check(&["--on-battery", "run"], |settings| settings.on_battery = Policy::Run);
+        check(&["--inhibited", "run"], |settings| settings.inhibited = Policy::Run);
+        check(&["--remote-sessions", "run"], |settings| settings.remote_sessions = Policy::Run);
+        check(&["--other-sessions", "run"], |settings| settings.other_sessions = Policy::Run);
+        check(&["--cpu-wanted-percent", "off"], |settings| settings.cpu_wanted_percent = None);
+        check(&["--cpu-wanted-percent", "100"], |settings| settings.cpu_wanted_percent = Some(100));
+        check(&["--memory-free-bytes", "off"], |settings| settings.memory_free_bytes_min = None);
+        check(&["--memory-free-bytes", "7"], |settings| settings.memory_free_bytes_min = Some(7));
+        check(&["--transfers", "any"], |settings| settings.transfers = Transfers::Any);
+        check(&["--schedule", "always", "--dedicated=false"], |_| {});
+        check(&["--schedule", "Sat-Sun"], |settings| settings.schedule = "Sat-Sun".parse().ok());
+        let dedicated = parse(&["--dedicated", "--on-battery=rest"]).unwrap().presence.settings();
+        assert_eq!(dedicated, Settings { on_battery: Policy::Rest, ..Settings::dedicated() });
+        let wrong = [
+            "--cpu-wanted-percent=0",
+            "--cpu-wanted-percent=101",
+            "--memory-free-bytes=-1",
+            "--schedule=",
+            "--schedule=Mon-Fry",
+            "--on-battery=maybe",
+            "--dedicated=yes",
+        ];
+        for wrong in wrong {
+            assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
     }
 }

@@ -159,7 +159,7 @@ impl State {
 }
 
 /// Marks a file as used now, so that the order of uses outlives the process; not worth an error.
-fn touch(path: &Path) {
+pub(crate) fn touch(path: &Path) {
     #[allow(clippy::disallowed_methods, reason = "the time of a file, compared with other files' only")]
     let now = SystemTime::now();
     let _ = File::open(path).and_then(|file| file.set_times(FileTimes::new().set_modified(now)));

@@ -1,15 +1,20 @@
-//! What the agent answers its owner: a status, and whether it pauses.
+//! What the agent answers its owner: a status, whether it pauses, what it earned.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
-use crate::core::{Agent, Event, Presence};
-use crate::presence::Watcher;
+use crate::core::{Agent, Event, Presence, Whereabouts};
+use crate::notify::Clerk;
+use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
 
 /// While it is paused, the wall clock is looked at this often: the PC may have slept, or the clock was set.
 const PAUSE_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// While guests rest, it is looked this often whether a person has come or gone: presence stays the same where the
+/// PC rests for two reasons.
+const PEOPLE_LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What is known of the coordinator.
 #[derive(Debug, Default)]
@@ -31,9 +36,13 @@ impl Contact {
 /// Answers the owner.
 pub(crate) struct Desk {
     watcher: Watcher,
+    meter: Meter,
     pause: Pause,
     coordinator: String,
     contact: Arc<Mutex<Contact>>,
+    clerk: Clerk,
+    /// When to look for people again; `None` while presence itself would tell.
+    people_at: Option<Instant>,
     is_paused: bool,
     finished: u64,
 }
@@ -45,10 +54,26 @@ impl Desk {
         pause: Pause,
         coordinator: String,
         contact: Arc<Mutex<Contact>>,
+        clerk: Clerk,
     ) -> Self {
-        let mut desk = Self { watcher, pause, coordinator, contact, is_paused: false, finished: 0 };
+        let mut desk = Self {
+            watcher,
+            meter: Meter::unwatched(),
+            pause,
+            coordinator,
+            contact,
+            clerk,
+            people_at: None,
+            is_paused: false,
+            finished: 0,
+        };
         desk.hold(unix_secs());
         desk
+    }
+
+    /// The same, that tells of a network whose price matters.
+    pub(crate) fn with_meter(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// A unit ended.
@@ -58,11 +83,21 @@ impl Desk {
 
     /// When [`Desk::look`] has something to do.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.is_paused.then(|| Instant::now() + PAUSE_LOOK_EVERY)
+        let pause_at = self.is_paused.then(|| Instant::now() + PAUSE_LOOK_EVERY);
+        pause_at.into_iter().chain(self.people_at).min()
     }
 
-    /// Ends a pause that is over by the wall clock.
-    pub(crate) fn look(&mut self) {
+    /// Ends a pause that is over by the wall clock, and looks whether somebody has come or gone.
+    pub(crate) fn look(&mut self, has_presence_changed: bool) {
+        let now = Instant::now();
+        if has_presence_changed || self.people_at.is_some_and(|at| at <= now) {
+            let seen = self.watcher.status();
+            self.people_at = (!seen.presence.is_free()).then(|| now + PEOPLE_LOOK_EVERY);
+            self.clerk.see(match seen.presence {
+                Presence::Dedicated => Whereabouts::Untold,
+                _ => Whereabouts::of(&seen.rests),
+            });
+        }
         if self.is_paused && self.pause.until(unix_secs()).is_none() {
             self.end_pause();
         }
@@ -73,6 +108,10 @@ impl Desk {
         let now = unix_secs();
         let (answer, event) = match ask.request {
             Request::Status {} => (Answer::Status(Box::new(self.status(agent, now))), None),
+            Request::Earnings {} => {
+                self.clerk.answer(ask.answer);
+                return None;
+            }
             Request::Pause { until_unix_secs } => (self.start_pause(until_unix_secs, now), None),
             Request::Resume {} => {
                 self.end_pause();
@@ -135,28 +174,21 @@ impl Desk {
             done: lease.done,
             running: lease.running,
         });
-        let sources = seen.sources.into_iter().map(|source| SourceView {
-            name: source.name.to_owned(),
-            is_readable: source.is_readable,
-            detail: source.detail,
-        });
-        let presence = match seen.presence {
-            Presence::Active => "active",
-            Presence::Idle => "idle",
-            Presence::Unknown => "unknown",
-            Presence::Dedicated => "dedicated",
-        };
+        let network =
+            SourceView { name: "network".to_owned(), is_readable: true, detail: self.meter.detail() };
+        let sources = seen.sources.into_iter().map(SourceView::from);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             coordinator: self.coordinator.clone(),
             coordinator_problem: contact.problem.clone(),
             coordinator_since_unix_secs: contact.since_unix_secs,
-            presence: presence.to_owned(),
+            presence: seen.presence.word().to_owned(),
             presence_secs: now.saturating_duration_since(seen.since).as_secs(),
             rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
-            sources: sources.collect(),
+            sources: sources.chain([network]).collect(),
             slots: snapshot.slots,
+            earned: self.clerk.latest(),
             leases: leases.collect(),
             finished: self.finished,
             unreported: snapshot.unreported,

@@ -56,6 +56,12 @@ impl Freezers {
         state.by_lease.values().for_each(Freezer::thaw);
     }
 
+    /// Ends every runner that is frozen, and thaws none for it: their memory goes back. Their units go on from
+    /// their last checkpoints, in new runners, once they are thawed.
+    pub fn evict_all(&self) {
+        self.lock().by_lease.values().for_each(Freezer::evict);
+    }
+
     /// Process numbers of the runners that run or are frozen.
     #[must_use]
     pub fn runner_pids(&self) -> Vec<u32> {

@@ -1,13 +1,15 @@
 //! Who this device is: a key made at enrolment, and the proof of it in every call.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use lull_job::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::core::UnitName;
 use crate::files::write_durably;
-use crate::state_dir::StateDir;
+use crate::state_dir::{self, StateDir};
 
 /// How long an assertion is good for; the coordinator allows five minutes, clocks differ a little.
 pub const ASSERTION_SECS: u64 = 290;
@@ -58,12 +60,44 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Who a device is with that key.
+    #[must_use]
+    pub const fn with_key(key: SigningKey, enrolment: Enrolment) -> Self {
+        Self { key, enrolment }
+    }
+
+    /// This device's signature over a checkpoint that it made.
+    #[must_use]
+    pub fn sign_checkpoint(
+        &self,
+        unit: &UnitName,
+        steps: u64,
+        state_digest: Digest,
+        blob_digest: Digest,
+    ) -> Vec<u8> {
+        let grid_id = &self.enrolment.grid_id;
+        let UnitName { job_id, stage, index, .. } = unit;
+        let stage = stage.code();
+        let text = format!(
+            "lull.v1 checkpoint\n{grid_id}\n{job_id}\n{stage}\n{index}\n{steps}\n{state_digest}\n{blob_digest}"
+        );
+        self.key.sign(text.as_bytes()).to_bytes().to_vec()
+    }
+
     /// The identity of a device that has enrolled; `None` if it has not.
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
     pub fn read(state: &StateDir) -> Result<Option<Self>, Error> {
-        let path = state.identity();
+        Self::read_in(state.path())
+    }
+
+    /// The same, of a state directory that this process does not hold.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub fn read_in(state_dir: &Path) -> Result<Option<Self>, Error> {
+        let path = state_dir::identity(state_dir);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -71,8 +105,8 @@ impl Identity {
         };
         let enrolment = serde_json::from_slice(&text)
             .map_err(|error| Error::Damaged { path, problem: error.to_string() })?;
-        let path = state.key();
-        let Some(key) = read_key(state)? else {
+        let path = state_dir::key(state_dir);
+        let Some(key) = read_key(&path)? else {
             return Err(Error::Damaged { path, problem: "it is missing".to_owned() });
         };
         Ok(Some(Self { key, enrolment }))
@@ -105,7 +139,7 @@ impl Identity {
 /// # Errors
 /// When it cannot be read, made or written.
 pub fn key_for_enrolment(state: &StateDir) -> Result<SigningKey, Error> {
-    if let Some(key) = read_key(state)? {
+    if let Some(key) = read_key(&state.key())? {
         return Ok(key);
     }
     let key = SigningKey::from_bytes(&rand::random::<[u8; 32]>());
@@ -120,18 +154,17 @@ pub fn enrolment_proof(key: &SigningKey, enrolment_token: &str) -> Vec<u8> {
     key.sign(format!("lull.v1 enrolment\n{enrolment_token}").as_bytes()).to_bytes().to_vec()
 }
 
-fn read_key(state: &StateDir) -> Result<Option<SigningKey>, Error> {
-    let path = state.key();
-    match std::fs::read(&path) {
+fn read_key(path: &Path) -> Result<Option<SigningKey>, Error> {
+    match std::fs::read(path) {
         Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
             Ok(bytes) => Ok(Some(SigningKey::from_bytes(&bytes))),
             Err(bytes) => {
                 let problem = format!("{} bytes instead of 32", bytes.len());
-                Err(Error::Damaged { path, problem })
+                Err(Error::Damaged { path: path.to_owned(), problem })
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { path, source }),
+        Err(source) => Err(Error::File { path: path.to_owned(), source }),
     }
 }
 

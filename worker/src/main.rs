@@ -1,19 +1,24 @@
 //! `lull-worker`: the agent on a PC.
 
-use std::io::IsTerminal as _;
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use lull_proto::v1;
 use lull_sandbox::{RunnerConfig, find_runner};
 use lull_worker::agent::{self, End, Settings};
-use lull_worker::args::{Cli, Command, RunArgs};
+use lull_worker::alone::{Alone, MACHINE};
+use lull_worker::args::{Command, RunArgs};
 use lull_worker::commands;
+use lull_worker::config;
 use lull_worker::core::Backoff;
 use lull_worker::identity::{Enrolment, Identity, enrolment_proof, key_for_enrolment};
+use lull_worker::log_file::LogFile;
 use lull_worker::remote::{self, Remote};
 use lull_worker::state_dir::{self, StateDir};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Exit codes; `--help` explains them.
 const EXIT_UNEXPECTED: u8 = 1;
@@ -43,21 +48,34 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Cli::parse().command {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let cli = match config::load(&argv) {
+        Ok(cli) => cli,
+        Err(config::Error::Usage(error)) => error.exit(),
+        Err(error) => return wrong_settings(&error),
+    };
+    let arguments = match cli.command {
         Command::Run(arguments) => arguments,
-        other => return commands::run(&other),
+        Command::Config(arguments) => {
+            return match config::run(&arguments.command, cli.config.as_deref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => wrong_settings(&*error),
+            };
+        }
+        other => return commands::run(&other, cli.config.as_deref()),
     };
     let filter = EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
+    let log_file = LogFile::default();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr))
+        .with(fmt::layer().with_ansi(false).with_writer(log_file.clone()))
         .init();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CALL_THREADS).enable_all().build();
     let result = runtime.map_err(Failure::from).and_then(|runtime| {
-        let result = runtime.block_on(run(&arguments));
+        let result = runtime.block_on(run(&arguments, &log_file));
         // A blob that is on its way is of no use any more.
         runtime.shutdown_background();
         result
@@ -71,7 +89,15 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &RunArgs) -> Result<(), Failure> {
+/// Says what is wrong before there is a log.
+fn wrong_settings(error: &dyn std::error::Error) -> ExitCode {
+    let text = error.to_string();
+    let _ =
+        writeln!(std::io::stderr().lock(), "error: {}", text.strip_prefix("error: ").unwrap_or(&text).trim());
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+async fn run(arguments: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
     arguments.check_modules().map_err(|problem| Failure::settings(anyhow::anyhow!(problem)))?;
     let Some(path) = arguments.state_dir() else {
         return Err(Failure::settings(anyhow::anyhow!(
@@ -86,6 +112,14 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
         code: if matches!(error, state_dir::Error::Locked { .. }) { EXIT_LOCKED } else { EXIT_SETTINGS },
         error: error.into(),
     })?;
+    if let Err(error) = log_file.open(&path) {
+        tracing::warn!(%error, "the log cannot be kept in the state directory; it goes to stderr only");
+    }
+    let _alone = if arguments.presence.dedicated || arguments.presence.beside_others {
+        None
+    } else {
+        Some(Alone::take(MACHINE).map_err(|error| Failure { code: EXIT_LOCKED, error: error.into() })?)
+    };
     let known = Identity::read(&state).map_err(Failure::settings)?;
     let remembered = known.as_ref().map(|identity| identity.enrolment.coordinator.clone());
     let Some(coordinator) = arguments.coordinator.clone().or(remembered) else {
@@ -105,9 +139,11 @@ async fn run(arguments: &RunArgs) -> Result<(), Failure> {
     tracing::info!(device = device_id, %owner, state_dir = %path.display(), slots = arguments.slots(), "running");
     let settings = Settings {
         slots: arguments.slots(),
-        presence: arguments.presence(),
+        presence: arguments.presence.settings(),
         cache_bytes: arguments.cache_bytes,
         runner,
+        checkpoint_every: arguments.checkpoint_every(),
+        notify: arguments.notify(),
     };
     match agent::run(settings, &state, Remote::new(channel, identity)).await? {
         End::Stopped => Ok(()),

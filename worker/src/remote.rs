@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use chrono::DateTime;
 use lull_job::Digest;
 use lull_proto::v1::blobs_client::BlobsClient;
 use lull_proto::v1::work_client::WorkClient;
@@ -11,6 +12,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use crate::core::{Books, Tally};
 use crate::identity::{ASSERTION_RENEW_SECS, ASSERTION_SECS, Identity};
 
 /// The largest answer that is taken: leases with the results to merge.
@@ -21,6 +23,8 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Time for an answer where nothing is waited for.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time for the books to be read: somebody waits for it.
+const EARNINGS_TIME: Duration = Duration::from_secs(5);
 /// Time between two pieces of a blob.
 const PIECE_TIME: Duration = Duration::from_secs(60);
 /// Time for an upload: 64 MiB over a slow line.
@@ -80,6 +84,34 @@ pub async fn enrol(channel: Channel, request: v1::EnrolRequest) -> Result<v1::En
     Ok(WorkClient::new(channel).enrol(request).await?.into_inner())
 }
 
+/// What a coordinator shows to whoever calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Greeting {
+    /// Its clock, in Unix seconds; `None` if it does not tell.
+    pub unix_secs: Option<u64>,
+}
+
+/// Calls without credentials: the refusal shows that a coordinator is there.
+///
+/// # Errors
+/// What is answered instead, or that nothing is.
+pub async fn greet(channel: Channel) -> Result<Greeting, Status> {
+    let mut request = Request::new(v1::GetDeviceEarningsRequest {});
+    request.set_timeout(ANSWER_TIME);
+    match WorkClient::new(channel).get_device_earnings(request).await {
+        Err(status) if status.code() == Code::Unauthenticated => {
+            // As HTTP has it: RFC 9110, section 6.6.1.
+            let date = status.metadata().get("date").and_then(|date| date.to_str().ok());
+            let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+            Ok(Greeting { unix_secs: date.and_then(|date| u64::try_from(date.timestamp()).ok()) })
+        }
+        Err(status) => Err(status),
+        Ok(_) => Err(Status::internal(
+            "what answers there knows callers without credentials: is it a coordinator?",
+        )),
+    }
+}
+
 /// The coordinator, as this device speaks to it.
 #[derive(Debug)]
 pub struct Remote {
@@ -99,6 +131,12 @@ impl Remote {
     #[must_use]
     pub const fn new(channel: Channel, identity: Identity) -> Self {
         Self { channel, identity, assertion: Mutex::new(None) }
+    }
+
+    /// Who this device is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Where the coordinator was when this device enrolled.
@@ -122,6 +160,28 @@ impl Remote {
             Ok(answer) => Ok(answer?.into_inner()),
             Err(_) => Err(Status::deadline_exceeded("the coordinator did not answer in time")),
         }
+    }
+
+    /// What this device has earned, from the coordinator's books.
+    ///
+    /// # Errors
+    /// What the coordinator answers; when that is no amount.
+    pub async fn earnings(&self) -> Result<Books, Status> {
+        let mut client = WorkClient::new(self.channel.clone());
+        let call = client.get_device_earnings(self.request(v1::GetDeviceEarningsRequest {}, EARNINGS_TIME)?);
+        let answer = tokio::time::timeout(EARNINGS_TIME, call)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the coordinator did not answer in time"))??
+            .into_inner();
+        let tally = |amount: &str, units| match amount.parse() {
+            Ok(amount) => Ok(Tally { amount, units }),
+            Err(_) => Err(Status::data_loss(format!("the coordinator sent `{amount}`, which is no amount"))),
+        };
+        Ok(Books {
+            total: tally(&answer.total_amount, answer.total_units)?,
+            this_month: tally(&answer.month_amount, answer.month_units)?,
+            month: answer.month,
+        })
     }
 
     /// Reads a blob of exactly `size_bytes` that a lease names.

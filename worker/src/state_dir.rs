@@ -5,10 +5,14 @@
 //! identity.json   device, grid, coordinator, owner
 //! device.key      ed25519 secret key, 32 bytes, readable by the user only
 //! control.sock    the running agent answers its owner there
+//! agent.log       what it has logged; agent.log.old before that
 //! pause           until when it is paused by hand, in Unix seconds
+//! absence.json    when somebody left, what was earned then, and what they were told
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
+//! checkpoints/    where unfinished units stand
+//! compiled/{key}  modules, compiled; and the secret that they are sealed with
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -74,7 +78,7 @@ impl StateDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        for folder in ["outbox", "cache"] {
+        for folder in ["outbox", "cache", "checkpoints", "compiled"] {
             builder.create(path.join(folder)).map_err(unusable)?;
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -83,13 +87,13 @@ impl StateDir {
     /// The file of the identity.
     #[must_use]
     pub fn identity(&self) -> PathBuf {
-        self.path.join("identity.json")
+        identity(&self.path)
     }
 
     /// The file of the secret key.
     #[must_use]
     pub fn key(&self) -> PathBuf {
-        self.path.join("device.key")
+        key(&self.path)
     }
 
     /// The directory itself.
@@ -104,10 +108,28 @@ impl StateDir {
         self.path.join("pause")
     }
 
+    /// The file that remembers absences, and what was told of them.
+    #[must_use]
+    pub fn absence(&self) -> PathBuf {
+        absence(&self.path)
+    }
+
     /// The folder of the outbox.
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
         self.path.join("outbox")
+    }
+
+    /// The folder of checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The folder of compiled modules.
+    #[must_use]
+    pub fn compiled(&self) -> PathBuf {
+        self.path.join("compiled")
     }
 
     /// The folder of the cache.
@@ -115,6 +137,22 @@ impl StateDir {
     pub fn cache(&self) -> PathBuf {
         self.path.join("cache")
     }
+}
+
+/// The file of the identity in a state directory.
+pub(crate) fn identity(state_dir: &Path) -> PathBuf {
+    state_dir.join("identity.json")
+}
+
+/// The file of the secret key in a state directory.
+pub(crate) fn key(state_dir: &Path) -> PathBuf {
+    state_dir.join("device.key")
+}
+
+/// The file of a state directory that remembers absences; to read it, nobody has to hold the directory.
+#[must_use]
+pub fn absence(state_dir: &Path) -> PathBuf {
+    state_dir.join("absence.json")
 }
 
 #[cfg(test)]

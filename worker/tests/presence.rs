@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use lull_worker::core::{Kind, Presence, Sighting};
 use lull_worker::freezers::Freezers;
-use lull_worker::presence::{Display, Settings, Source, Watcher, X11};
+use lull_worker::presence::{Display, Policy, Settings, Source, Watcher, X11};
 use x11rb::connection::Connection as _;
+use x11rb::protocol::screensaver::ConnectionExt as _;
 use x11rb::protocol::xproto::{
-    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ConnectionExt as _, KEY_PRESS_EVENT, KEY_RELEASE_EVENT,
-    MOTION_NOTIFY_EVENT,
+    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, Blanking, ConnectionExt as _, Exposures, KEY_PRESS_EVENT,
+    KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -28,7 +29,12 @@ struct Xvfb {
 
 impl Xvfb {
     fn start() -> Self {
+        Self::start_at(None)
+    }
+
+    fn start_at(display: Option<&str>) -> Self {
         let mut process = Command::new("Xvfb")
+            .args(display)
             .args(["-displayfd", "1", "-noreset", "-nolisten", "tcp", "-screen", "0", "640x480x24"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -132,6 +138,35 @@ fn a_display_that_goes_away_counts_as_a_person() {
     xvfb.kill();
     assert_eq!(next(&told), Presence::Unknown);
     assert!(freezer.is_frozen());
+    let xvfb = Xvfb::start_at(Some(&xvfb.display));
+    wait_for(&told, Presence::Idle);
+    assert!(!freezer.is_frozen());
+    input(&xvfb.connect(), MOTION_NOTIFY_EVENT, 0);
+    assert_eq!(next(&told), Presence::Active, "another server on the same display is watched");
+}
+
+#[test]
+fn a_suspended_screen_saver_counts_as_a_person() {
+    let xvfb = Xvfb::start();
+    let player = xvfb.connect();
+    player.set_screen_saver(1, 0, Blanking::PREFERRED, Exposures::NOT_ALLOWED).unwrap().check().unwrap();
+    player.screensaver_query_version(1, 1).unwrap().reply().unwrap();
+    player.screensaver_suspend(1).unwrap().check().unwrap();
+    let mut film = X11::new(Some(xvfb.display.clone()));
+    let mut looked = film.next(None);
+    let deadline = Instant::now() + DEADLINE;
+    while looked != Sighting::InUse {
+        assert!(matches!(looked, Sighting::LastInput(_)) && Instant::now() < deadline, "{looked:?}");
+        looked = film.next(Some(Instant::now() + Duration::from_millis(50)));
+    }
+    let mut minds_not = X11::new(Some(xvfb.display.clone())).inhibited(Policy::Run);
+    assert!(matches!(minds_not.next(None), Sighting::LastInput(_)));
+    player.screensaver_suspend(0).unwrap().check().unwrap();
+    while looked == Sighting::InUse {
+        assert!(Instant::now() < deadline);
+        looked = film.next(Some(Instant::now() + Duration::from_millis(50)));
+    }
+    assert!(matches!(looked, Sighting::LastInput(_)), "{looked:?}");
 }
 
 #[test]
@@ -145,7 +180,8 @@ fn no_display_is_said_with_its_name() {
 
 #[test]
 fn a_source_that_breaks_counts_as_a_person() {
-    struct Breaks(bool);
+    /// Says that nobody is there, and breaks when it is told to.
+    struct Breaks(Option<Receiver<()>>, bool);
     impl Source for Breaks {
         fn name(&self) -> &'static str {
             "breaks"
@@ -154,7 +190,10 @@ fn a_source_that_breaks_counts_as_a_person() {
             Kind::Display
         }
         fn next(&mut self, _: Option<Instant>) -> Sighting {
-            assert!(!std::mem::replace(&mut self.0, true), "broken");
+            if std::mem::replace(&mut self.1, true) {
+                self.0.take().unwrap().recv_timeout(DEADLINE).unwrap();
+                panic!("broken");
+            }
             Sighting::LastInput(DEADLINE)
         }
     }
@@ -165,8 +204,12 @@ fn a_source_that_breaks_counts_as_a_person() {
         let _ = tell.send(presence);
     };
     let settings = Settings { idle_delay: IDLE_DELAY, ..Settings::default() };
-    Watcher::with(vec![Box::new(Breaks(false))], &settings, freezers, tell).unwrap();
-    assert_eq!((next(&told), next(&told)), (Presence::Idle, Presence::Unknown));
+    // Not before it was heard that nobody is there: two things seen at once are told as one.
+    let (break_now, breaks) = mpsc::channel();
+    Watcher::with(vec![Box::new(Breaks(Some(breaks), false))], &settings, freezers, tell).unwrap();
+    assert_eq!(next(&told), Presence::Idle);
+    break_now.send(()).unwrap();
+    assert_eq!(next(&told), Presence::Unknown);
     assert!(freezer.is_frozen());
 }
 

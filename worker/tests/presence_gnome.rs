@@ -1,43 +1,20 @@
 //! GNOME's idle monitor on a real, private bus. The monitor itself is a stand-in: it is not ours.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::{Bus, DEADLINE};
 use lull_worker::core::Presence;
 use lull_worker::freezers::Freezers;
 use lull_worker::presence::{Display, Gnome, Settings, Watcher};
 
-const DEADLINE: Duration = Duration::from_secs(60);
 const PATH: &str = "/org/gnome/Mutter/IdleMonitor/Core";
 const NAME: &str = "org.gnome.Mutter.IdleMonitor";
-
-struct Daemon(Child, String);
-
-impl Daemon {
-    fn start() -> Self {
-        let mut process = Command::new("dbus-daemon")
-            .args(["--session", "--print-address", "--nofork"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("dbus-daemon cannot be started ({error}): sudo apt install dbus"));
-        let mut address = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        Self(process, address.trim().to_owned())
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[derive(Clone, Default)]
 struct Monitor {
@@ -62,12 +39,12 @@ impl Monitor {
 
 #[test]
 fn input_freezes_silence_thaws_and_a_bus_that_dies_counts_as_a_person() {
-    let mut daemon = Daemon::start();
+    let mut daemon = Bus::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let monitor = Monitor::default();
     monitor.idle_ms.store(100_000, Ordering::SeqCst);
     let connection = runtime.block_on(async {
-        zbus::connection::Builder::address(daemon.1.as_str())
+        zbus::connection::Builder::address(daemon.address.as_str())
             .serve_at(PATH, monitor.clone())
             .name(NAME)
             .build()
@@ -81,7 +58,7 @@ fn input_freezes_silence_thaws_and_a_bus_that_dies_counts_as_a_person() {
         let _ = tell.send(presence);
     };
     let settings = Settings { idle_delay: Duration::from_secs(1), ..Settings::default() };
-    let source = Display::new(vec![Box::new(Gnome::new(Some(daemon.1.clone())))]);
+    let source = Display::new(vec![Box::new(Gnome::new(Some(daemon.address.clone())))]);
     let watcher = Watcher::with(vec![Box::new(source)], &settings, freezers, tell).unwrap();
     assert_eq!(told.recv_timeout(DEADLINE), Ok(Presence::Idle));
     assert!(!freezer.is_frozen());
@@ -91,8 +68,7 @@ fn input_freezes_silence_thaws_and_a_bus_that_dies_counts_as_a_person() {
     assert_eq!(told.recv_timeout(DEADLINE), Ok(Presence::Active));
     assert!(freezer.is_frozen());
     assert_eq!(told.recv_timeout(DEADLINE), Ok(Presence::Idle));
-    daemon.0.kill().unwrap();
-    daemon.0.wait().unwrap();
+    daemon.kill();
     assert_eq!(told.recv_timeout(DEADLINE), Ok(Presence::Unknown));
     assert!(freezer.is_frozen());
     assert!(watcher.status().rests[0].sentence(std::time::Instant::now()).contains("GNOME"));

@@ -14,6 +14,8 @@ use crate::view;
 const PAGE_SIZE: i32 = 1_000;
 /// Characters of a host name, or of an owner's, that a table has room for.
 const NAME_CHARS: usize = 12;
+/// And where another column says who was wrong.
+const NAME_CHARS_BLAMED: usize = 8;
 
 /// List devices: an operator sees all, an owner their own
 #[derive(Debug, Args)]
@@ -22,10 +24,13 @@ Example:
   lull devices
 
 Presence is active (somebody uses the PC), idle, dedicated (nobody sits at it) or
-unknown (counts as active).
+unknown (counts as active). Where verdicts showed that a device was wrong about a
+checkpoint, `blamed` says how often; the JSON lists the last ten. Fault: poisoned
+(made a wrong one) or resumed (went on from a right one to a wrong result).
 
 JSON: {\"devices\": [{name, display_name, owner, presence, enrol_time,
-last_seen_time, open_leases, attempts}, ..]}")]
+last_seen_time, open_leases, attempts, blames, recent_blames: [{job, stage, index,
+fault, steps, state_digest, witnessed_digest, witnesses, create_time}, ..]}, ..]}")]
 pub(crate) struct DevicesArgs {}
 
 #[derive(Debug, Serialize)]
@@ -43,6 +48,41 @@ struct Device {
     last_seen_time: Option<String>,
     open_leases: u32,
     attempts: u64,
+    blames: u64,
+    recent_blames: Vec<Blame>,
+}
+
+#[derive(Debug, Serialize)]
+struct Blame {
+    job: String,
+    stage: String,
+    index: u64,
+    fault: &'static str,
+    steps: u64,
+    state_digest: String,
+    witnessed_digest: String,
+    witnesses: u32,
+    create_time: Option<String>,
+}
+
+impl From<v1::Blame> for Blame {
+    fn from(blame: v1::Blame) -> Self {
+        Self {
+            stage: view::stage(blame.stage.as_ref()),
+            fault: match blame.fault() {
+                v1::Fault::Poisoned => "poisoned",
+                v1::Fault::Resumed => "resumed",
+                v1::Fault::Unspecified => "unspecified",
+            },
+            job: blame.job,
+            index: blame.index,
+            steps: blame.steps,
+            state_digest: hex::encode(blame.state_digest),
+            witnessed_digest: hex::encode(blame.witnessed_digest),
+            witnesses: blame.witnesses,
+            create_time: blame.create_time.map(|time| time.to_string()),
+        }
+    }
 }
 
 impl From<v1::Device> for Device {
@@ -56,6 +96,8 @@ impl From<v1::Device> for Device {
             last_seen_time: device.last_seen_time.map(|time| time.to_string()),
             open_leases: device.open_leases,
             attempts: device.attempts,
+            blames: device.blames,
+            recent_blames: device.recent_blames.into_iter().map(Blame::from).collect(),
         }
     }
 }
@@ -92,7 +134,9 @@ async fn list(grid: &Grid) -> Result<Vec<v1::Device>> {
 }
 
 fn table(devices: &[v1::Device]) -> String {
-    let header = [
+    let blamed = devices.iter().any(|device| device.blames > 0);
+    let name_chars = if blamed { NAME_CHARS_BLAMED } else { NAME_CHARS };
+    let mut header = vec![
         ("device", Align::Left),
         ("name", Align::Left),
         ("owner", Align::Left),
@@ -101,17 +145,24 @@ fn table(devices: &[v1::Device]) -> String {
         ("leases", Align::Right),
         ("attempts", Align::Right),
     ];
+    if blamed {
+        header.push(("blamed", Align::Right));
+    }
     let rows = devices.iter().map(|device| {
         let owner = device.owner.strip_prefix("owners/").unwrap_or(&device.owner);
-        vec![
+        let mut row = vec![
             device.name.strip_prefix("devices/").map_or_else(|| human::plain(&device.name), human::plain),
-            human::short(&device.display_name, NAME_CHARS),
-            human::short(owner, NAME_CHARS),
+            human::short(&device.display_name, name_chars),
+            human::short(owner, name_chars),
             view::presence(device.presence()).to_owned(),
             human::time(device.last_seen_time.as_ref()).chars().skip(5).take(11).collect(),
             device.open_leases.to_string(),
             human::count(device.attempts),
-        ]
+        ];
+        if blamed {
+            row.push(human::count(device.blames));
+        }
+        row
     });
     out::table(&header, rows.collect())
 }
@@ -135,6 +186,10 @@ mod tests {
         let text = table(std::slice::from_ref(&device));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("dedicated  07-23 10:11"), "{text}");
+        let blamed = v1::Device { blames: 3, ..device.clone() };
+        let text = table(&[device.clone(), blamed]);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.lines().any(|line| line.trim_end().ends_with("1,234,567       3")), "{text}");
         let json = serde_json::to_value(Device::from(device)).unwrap();
         assert_eq!((&json["presence"], &json["open_leases"]), (&"dedicated".into(), &12.into()));
     }

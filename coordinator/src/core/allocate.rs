@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lull_job::{Permutation, Stage};
 
 use super::batch::{Request, Want};
+use super::checkpoint::{Offer, best_for, disjoint, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
@@ -80,7 +81,7 @@ impl<'a> Allocator<'a> {
                 if self.fruitless.contains(&(request.owner, id)) {
                     continue;
                 }
-                let Some(open) = self.take_units(id, request.owner, want.units_max, changes) else {
+                let Some((open, offers)) = self.take_units(id, request.owner, want.units_max, changes) else {
                     self.fruitless.insert((request.owner, id));
                     continue;
                 };
@@ -89,7 +90,7 @@ impl<'a> Allocator<'a> {
                 self.fairness.charge(submitter, unit_micros.saturating_mul(open.len() as u64));
                 let token = tokens.next()?;
                 let (device, owner, stage) = (request.device, request.owner, job.stage);
-                let lease = Lease { token, job: id, stage, device, owner, open, expired: false };
+                let lease = Lease { token, job: id, stage, device, owner, open, expired: false, offers };
                 changes.jobs_changed.insert(id);
                 changes.leases_added.push(lease.clone());
                 self.slice.leases.insert(token, lease);
@@ -99,14 +100,14 @@ impl<'a> Allocator<'a> {
         None
     }
 
-    /// Indexes for one lease, sorted, with their pay held; `None` when there is nothing for this owner.
+    /// Indexes for one lease, sorted, with their pay held, and what they come with; `None` when there is nothing for this owner.
     fn take_units(
         &mut self,
         id: JobId,
         owner: OwnerId,
         units_max: u64,
         changes: &mut Changes,
-    ) -> Option<Vec<u64>> {
+    ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>)> {
         let grid_slots = self.slice.grid_slots;
         let job = self.slice.jobs.get_mut(&id)?;
         if !job.has_work() {
@@ -115,15 +116,29 @@ impl<'a> Allocator<'a> {
         let wish = lease_units(job, grid_slots, units_max);
         let stage = job.stage;
         let mut open = Vec::new();
+        let mut offers = BTreeMap::new();
         let mut unheld = job.unreserved();
         let repeats = repeats(job, wish);
         let rows = self.slice.wanted.entry(id).or_default();
         let mut at = 0;
         while (open.len() as u64) < repeats && at < rows.len() {
             let reward = job.reward(stage, rows[at].unit.index);
-            if rows[at].excluded.contains(&owner) || reward > unheld {
+            let unit = rows[at].unit;
+            let seen = self.slice.offered.get(&(unit, owner));
+            // An owner who may still have work of those who are excluded could not add a vote either.
+            let is_excluded = rows[at].excluded.contains(&owner)
+                || seen.is_some_and(|seen| !disjoint(seen, &rows[at].excluded));
+            if is_excluded || reward > unheld {
                 at += 1;
                 continue;
+            }
+            let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
+            let there = &self.slice.owners_there;
+            let best = best_for(known, owner, &rows[at].excluded, job.quorum(stage), there);
+            if best.is_some() || seen.is_some() {
+                let lineage =
+                    union(best.iter().flat_map(|best| &best.lineage).chain(seen.into_iter().flatten()));
+                offers.insert(unit.index, Offer { origin: best.map(|best| best.made_under), lineage });
             }
             unheld = unheld - reward;
             let row = rows.swap_remove(at);
@@ -150,7 +165,7 @@ impl<'a> Allocator<'a> {
         }
         open.sort_unstable();
         job.reserved = job.budget - job.spent - unheld;
-        Some(open)
+        Some((open, offers))
     }
 }
 

@@ -6,6 +6,7 @@ use lull_ledger::{Amount, Key, Transfer};
 use lull_proto::v1::RefusalReason;
 
 use super::allocate::Allocator;
+use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, union};
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
@@ -55,6 +56,8 @@ pub struct Report {
     pub result: Option<Vec<u8>>,
     /// CPU time.
     pub cpu_micros: u64,
+    /// States that it tells of: steps and what the state was.
+    pub witnessed: Vec<(u64, Digest)>,
 }
 
 /// Units that a device will not do.
@@ -64,6 +67,8 @@ pub struct HandBack {
     pub token: LeaseToken,
     /// Their indexes; empty for all that are open.
     pub indexes: Vec<u64>,
+    /// Where some of them stand.
+    pub checkpoints: Vec<Made>,
 }
 
 /// The answer to one call.
@@ -137,7 +142,7 @@ impl Batch<'_> {
             }
         }
         for hand_back in &request.hand_backs {
-            self.hand_back(request.device, hand_back);
+            self.hand_back(request, hand_back);
         }
         let open = |token: &LeaseToken| {
             self.slice.leases.get(token).is_some_and(|lease| lease.device == request.device && !lease.expired)
@@ -172,6 +177,7 @@ impl Batch<'_> {
             return if repeated { Ok(()) } else { Err(RefusalReason::NotLeased) };
         };
         lease.open.remove(at);
+        let offer = lease.offers.get(&unit.index).cloned();
         let expired = lease.expired;
         self.changes.leases_changed.insert(report.token);
         self.changes.jobs_changed.insert(unit.job);
@@ -183,10 +189,10 @@ impl Batch<'_> {
             return Err(reason);
         }
         if expired {
-            self.take_evidence(request, report);
+            self.take_evidence(request, report, offer.as_ref());
             return Err(RefusalReason::StaleLease);
         }
-        self.take_attempt(request, report);
+        self.take_attempt(request, report, offer.as_ref());
         Ok(())
     }
 
@@ -203,7 +209,7 @@ impl Batch<'_> {
     }
 
     /// An attempt under a good lease: its pay is already held.
-    fn take_attempt(&mut self, request: &Request, report: &Report) {
+    fn take_attempt(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
@@ -216,16 +222,9 @@ impl Batch<'_> {
             }
             return;
         }
-        self.record(request, report);
+        let attempt = self.record(request, report, offer);
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
-            let attempt = Attempt {
-                owner: request.owner,
-                device: request.device,
-                outcome: report.outcome,
-                digest: report.digest,
-                size_bytes: report.size_bytes,
-            };
             let paid = is_paid(verdict.outcome) && agrees(&attempt, verdict.outcome, verdict.digest);
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
             job.reserved = job.reserved - reward;
@@ -240,7 +239,7 @@ impl Batch<'_> {
 
     /// A result under a lease that has expired: on an undecided unit it is that owner's attempt, if the job
     /// can still hold its pay.
-    fn take_evidence(&mut self, request: &Request, report: &Report) {
+    fn take_evidence(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
@@ -254,7 +253,7 @@ impl Batch<'_> {
             return;
         }
         job.reserved = job.reserved + reward;
-        self.record(request, report);
+        self.record(request, report, offer);
         let was_wanted = self.unwant(unit);
         let still_out =
             if !was_wanted && self.slice.leased_again.contains(&unit) { StillOut::Yes } else { StillOut::No };
@@ -279,8 +278,9 @@ impl Batch<'_> {
         removed > 0
     }
 
-    fn record(&mut self, request: &Request, report: &Report) {
+    fn record(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) -> Attempt {
         let unit = report.unit;
+        let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
         let attempts = self.slice.attempts.entry(unit).or_default();
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
         let attempt = Attempt {
@@ -289,8 +289,11 @@ impl Batch<'_> {
             outcome: report.outcome,
             digest: report.digest,
             size_bytes: report.size_bytes,
+            origin: offer.and_then(|offer| offer.origin),
+            lineage: offer.map_or_else(Vec::new, |offer| union(offer.lineage.iter().chain([&request.owner]))),
+            witnessed: to_compare(known, if offer.is_none() { &report.witnessed } else { &[] }),
         };
-        attempts.push(attempt);
+        attempts.push(attempt.clone());
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.totals.attempts += 1;
             job.totals.cpu_micros = job.totals.cpu_micros.saturating_add(report.cpu_micros);
@@ -301,11 +304,12 @@ impl Batch<'_> {
         }
         self.changes.attempts.push(Recorded {
             unit,
-            attempt,
+            attempt: attempt.clone(),
             token: report.token,
             result: report.result.clone().filter(|_| !held),
             cpu_micros: report.cpu_micros,
         });
+        attempt
     }
 
     fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
@@ -330,6 +334,14 @@ impl Batch<'_> {
             if is_paid(outcome) && agrees(attempt, outcome, digest) {
                 pay(job, attempt, unit, &mut self.changes);
             }
+        }
+        if job.checkpointed {
+            let known = self.slice.checkpoints.remove(&unit).unwrap_or_default();
+            self.changes.blames.extend(checkpoint::blame(unit, &known, attempts, (outcome, digest)));
+            // They are deleted as a whole: what this batch decided of them before is void.
+            self.changes.checkpoints_added.retain(|(other, _)| *other != unit);
+            self.changes.checkpoints_removed.retain(|(other, _)| *other != unit);
+            self.changes.units_closed.push(unit);
         }
         job.totals.judged += count;
         if outcome == Outcome::Result {
@@ -380,9 +392,11 @@ impl Batch<'_> {
         }
     }
 
-    fn hand_back(&mut self, device: DeviceId, hand_back: &HandBack) {
+    fn hand_back(&mut self, request: &Request, hand_back: &HandBack) {
         let lease = self.slice.leases.get_mut(&hand_back.token);
-        let Some(lease) = lease.filter(|lease| lease.device == device && !lease.expired) else { return };
+        let Some(lease) = lease.filter(|lease| lease.device == request.device && !lease.expired) else {
+            return;
+        };
         let given: Vec<u64> = if hand_back.indexes.is_empty() {
             std::mem::take(&mut lease.open)
         } else {
@@ -393,8 +407,55 @@ impl Batch<'_> {
         let lease = lease.clone();
         self.changes.leases_changed.insert(hand_back.token);
         for index in given {
-            self.release(UnitKey { job: lease.job, stage: lease.stage, index });
+            let unit = UnitKey { job: lease.job, stage: lease.stage, index };
+            let made = hand_back.checkpoints.iter().filter(|made| made.index == index);
+            if let Some(made) = made.max_by_key(|made| made.steps) {
+                self.keep(request, hand_back.token, unit, made, lease.offers.get(&index));
+            }
+            self.release(unit);
         }
+    }
+
+    /// Keeps a checkpoint of an undecided unit, if it is good for something.
+    fn keep(
+        &mut self,
+        request: &Request,
+        token: LeaseToken,
+        unit: UnitKey,
+        made: &Made,
+        offer: Option<&Offer>,
+    ) {
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let uploaded = self.slice.uploads.get(&(request.device, made.blob)) == Some(&made.size_bytes);
+        if job.state != JobState::Running
+            || self.slice.verdicts.contains_key(&unit)
+            || made.steps == 0
+            || made.size_bytes > checkpoint::state_bytes_max(job.memory_bytes_max)
+            || !uploaded
+        {
+            self.changes.checkpoints_refused.push((unit, token));
+            return;
+        }
+        let new = Checkpoint {
+            made_under: token,
+            steps: made.steps,
+            state: made.state,
+            blob: made.blob,
+            size_bytes: made.size_bytes,
+            device: request.device,
+            owner: request.owner,
+            signature: made.signature.clone(),
+            parent: offer.and_then(|offer| offer.origin),
+            lineage: union(offer.iter().flat_map(|offer| &offer.lineage).chain([&request.owner])),
+        };
+        let known = self.slice.checkpoints.entry(unit).or_default();
+        let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+        let Some((new, removed)) = checkpoint::keep(known, attempts, new) else { return };
+        job.checkpointed = true;
+        known.retain(|one| !removed.contains(&one.made_under));
+        known.push(new.clone());
+        self.changes.checkpoints_removed.extend(removed.into_iter().map(|name| (unit, name)));
+        self.changes.checkpoints_added.push((unit, new));
     }
 
     /// A leased unit that will not be reported: its pay is free again, and it is wanted.
@@ -412,8 +473,7 @@ impl Batch<'_> {
 
     fn want(&mut self, unit: UnitKey) {
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-        let mut excluded: Vec<OwnerId> = attempts.iter().map(|attempt| attempt.owner).collect();
-        excluded.sort_unstable();
+        let excluded = owners_in(attempts);
         self.changes.wanted_added.push(Wanted { unit, excluded });
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted += 1;

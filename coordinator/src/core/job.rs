@@ -78,6 +78,10 @@ pub struct Job {
     pub allow_missing: bool,
     /// Largest result.
     pub result_bytes_max: u64,
+    /// Memory of its guests.
+    pub memory_bytes_max: u64,
+    /// Whether it has or had a checkpoint: otherwise nothing of the kind is looked up.
+    pub checkpointed: bool,
     /// Its units.
     pub plan: Plan,
     /// The stage that runs.

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use lull_job::Digest;
 use lull_job::limits::ATTEMPTS_MAX;
 
+use super::checkpoint::disjoint;
+use super::ids::OwnerId;
 use super::slice::{Attempt, Outcome};
 
 /// What the attempts of a unit say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// This many owners agree, and they are enough.
+    /// Enough of them agree.
     Decided {
         /// How the agreeing attempts ended.
         outcome: Outcome,
@@ -29,20 +31,24 @@ pub enum Judgement {
 
 /// Judges a unit by attempts of different owners.
 ///
+/// A quorum is that many agreeing attempts of which no two have an owner's work in common.
+///
 /// A trap is a result and judged like one. A limit of one PC says little about another, but when as many
 /// owners as a result would need ran into one, the unit fails.
 #[must_use]
 pub fn judge(attempts: &[Attempt], quorum: usize) -> Judgement {
-    let mut votes: BTreeMap<(Outcome, Option<Digest>), (u32, &Attempt)> = BTreeMap::new();
+    let mut votes: BTreeMap<(Outcome, Option<Digest>), Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts {
         // Which limit was hit differs between PCs; that one was hit is the common ground.
         let vote = (attempt.outcome, (attempt.outcome != Outcome::Limit).then_some(attempt.digest));
-        votes.entry(vote).or_insert((0, attempt)).0 += 1;
+        votes.entry(vote).or_default().push(attempt);
     }
     let winner = votes
         .into_values()
-        .filter(|(agreeing, _)| *agreeing as usize >= quorum)
-        .max_by_key(|(agreeing, _)| *agreeing);
+        .map(|agreeing| (independent(&agreeing), agreeing))
+        .filter(|(independent, _)| *independent >= quorum)
+        .max_by_key(|(independent, _)| *independent)
+        .and_then(|(_, agreeing)| Some((u32::try_from(agreeing.len()).ok()?, *agreeing.first()?)));
     match winner {
         Some((agreeing, attempt)) => Judgement::Decided {
             outcome: attempt.outcome,
@@ -53,6 +59,25 @@ pub fn judge(attempts: &[Attempt], quorum: usize) -> Judgement {
         None if attempts.len() >= ATTEMPTS_MAX => Judgement::Undecidable,
         None => Judgement::Undecided,
     }
+}
+
+/// The most attempts that have no owner's work in common. It never falls when another attempt comes.
+fn independent(attempts: &[&Attempt]) -> usize {
+    if attempts.iter().all(|attempt| attempt.lineage.is_empty()) {
+        return attempts.len();
+    }
+    pack(attempts, &[])
+}
+
+/// Tries every choice, which are few: a unit has at most `ATTEMPTS_MAX` attempts, and a choice that takes all
+/// that is left ends the search.
+fn pack(attempts: &[&Attempt], used: &[OwnerId]) -> usize {
+    let Some((first, rest)) = attempts.split_first() else { return 0 };
+    let mut most = 0;
+    if disjoint(first.owners(), used) {
+        most = 1 + pack(rest, &[used, first.owners()].concat());
+    }
+    if most == attempts.len() { most } else { most.max(pack(rest, used)) }
 }
 
 /// Whether an attempt is one of those that a verdict rests on.
@@ -66,11 +91,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::{DeviceId, OwnerId};
+    use crate::core::DeviceId;
 
     fn attempt(owner: i64, outcome: Outcome, result: &str) -> Attempt {
         let digest = Digest::of(result.as_bytes());
-        Attempt { owner: OwnerId(owner), device: DeviceId(owner), outcome, digest, size_bytes: 1 }
+        Attempt {
+            owner: OwnerId(owner),
+            device: DeviceId(owner),
+            outcome,
+            digest,
+            size_bytes: 1,
+            origin: None,
+            lineage: Vec::new(),
+            witnessed: Vec::new(),
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod allocate;
 mod batch;
+mod checkpoint;
 mod fairness;
 mod ids;
 mod job;
@@ -16,6 +17,7 @@ mod tests;
 
 pub use allocate::{lease_units, repeats};
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
+pub use checkpoint::{Blame, Checkpoint, Fault, Made, Offer, state_bytes_max, steps_to_witness};
 pub use fairness::Fairness;
 pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};
 pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lull_job::{Digest, Stage};
 use lull_ledger::{Amount, Transfer};
 
+use super::checkpoint::{Blame, Checkpoint, Offer};
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
 
@@ -22,7 +23,7 @@ pub enum Outcome {
 }
 
 /// A recorded attempt, as far as judging needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// Whose it is; an owner has one attempt of a unit.
     pub owner: OwnerId,
@@ -34,6 +35,21 @@ pub struct Attempt {
     pub digest: Digest,
     /// Length of its result.
     pub size_bytes: u64,
+    /// The checkpoint that its lease offered.
+    pub origin: Option<LeaseToken>,
+    /// Owners whose work may be in it, sorted; empty when its lease offered nothing, so that it is all its
+    /// owner's.
+    pub lineage: Vec<OwnerId>,
+    /// States that it told of: steps and what the state was.
+    pub witnessed: Vec<(u64, Digest)>,
+}
+
+impl Attempt {
+    /// Owners whose work may be in it.
+    #[must_use]
+    pub fn owners(&self) -> &[OwnerId] {
+        if self.lineage.is_empty() { std::slice::from_ref(&self.owner) } else { &self.lineage }
+    }
 }
 
 /// An attempt to be written.
@@ -73,7 +89,7 @@ pub struct Verdict {
 pub struct Wanted {
     /// The unit.
     pub unit: UnitKey,
-    /// Owners that have an attempt of it already; sorted.
+    /// Owners that have an attempt of it already, or whose work is in one; sorted.
     pub excluded: Vec<OwnerId>,
 }
 
@@ -102,6 +118,8 @@ pub struct Lease {
     pub open: Vec<u64>,
     /// Whether its deadline has passed: its units went elsewhere, its results are evidence only.
     pub expired: bool,
+    /// Of units that came with a checkpoint, or might be made from one that was offered earlier.
+    pub offers: BTreeMap<u64, Offer>,
 }
 
 /// What a batch of calls is decided on. Jobs are locked; the rest hangs on their locks.
@@ -123,6 +141,14 @@ pub struct Slice {
     pub leased_again: BTreeSet<UnitKey>,
     /// Digests of large results that have been uploaded.
     pub blobs: BTreeSet<Digest>,
+    /// Checkpoints of units that are reported, handed back or wanted.
+    pub checkpoints: BTreeMap<UnitKey, Vec<Checkpoint>>,
+    /// Of wanted units: whose work the calling owners were offered with earlier leases.
+    pub offered: BTreeMap<(UnitKey, OwnerId), Vec<OwnerId>>,
+    /// What devices uploaded of the states that they hand back, with its size.
+    pub uploads: BTreeMap<(DeviceId, Digest), u64>,
+    /// Owners of whom a device called within a day: a hint of who could check a unit.
+    pub owners_there: BTreeSet<OwnerId>,
     /// Devices that called lately, a hint for the size of leases.
     pub grid_slots: u64,
 }
@@ -151,6 +177,16 @@ pub struct Changes {
     pub wanted_added: Vec<Wanted>,
     /// Rows of `wanted` to delete.
     pub wanted_removed: Vec<Wanted>,
+    /// Checkpoints to insert.
+    pub checkpoints_added: Vec<(UnitKey, Checkpoint)>,
+    /// Checkpoints that were not what they must be, by unit and lease: to be logged.
+    pub checkpoints_refused: Vec<(UnitKey, LeaseToken)>,
+    /// Checkpoints to delete.
+    pub checkpoints_removed: Vec<(UnitKey, LeaseToken)>,
+    /// Units of checkpointed jobs that were decided: their checkpoints and offers go.
+    pub units_closed: Vec<UnitKey>,
+    /// Who was wrong.
+    pub blames: Vec<Blame>,
     /// Leases to insert.
     pub leases_added: Vec<Lease>,
     /// Leases whose open units or expiry changed; one without open units is deleted.

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod poison;
+
 /// Everything a database would hold of one job.
 struct Model {
     job: Job,
@@ -18,6 +20,10 @@ struct Model {
     wanted: BTreeMap<UnitKey, Wanted>,
     transfers: Vec<Transfer>,
     earned: BTreeMap<DeviceId, Earned>,
+    checkpoints: BTreeMap<UnitKey, Vec<Checkpoint>>,
+    offered: BTreeMap<(UnitKey, OwnerId), Vec<OwnerId>>,
+    blames: Vec<Blame>,
+    owners_there: BTreeSet<OwnerId>,
     next_token: i64,
     fairness: Fairness,
 }
@@ -39,6 +45,8 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         copies,
         allow_missing: false,
         result_bytes_max: 1_000,
+        memory_bytes_max: 1_000_000,
+        checkpointed: false,
         plan,
         stage: Stage::Work,
         stage_units: plan.work_units(),
@@ -66,6 +74,10 @@ impl Model {
             wanted: BTreeMap::new(),
             transfers: Vec::new(),
             earned: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            blames: Vec::new(),
+            owners_there: (1..=64).map(OwnerId).collect(),
             next_token: 1,
             fairness: Fairness::default(),
         }
@@ -95,6 +107,14 @@ impl Model {
                 .collect(),
             leased_again: late.iter().copied().filter(leased).collect(),
             blobs: BTreeSet::new(),
+            checkpoints: self.checkpoints.clone(),
+            offered: self.offered.clone(),
+            uploads: requests
+                .iter()
+                .flat_map(|r| r.hand_backs.iter().flat_map(|h| &h.checkpoints).map(|made| (r.device, made)))
+                .map(|(device, made)| ((device, made.blob), made.size_bytes))
+                .collect(),
+            owners_there: self.owners_there.clone(),
             grid_slots: 4,
         }
     }
@@ -120,6 +140,7 @@ impl Model {
 
     /// Writes changes as the store does, and fails where the database would.
     fn apply(&mut self, slice: Slice, changes: Changes) {
+        self.apply_checkpoints(&changes);
         for row in &changes.wanted_removed {
             assert_eq!(
                 self.wanted.remove(&row.unit).as_ref(),
@@ -142,7 +163,7 @@ impl Model {
                 attempts.iter().all(|attempt| attempt.owner != recorded.attempt.owner),
                 "a second attempt of an owner"
             );
-            attempts.push(recorded.attempt);
+            attempts.push(recorded.attempt.clone());
         }
         for verdict in &changes.verdicts {
             assert!(self.verdicts.insert(verdict.unit, verdict.clone()).is_none(), "two verdicts on a unit");
@@ -164,20 +185,49 @@ impl Model {
         for lease in changes.leases_added {
             for index in &lease.open {
                 let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
-                let voices = self.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-                let twice = voices.iter().any(|attempt| attempt.owner == lease.owner);
-                assert!(!twice, "{unit:?} went to one owner twice");
+                let offer = lease.offers.get(index);
+                let lineage = [&[lease.owner][..], offer.map_or(&[][..], |offer| &offer.lineage)].concat();
+                for attempt in self.attempts.get(&unit).into_iter().flatten() {
+                    let common = attempt.owners().iter().any(|owner| lineage.contains(owner));
+                    assert!(!common, "{unit:?} went to somebody who could add no vote");
+                }
             }
             assert!(self.leases.insert(lease.token, lease).is_none(), "a token was given twice");
         }
         if !changes.jobs_ended.is_empty() {
             self.leases.clear();
             self.wanted.clear();
+            self.checkpoints.clear();
+            self.offered.clear();
         }
         if changes.jobs_changed.contains(&self.job.id) {
             self.job = slice.jobs[&self.job.id].clone();
         }
         self.check();
+    }
+
+    fn apply_checkpoints(&mut self, changes: &Changes) {
+        for (unit, name) in &changes.checkpoints_removed {
+            let known = self.checkpoints.get_mut(unit).expect("checkpoints of that unit");
+            let at = known.iter().position(|one| one.made_under == *name).expect("that checkpoint");
+            known.remove(at);
+        }
+        for unit in &changes.units_closed {
+            self.checkpoints.remove(unit);
+            self.offered.retain(|(other, _), _| other != unit);
+        }
+        for (unit, checkpoint) in &changes.checkpoints_added {
+            let known = self.checkpoints.entry(*unit).or_default();
+            assert!(known.iter().all(|one| one.made_under != checkpoint.made_under), "two of one lease");
+            known.push(checkpoint.clone());
+        }
+        for lease in &changes.leases_added {
+            for (index, offer) in &lease.offers {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                self.offered.entry((unit, lease.owner)).or_default().extend(&offer.lineage);
+            }
+        }
+        self.blames.extend(changes.blames.iter().cloned());
     }
 
     fn check(&self) {
@@ -281,6 +331,7 @@ impl Model {
             size_bytes: result.len() as u64,
             result: Some(result),
             cpu_micros: 1_000_000,
+            witnessed: Vec::new(),
         })
     }
 }
@@ -353,7 +404,7 @@ impl Model {
                 let Some(token) = token(*lease, self) else { return };
                 let lease = &self.leases[&token];
                 let mut request = self.request(lease.device.0, lease.owner.0);
-                request.hand_backs = vec![HandBack { token, indexes: Vec::new() }];
+                request.hand_backs = vec![HandBack { token, indexes: Vec::new(), checkpoints: Vec::new() }];
                 self.decide(&[request]);
             }
             Step::Expire { lease } => {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use lull_job::stage_to_proto;
 use lull_proto::v1;
 use lull_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
 
 use super::{Context, last_part, page_size, status, view};
 use crate::auth::{hash_token, new_token};
-use crate::core::DeviceId;
-use crate::store::Subject;
+use crate::core::{DeviceId, Fault};
+use crate::store::{BlameRow, Subject};
 
 const NAME_BYTES_MAX: usize = 63;
 const ENROLMENT_USES_MAX: u32 = 10_000;
@@ -146,7 +147,27 @@ impl Admin for AdminService {
             presence: row.presence.into(),
             open_leases: row.open_leases,
             attempts: row.attempts,
+            blames: row.blames,
+            recent_blames: row.recent_blames.into_iter().map(blame).collect(),
         });
         Ok(Response::new(v1::ListDevicesResponse { devices: devices.collect(), next_page_token }))
+    }
+}
+
+fn blame(row: BlameRow) -> v1::Blame {
+    let fault = match row.fault {
+        Fault::Poisoned => v1::Fault::Poisoned,
+        Fault::Resumed => v1::Fault::Resumed,
+    };
+    v1::Blame {
+        job: format!("jobs/{}", row.unit.job),
+        stage: Some(stage_to_proto(row.unit.stage)),
+        index: row.unit.index,
+        fault: fault.into(),
+        steps: row.steps,
+        state_digest: row.state.as_bytes().to_vec(),
+        witnessed_digest: row.witnessed.as_bytes().to_vec(),
+        witnesses: row.witnesses,
+        create_time: Some(view::timestamp(row.created_at)),
     }
 }

@@ -10,8 +10,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Context, number, status};
-use crate::core::{DeviceId, JobId, Lease, SubmitterId};
-use crate::store::{JobView, Subject};
+use crate::core::{DeviceId, JobId, Lease, SubmitterId, state_bytes_max};
+use crate::store::{JobView, Subject, Uploader};
 
 /// Digests in one question.
 const DIGESTS_PER_CALL_MAX: usize = 1_000;
@@ -69,6 +69,14 @@ impl BlobsService {
         Ok(parts.iter().any(|part| part.digest == digest))
     }
 
+    /// Whether a lease offers a state to go on from that lies in this blob.
+    async fn is_offered(&self, lease: &Lease, view: &JobView, digest: Digest) -> Result<bool, Status> {
+        if !view.job.checkpointed {
+            return Ok(false);
+        }
+        self.context.store.offers_blob(lease.token, digest).await.map_err(status::from_store)
+    }
+
     /// Whether a lease names a blob: the job's module and inputs, the unit's files, or results that it merges.
     async fn is_named(&self, lease: &Lease, view: &JobView, digest: Digest) -> Result<bool, Status> {
         let spec =
@@ -118,14 +126,17 @@ impl Blobs for BlobsService {
             return Err(status::invalid("header", "is missing: send it before the content"));
         };
         let digest = digest(&header.digest)?;
-        let (submitter, size_max) = match caller {
+        let (uploader, size_max) = match caller {
             Caller::Operator => {
                 return Err(status::denied("inputs are a submitter's: use a submitter's token"));
             }
-            Caller::Submitter(id) => (Some(id), INPUT_BYTES_MAX),
+            Caller::Submitter(id) => (Uploader::Submitter(id), INPUT_BYTES_MAX),
             Caller::Device(device) => {
-                let (_, view) = self.lease(header.lease_token, device).await?;
-                (None, view.job.result_bytes_max.min(RESULT_BYTES_MAX))
+                let (lease, view) = self.lease(header.lease_token, device).await?;
+                // A result, or the state of a unit that is handed back.
+                let result_max = view.job.result_bytes_max.min(RESULT_BYTES_MAX);
+                let size_max = result_max.max(state_bytes_max(view.job.memory_bytes_max));
+                (Uploader::Device(device, lease.job), size_max)
             }
         };
         if header.size_bytes > size_max {
@@ -141,11 +152,7 @@ impl Blobs for BlobsService {
             writer.write(chunk.into()).await.map_err(status::from_blobs)?;
         }
         writer.finish().await.map_err(status::from_blobs)?;
-        self.context
-            .store
-            .add_blob(digest, header.size_bytes, submitter)
-            .await
-            .map_err(status::from_store)?;
+        self.context.store.add_blob(digest, header.size_bytes, uploader).await.map_err(status::from_store)?;
         Ok(Response::new(v1::WriteBlobResponse {}))
     }
 
@@ -165,7 +172,7 @@ impl Blobs for BlobsService {
             Caller::Operator => self.is_result(&request, None, digest).await?,
             Caller::Device(device) => {
                 let (lease, view) = self.lease(request.lease_token, device).await?;
-                self.is_named(&lease, &view, digest).await?
+                self.is_named(&lease, &view, digest).await? || self.is_offered(&lease, &view, digest).await?
             }
         };
         if !allowed {

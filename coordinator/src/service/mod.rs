@@ -2,6 +2,7 @@
 
 mod admin;
 mod blobs;
+mod checkpoints;
 mod jobs;
 mod ledger;
 pub mod status;

@@ -10,12 +10,12 @@ use lull_proto::v1::work_server::Work;
 use lull_proto::v1::{self, RefusalReason};
 use tonic::{Request, Response, Status};
 
-use super::{Context, status};
+use super::{Context, checkpoints, status};
 use crate::auth;
 use crate::core::{
     self, DeviceId, HandBack, JobId, Lease, LeaseToken, Outcome, OwnerId, Report, UnitKey, Want,
 };
-use crate::store::PartRow;
+use crate::store::{Extras, PartRow};
 
 /// A call is held no longer than this: proxies cut longer ones.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -25,6 +25,8 @@ const LEASES_PER_CALL_MAX: u32 = 16;
 const REPORTS_PER_CALL_MAX: usize = 10_000;
 /// Held leases and hand-backs in one call.
 const HELD_LEASES_MAX: usize = 1_000;
+/// States that one attempt tells of: no more are ever asked for.
+const WITNESSED_MAX: usize = 64;
 /// A device's name.
 const DISPLAY_NAME_BYTES_MAX: usize = 100;
 /// Jobs whose specs are remembered.
@@ -80,8 +82,12 @@ impl WorkService {
         Ok(known)
     }
 
-    async fn lease_message(&self, lease: &Lease) -> Result<v1::Lease, Status> {
+    async fn lease_message(&self, lease: &Lease, checkpointed: bool) -> Result<v1::Lease, Status> {
         let known = self.known(lease.job).await?;
+        let extras = match checkpointed {
+            true => self.context.store.lease_extras(lease).await.map_err(status::from_store)?,
+            false => Extras::default(),
+        };
         Ok(v1::Lease {
             token: u64::try_from(lease.token.0).unwrap_or(0),
             time_to_live: prost_types::Duration::try_from(self.context.grid.lease_ttl()).ok(),
@@ -89,7 +95,16 @@ impl WorkService {
             stage: Some(stage_to_proto(lease.stage)),
             indices: lease.open.clone(),
             parts: self.parts(lease, &known).await?,
-            ..v1::Lease::default()
+            checkpoints: extras
+                .checkpoints
+                .into_iter()
+                .map(|(index, one)| checkpoints::message(index, one))
+                .collect(),
+            witnesses: extras
+                .witnesses
+                .into_iter()
+                .map(|(index, steps)| v1::Witness { index, steps })
+                .collect(),
         })
     }
 
@@ -178,11 +193,15 @@ impl Work for WorkService {
         let presence = i16::try_from(request.presence).unwrap_or(0);
         let wait =
             request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default().min(WAIT_MAX);
-        let (call, mut refusals) = read(device.id, device.owner, request)?;
+        let checkpoints = checkpoints::verified(&self.context, device.id, &request.hand_backs).await?;
+        let (mut call, mut refusals) = read(device.id, device.owner, request)?;
+        for (hand_back, checkpoints) in call.hand_backs.iter_mut().zip(checkpoints) {
+            hand_back.checkpoints = checkpoints;
+        }
         let answer = self.context.grid.sync(call, presence, wait).await.map_err(status::from_grid)?;
         let mut leases = Vec::with_capacity(answer.leases.len());
         for lease in &answer.leases {
-            leases.push(self.lease_message(lease).await?);
+            leases.push(self.lease_message(lease, answer.checkpointed.contains(&lease.job)).await?);
         }
         refusals.extend(
             answer
@@ -238,7 +257,11 @@ fn read(
     let mut hand_backs: Vec<HandBack> = request
         .hand_backs
         .into_iter()
-        .map(|hand_back| HandBack { token: token(hand_back.lease_token), indexes: hand_back.indices })
+        .map(|hand_back| HandBack {
+            token: token(hand_back.lease_token),
+            indexes: hand_back.indices,
+            checkpoints: Vec::new(),
+        })
         .collect();
     for lease in request.reports {
         let stage = stage_from_proto(lease.stage.as_ref())
@@ -250,7 +273,11 @@ fn read(
                 Ok(report) => reports.push(report),
                 Err(reason) => {
                     refusals.push(refusal(lease.lease_token, unit.index, reason));
-                    hand_backs.push(HandBack { token: token(lease.lease_token), indexes: vec![unit.index] });
+                    hand_backs.push(HandBack {
+                        token: token(lease.lease_token),
+                        indexes: vec![unit.index],
+                        checkpoints: Vec::new(),
+                    });
                 }
             }
         }
@@ -286,11 +313,15 @@ fn read_attempt(
     {
         return Err(RefusalReason::WrongDigest);
     }
+    let witnessed = attempt.witnessed.iter().take(WITNESSED_MAX);
+    let witnessed =
+        witnessed.filter_map(|told| Some((told.steps, Digest::try_from(&told.state_digest[..]).ok()?)));
     Ok(Report {
         token,
         unit,
         outcome,
         digest,
+        witnessed: witnessed.collect(),
         size_bytes: attempt.size_bytes,
         result: inline.then_some(attempt.result),
         // A device may claim anything; nothing but estimates rests on it.

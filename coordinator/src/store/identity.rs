@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use lull_job::Digest;
 use lull_ledger::{AccountId, AccountKind};
+use tokio_postgres::Row;
 
 use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{DeviceId, OwnerId, SubmitterId};
+use crate::core::{DeviceId, Fault, JobId, OwnerId, SubmitterId, UnitKey};
 
 /// Whom an API token speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,33 @@ pub struct DeviceRow {
     pub open_leases: u32,
     /// Attempts that it has made.
     pub attempts: u64,
+    /// How often it was blamed.
+    pub blames: u64,
+    /// The newest of these.
+    pub recent_blames: Vec<BlameRow>,
 }
+
+/// What a device was blamed for.
+#[derive(Debug, Clone)]
+pub struct BlameRow {
+    /// The unit.
+    pub unit: UnitKey,
+    /// How it was wrong.
+    pub fault: Fault,
+    /// Steps of the checkpoint that it hangs on.
+    pub steps: u64,
+    /// The state, as its maker signed it.
+    pub state: Digest,
+    /// The state, as it was witnessed.
+    pub witnessed: Digest,
+    /// By how many.
+    pub witnesses: u32,
+    /// When the verdict said so.
+    pub created_at: SystemTime,
+}
+
+/// Blames that are shown with a device: the rest is a number.
+const RECENT_BLAMES: i64 = 10;
 
 /// A device that called.
 #[derive(Debug, Clone, Copy)]
@@ -247,11 +275,13 @@ impl Store {
         run_tx!(self.pool, "devices", tx => {
             let select = "SELECT device.id, display_name, owner.name AS owner, enrolled_at, last_seen_at, presence,
                     (SELECT count(*) FROM lease WHERE device_id = device.id AND NOT expired) AS open_leases,
-                    (SELECT count(*) FROM attempt WHERE attempt.device_id = device.id) AS attempts
+                    (SELECT count(*) FROM attempt WHERE attempt.device_id = device.id) AS attempts,
+                    (SELECT count(*) FROM blame WHERE blame.device_id = device.id) AS blames
                 FROM device JOIN owner ON owner.id = owner_id
                 WHERE device.id > $1 AND ($2::bigint IS NULL OR owner_id = $2) ORDER BY device.id LIMIT $3";
             let rows = tx.query(select, &[&after.0, &owner.map(|o| o.0), &limit]).await?;
-            rows.iter()
+            let mut devices: Vec<DeviceRow> = rows
+                .iter()
                 .map(|row| {
                     let from = From("device");
                     Ok(DeviceRow {
@@ -263,9 +293,43 @@ impl Store {
                         presence: row.try_get("presence")?,
                         open_leases: u32::try_from(from.count(row, "open_leases")?).unwrap_or(u32::MAX),
                         attempts: from.count(row, "attempts")?,
+                        blames: from.count(row, "blames")?,
+                        recent_blames: Vec::new(),
                     })
                 })
-                .collect()
+                .collect::<Result<_, Error>>()?;
+            let blamed: Vec<i64> = devices.iter().filter(|row| row.blames > 0).map(|row| row.id.0).collect();
+            if !blamed.is_empty() {
+                let select = "SELECT newest.* FROM unnest($1::bigint[]) AS shown (id) CROSS JOIN LATERAL (
+                    SELECT * FROM blame WHERE blame.device_id = shown.id ORDER BY created_at DESC LIMIT $2) AS newest";
+                for row in tx.query(select, &[&blamed, &RECENT_BLAMES]).await? {
+                    let id = DeviceId(row.try_get("device_id")?);
+                    let blame = blame(&row)?;
+                    devices.iter_mut().filter(|device| device.id == id).for_each(|d| d.recent_blames.push(blame.clone()));
+                }
+            }
+            Ok(devices)
         })
     }
+}
+
+fn blame(row: &Row) -> Result<BlameRow, Error> {
+    let from = From("blame");
+    Ok(BlameRow {
+        unit: UnitKey {
+            job: JobId(row.try_get("job_id")?),
+            stage: from.stage(row, "stage")?,
+            index: from.count(row, "idx")?,
+        },
+        fault: match row.try_get::<_, i16>("why")? {
+            1 => Fault::Poisoned,
+            2 => Fault::Resumed,
+            other => return Err(from.wrong("why", other)),
+        },
+        steps: from.count(row, "steps")?,
+        state: from.digest(row, "state_digest")?,
+        witnessed: from.digest(row, "witnessed")?,
+        witnesses: u32::try_from(row.try_get::<_, i32>("witnesses")?).unwrap_or(0),
+        created_at: row.try_get("created_at")?,
+    })
 }

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use super::batch::{Aftermath, write_transfers};
 use super::rows::{self, From, bigint, stage_code};
 use super::{Error, Store, run_tx};
-use crate::core::{Job, JobId, Lease, Outcome, Prices, SubmitterId};
+use crate::core::{DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId};
 
 /// A checked job that is to be accepted.
 #[derive(Debug, Clone)]
@@ -33,6 +33,15 @@ pub struct NewJob {
     pub budget: Amount,
     /// Key of the order in which its units go out.
     pub order_key: [u8; 32],
+}
+
+/// Whose blob it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Uploader {
+    /// A submitter, who may use it in jobs.
+    Submitter(SubmitterId),
+    /// A device, which may name it in reports and hand-backs of that job.
+    Device(DeviceId, JobId),
 }
 
 /// A job with what belongs to it.
@@ -314,20 +323,22 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn add_blob(
-        &self,
-        digest: Digest,
-        size_bytes: u64,
-        submitter: Option<SubmitterId>,
-    ) -> Result<(), Error> {
+    pub async fn add_blob(&self, digest: Digest, size_bytes: u64, uploader: Uploader) -> Result<(), Error> {
         run_tx!(self.pool, "add_blob", tx => {
             let bytes = digest.as_bytes().as_slice();
             let insert = "INSERT INTO blob (digest, size_bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING";
             tx.execute(insert, &[&bytes, &bigint(size_bytes)]).await?;
-            if let Some(submitter) = submitter {
-                let grant = "INSERT INTO blob_grant (submitter_id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-                tx.execute(grant, &[&submitter.0, &bytes]).await?;
-            }
+            match uploader {
+                Uploader::Submitter(id) => {
+                    let grant = "INSERT INTO blob_grant (submitter_id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+                    tx.execute(grant, &[&id.0, &bytes]).await?
+                }
+                Uploader::Device(id, job) => {
+                    let upload = "INSERT INTO upload (job_id, device_id, digest)
+                        SELECT id, $2, $3 FROM job WHERE id = $1 AND state = 1 ON CONFLICT DO NOTHING";
+                    tx.execute(upload, &[&job.0, &id.0, &bytes]).await?
+                }
+            };
             Ok(())
         })
     }
@@ -355,7 +366,7 @@ impl Store {
     ///
     /// # Errors
     /// When the device has no such lease.
-    pub async fn lease(&self, token: i64, device: crate::core::DeviceId) -> Result<(Lease, JobView), Error> {
+    pub async fn lease(&self, token: i64, device: DeviceId) -> Result<(Lease, JobView), Error> {
         let lease = run_tx!(self.pool, "lease", tx => {
             let select = "SELECT * FROM lease WHERE token = $1 AND device_id = $2";
             let row = tx.query_opt(select, &[&token, &device.0]).await?.ok_or(Error::NotFound("lease"))?;

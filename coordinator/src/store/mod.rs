@@ -16,11 +16,11 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
-pub use batch::{Aftermath, Decided, Tokens};
+pub use batch::{Aftermath, Decided, Extras, Tokens};
 pub use books::{Books, DeviceEarnings, EarningsLine, OwnerEarnings, SubmitterBalance};
 pub use error::Error;
-pub use identity::{DeviceRow, DeviceSeen, Subject};
-pub use jobs::{JobView, NewJob, PartRow, UnitRow};
+pub use identity::{BlameRow, DeviceRow, DeviceSeen, Subject};
+pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
 
 /// Tries of one transaction; conflicts are rare, as everything locks in one order.

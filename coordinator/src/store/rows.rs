@@ -17,7 +17,8 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.item_price, job.service_price, job.budget, job.state, job.reason, job.items, job.stage, job.stage_units, \
     job.frontier, job.stage_accepted, job.stage_failed, job.wanted, job.unit_micros, job.reserved, job.spent, \
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
-    job.items_accepted, job.answer_digest, job.answer_bytes";
+    job.items_accepted, job.answer_digest, job.answer_bytes, \
+    job.checkpointed";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -125,6 +126,8 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
         copies: spec.copies,
         allow_missing: spec.allow_missing,
         result_bytes_max: spec.limits.result_bytes,
+        memory_bytes_max: spec.limits.memory_bytes,
+        checkpointed: row.try_get("checkpointed")?,
         plan,
         stage: from.stage(row, "stage")?,
         stage_units: from.count(row, "stage_units")?,
@@ -160,5 +163,8 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
         outcome: from.outcome(row, "outcome")?,
         digest: from.digest(row, "digest")?,
         size_bytes: from.count(row, "size_bytes")?,
+        origin: None,
+        lineage: Vec::new(),
+        witnessed: Vec::new(),
     })
 }

@@ -55,6 +55,21 @@ impl Budget {
         }
     }
 
+    /// Whether its job refused it memory, and nothing worse.
+    pub(crate) fn was_refused_by_job(&self) -> bool {
+        self.refusal == Some(Refusal::ByJob)
+    }
+
+    /// Whether this PC refused it memory.
+    pub(crate) fn was_refused_by_pc(&self) -> bool {
+        self.refusal == Some(Refusal::ByPc)
+    }
+
+    /// As if its job had just refused it memory.
+    pub(crate) fn refused_by_job(&mut self) {
+        self.refusal.get_or_insert(Refusal::ByJob);
+    }
+
     /// Whether the guest was refused memory; this PC's refusal outweighs the job's.
     pub(crate) const fn refusal(&self) -> Option<Refusal> {
         self.refusal

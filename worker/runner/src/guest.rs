@@ -1,12 +1,44 @@
 //! One unit in a fresh store. Everything that a guest answers is a claim: addresses are checked, statuses
 //! are checked, and a guest that lies fails like one that traps.
 
+use std::io;
+use std::time::Duration;
+
 use lull_abi::{ABI_VERSION, Status, exports};
+use lull_sandbox::checkpoint::StateDigest;
 use lull_sandbox::{Outcome, cut_message};
 use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
 use crate::budget::{Budget, Refusal};
+use crate::checkpoint::{Hashes, Recorder, Say, State};
 use crate::program::Program;
+
+/// What to run.
+pub(crate) struct Task<'a> {
+    /// As `lull_abi::Unit::encode` writes it.
+    pub(crate) unit: &'a [u8],
+    /// A state to go on from, and its digest.
+    pub(crate) from: Option<(&'a [u8], StateDigest)>,
+    /// Time between two checkpoints; `None`: none.
+    pub(crate) every: Option<Duration>,
+    /// Steps after which the state is to be told, rising.
+    pub(crate) witnesses: &'a [u64],
+}
+
+impl<'a> Task<'a> {
+    /// A unit from its start, without checkpoints.
+    pub(crate) const fn plain(unit: &'a [u8]) -> Self {
+        Self { unit, from: None, every: None, witnesses: &[] }
+    }
+}
+
+/// What became of a task.
+pub(crate) enum Ended {
+    /// The unit ended so.
+    Finished(Outcome),
+    /// It cannot go on from that state, and why.
+    NotResumed(String),
+}
 
 /// How a unit ends without a result, before it is known whether a limit was behind it.
 enum End {
@@ -14,14 +46,23 @@ enum End {
     Failed(String),
     /// A limit.
     Limit(String),
+    /// Not the guest's doing: it cannot go on from the state that it was given.
+    NotResumed(String),
+    /// Not the guest's doing: the host is gone.
+    Broken(io::Error),
 }
 
 /// Runs a unit.
-pub(crate) fn run(program: &Program, unit: &[u8]) -> Outcome {
+///
+/// # Errors
+/// When the host cannot be told of its checkpoints.
+pub(crate) fn run(program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> io::Result<Ended> {
     let mut store = Store::new(&program.engine, Budget::new(program.limits.memory_bytes));
     store.limiter(|budget| budget);
-    let end = Guest::start(program, &mut store).and_then(|mut guest| guest.run(program, unit));
-    match (end, store.data().refusal()) {
+    let end = Guest::start(program, &mut store).and_then(|mut guest| guest.run(program, task, say));
+    Ok(Ended::Finished(match (end, store.data().refusal()) {
+        (Err(End::Broken(error)), _) => return Err(error),
+        (Err(End::NotResumed(message)), _) => return Ok(Ended::NotResumed(message)),
         // What a guest makes of less memory than its job allows differs from PC to PC.
         (_, Some(Refusal::ByPc)) => Outcome::Limit("this PC had less memory than the job allows".to_owned()),
         (Ok(result), _) => Outcome::Result(result),
@@ -32,7 +73,7 @@ pub(crate) fn run(program: &Program, unit: &[u8]) -> Outcome {
         }
         (Err(End::Failed(message)), None) => Outcome::GuestFailed(message),
         (Err(End::Limit(message)), _) => Outcome::Limit(message),
-    }
+    }))
 }
 
 /// An instance, and the exports that it is driven by.
@@ -51,7 +92,55 @@ impl<'a> Guest<'a> {
         Ok(Self { store, instance, memory })
     }
 
-    fn run(&mut self, program: &Program, unit: &[u8]) -> Result<Vec<u8>, End> {
+    fn run(&mut self, program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> Result<Vec<u8>, End> {
+        let mut recorder = match task.from {
+            Some((state, digest)) => Some(self.restore(program, task, state, &digest)?),
+            None => {
+                self.begin(program, task.unit)?;
+                self.state(program)
+                    .map(|state| Recorder::new(state, (0, Hashes::default()), task.every, task.witnesses))
+            }
+        };
+        let step: TypedFunc<(), i32> = self.function(exports::STEP)?;
+        loop {
+            let answer = match step.call(&mut *self.store, ()) {
+                Ok(answer) => answer,
+                Err(error) => return Err(self.failed(&error)),
+            };
+            match Status::from_i32(answer) {
+                Some(Status::More) => {
+                    if let Some(recorder) = &mut recorder {
+                        recorder.after_step(self.store, say).map_err(End::Broken)?;
+                    }
+                }
+                Some(Status::Done) => return self.result(program.limits.result_bytes),
+                Some(Status::Failed) => return Err(End::Failed(self.message()?)),
+                None => return Err(unknown_status(exports::STEP, answer)),
+            }
+        }
+    }
+
+    /// What a checkpoint holds; `None` if the module's guests cannot be captured.
+    fn state(&mut self, program: &Program) -> Option<State> {
+        State::of(self.instance, self.memory, program.state.as_deref()?, self.store)
+    }
+
+    /// Brings the guest to a state instead of its start.
+    fn restore<'t>(
+        &mut self,
+        program: &Program,
+        task: &Task<'t>,
+        bytes: &[u8],
+        digest: &StateDigest,
+    ) -> Result<Recorder<'t>, End> {
+        let not_resumable = || End::NotResumed("the module's guests cannot be captured".to_owned());
+        let state = self.state(program).ok_or_else(not_resumable)?;
+        let known = state.restore(bytes, digest, self.store).map_err(End::NotResumed)?;
+        Ok(Recorder::new(state, known, task.every, task.witnesses))
+    }
+
+    /// Brings the guest to the start of a unit.
+    fn begin(&mut self, program: &Program, unit: &[u8]) -> Result<(), End> {
         let version: i32 = self.call(exports::ABI_VERSION, ())?;
         if version != ABI_VERSION {
             return Err(End::Failed(format!(
@@ -65,20 +154,7 @@ impl<'a> Guest<'a> {
         }
         self.call_for_status(exports::PREPARE, (), Status::Done)?;
         let unit = self.give(unit)?;
-        self.call_for_status(exports::BEGIN, unit, Status::More)?;
-        let step: TypedFunc<(), i32> = self.function(exports::STEP)?;
-        loop {
-            let answer = match step.call(&mut *self.store, ()) {
-                Ok(answer) => answer,
-                Err(error) => return Err(self.failed(&error)),
-            };
-            match Status::from_i32(answer) {
-                Some(Status::More) => {}
-                Some(Status::Done) => return self.result(program.limits.result_bytes),
-                Some(Status::Failed) => return Err(End::Failed(self.message()?)),
-                None => return Err(unknown_status(exports::STEP, answer)),
-            }
-        }
+        self.call_for_status(exports::BEGIN, unit, Status::More)
     }
 
     fn call_for_status<P: WasmParams>(
@@ -160,7 +236,7 @@ impl<'a> Guest<'a> {
                 Ok(message) if !message.is_empty() => End::Failed(message),
                 _ => End::Failed(trap),
             },
-            limit @ End::Limit(_) => limit,
+            other => other,
         }
     }
 }

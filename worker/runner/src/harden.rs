@@ -7,28 +7,29 @@ use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 
-use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, setpriority_process, setrlimit,
-};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, getppid, setpriority_process, setrlimit};
 
-use lull_sandbox::{Limits, WallReport};
+use lull_sandbox::{CompileLimits, Limits, WallReport};
 
 use crate::budget::process_bytes_max;
-use crate::walls;
+use crate::os::Parent;
+use crate::walls::{self, Layer};
 
 /// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
 const OPEN_FILES_MAX: u64 = 32;
 
-/// The weakest claim on the CPU, so that the PC stays responsive.
+/// The weakest claim on the CPU within a scheduling class, so that the PC stays responsive.
 const NICENESS: i32 = 19;
 
 /// Locks the process down while it has one thread, and tells which walls stand. `parent` is who started it.
 ///
 /// # Errors
 /// When the system refuses, or the parent is gone already: then nothing may run.
-pub(crate) fn process(parent: Pid) -> io::Result<Vec<WallReport>> {
-    // First: a change of credentials may take back the signal that is asked for next.
-    let mut walls = walls::before_threads();
+pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<WallReport>> {
+    // While there is a file system to list them in.
+    close_inherited_files()?;
+    // Early: a change of credentials may take back the signal that is asked for next.
+    let mut walls = walls::before_threads(left_out);
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // The parent may have died before the signal was asked for.
     if getppid() != Some(parent) {
@@ -36,13 +37,24 @@ pub(crate) fn process(parent: Pid) -> io::Result<Vec<WallReport>> {
     }
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    close_inherited_files()?;
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     limit(Resource::Fsize, 0)?;
     setpriority_process(None, NICENESS)?;
-    walls.push(walls::shut_files());
+    run_when_idle()?;
+    walls.push(walls::shut_files(left_out));
     Ok(walls)
+}
+
+/// Runs this thread, and those that it starts, when nobody else wants the CPU: a guest never keeps the thread that
+/// watches for people from running. A stop signal is no slower for it: once it has arrived no further instruction of
+/// the guest runs, whenever the system finds the time to mark the thread as stopped.
+fn run_when_idle() -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    #[allow(unsafe_code, reason = "the scheduling class, for which there is no safe call")]
+    // SAFETY: the structure lives through the call, which changes nothing in memory.
+    let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const priority) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Lets the process start no more threads or processes. The system does not hold root to it.
@@ -56,6 +68,14 @@ pub(crate) fn no_more_threads() -> io::Result<()> {
 /// When the system refuses.
 pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
     limit(Resource::Data, process_bytes_max(limits, input_bytes))
+}
+
+/// Caps what the process may take to compile a module. Past its CPU time it is ended by SIGXCPU; refused memory, it aborts.
+pub(crate) fn compiling(limits: &CompileLimits) -> io::Result<()> {
+    limit(Resource::Data, limits.memory_bytes)?;
+    // The harder limit, one second later, would end it by SIGKILL, which does not tell why.
+    let (current, maximum) = (Some(limits.cpu_secs), Some(limits.cpu_secs.saturating_add(1)));
+    Ok(setrlimit(Resource::Cpu, Rlimit { current, maximum })?)
 }
 
 /// Lowers a limit for good; one that is lower already stays.

@@ -6,24 +6,27 @@
 use std::io;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 
-use lull_sandbox::{Limits, WallReport};
+use lull_sandbox::{CompileLimits, Limits, WallReport};
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
-    JOB_OBJECT_LIMIT_PROCESS_MEMORY, JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
-    SetInformationJobObject,
+    JOB_OBJECT_LIMIT_PROCESS_MEMORY, JOB_OBJECT_LIMIT_PROCESS_TIME, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JobObjectExtendedLimitInformation, SetInformationJobObject,
 };
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 use crate::budget::process_bytes_max;
 use crate::os::Parent;
-use crate::walls;
+use crate::walls::{self, Layer};
 
-/// Looks which walls stand.
+/// Units of 100 ns in a second.
+const TICKS_PER_SEC: u64 = 10_000_000;
+
+/// Looks which walls stand. Those that the host has built cannot be left out.
 ///
 /// # Errors
 /// None here.
 #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(crate) fn process(_: Parent) -> io::Result<Vec<WallReport>> {
+pub(crate) fn process(_: Parent, _: &[Layer]) -> io::Result<Vec<WallReport>> {
     Ok(walls::at_start())
 }
 
@@ -39,11 +42,25 @@ pub(crate) const fn no_more_threads() -> io::Result<()> {
 /// # Errors
 /// When the system refuses.
 pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
-    let bytes = process_bytes_max(limits, input_bytes);
+    enter_job(process_bytes_max(limits, input_bytes), None)
+}
+
+/// Caps what the process may take to compile a module, in the same way. Past its CPU time the system ends it; refused
+/// memory, it aborts.
+pub(crate) fn compiling(limits: &CompileLimits) -> io::Result<()> {
+    enter_job(limits.memory_bytes, Some(limits.cpu_secs))
+}
+
+fn enter_job(bytes: u64, cpu_secs: Option<u64>) -> io::Result<()> {
     let mut information = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
     information.BasicLimitInformation.LimitFlags =
         JOB_OBJECT_LIMIT_PROCESS_MEMORY | JOB_OBJECT_LIMIT_ACTIVE_PROCESS;
     information.BasicLimitInformation.ActiveProcessLimit = 1;
+    if let Some(secs) = cpu_secs {
+        information.BasicLimitInformation.LimitFlags |= JOB_OBJECT_LIMIT_PROCESS_TIME;
+        information.BasicLimitInformation.PerProcessUserTimeLimit =
+            i64::try_from(secs.saturating_mul(TICKS_PER_SEC)).unwrap_or(i64::MAX);
+    }
     information.ProcessMemoryLimit = usize::try_from(bytes).unwrap_or(usize::MAX);
     let information_bytes =
         u32::try_from(size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>()).map_err(io::Error::other)?;

@@ -5,6 +5,7 @@ use lull_sandbox::{Limits, cut_message};
 use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, OptLevel, ValType};
 
 use crate::budget::Budget;
+use crate::resumable;
 
 /// Stack of a guest in the native sense; a Rust program's own stack lies in its memory.
 pub(crate) const GUEST_STACK_BYTES: usize = 1024 * 1024;
@@ -15,6 +16,15 @@ pub(crate) enum LoadError {
     Module(String),
     /// This PC is.
     Runner(String),
+    /// It was compiled for another runner or CPU.
+    Artefact(String),
+}
+
+impl LoadError {
+    pub(crate) fn message(self) -> String {
+        let (Self::Module(message) | Self::Runner(message) | Self::Artefact(message)) = self;
+        message
+    }
 }
 
 /// What every unit of a runner shares.
@@ -27,6 +37,8 @@ pub(crate) struct Program {
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
     /// What each guest may use.
     pub(crate) limits: Limits,
+    /// Globals that a checkpoint holds; `None` if guests cannot be captured.
+    pub(crate) state: Option<Vec<String>>,
 }
 
 impl Program {
@@ -36,15 +48,60 @@ impl Program {
         inputs: Vec<(String, Vec<u8>)>,
         limits: Limits,
     ) -> Result<Self, LoadError> {
-        let engine = Engine::new(&config()).map_err(|error| LoadError::Runner(format!("{error:#}")))?;
-        let at_fault =
-            |error: wasmtime::Error| LoadError::Module(cut_message(format!("{error:#}").as_bytes()));
-        let module = Module::new(&engine, module).map_err(at_fault)?;
-        check_exports(&module).map_err(LoadError::Module)?;
-        // An empty linker: a guest imports nothing.
-        let instance = Linker::new(&engine).instantiate_pre(&module).map_err(at_fault)?;
-        Ok(Self { engine, instance, inputs, limits })
+        let (engine, module) = compiled(module)?;
+        Self::of(engine, &module, inputs, limits)
     }
+
+    /// Takes over what [`compile`] made.
+    pub(crate) fn from_compiled(
+        artefact: &[u8],
+        inputs: Vec<(String, Vec<u8>)>,
+        limits: Limits,
+    ) -> Result<Self, LoadError> {
+        let engine = engine()?;
+        #[allow(unsafe_code, reason = "what was compiled before is native code: that is the point of it")]
+        // SAFETY: the host sends only what a runner of its own answered to `Compile` on this PC, kept where no guest
+        // can write and authenticated with a secret of the host when it is read back. Were it forged all the same, it
+        // could do what a module that broke out of wasm can: this process is locked down for that before it reads it.
+        let module = unsafe { Module::deserialize(&engine, artefact) }
+            .map_err(|error| LoadError::Artefact(cut_message(format!("{error:#}").as_bytes())))?;
+        Self::of(engine, &module, inputs, limits)
+    }
+
+    fn of(
+        engine: Engine,
+        module: &Module,
+        inputs: Vec<(String, Vec<u8>)>,
+        limits: Limits,
+    ) -> Result<Self, LoadError> {
+        check_exports(module).map_err(LoadError::Module)?;
+        let state = resumable::globals_of(module);
+        // An empty linker: a guest imports nothing.
+        let instance = Linker::new(&engine).instantiate_pre(module).map_err(|error| at_fault(&error))?;
+        Ok(Self { engine, instance, inputs, limits, state })
+    }
+}
+
+/// Compiles a module, as it is after [`resumable::rewrite`], for other processes of this binary.
+pub(crate) fn compile(module: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let (_, module) = compiled(module)?;
+    check_exports(&module).map_err(LoadError::Module)?;
+    module.serialize().map_err(|error| LoadError::Runner(format!("{error:#}")))
+}
+
+fn compiled(module: &[u8]) -> Result<(Engine, Module), LoadError> {
+    let engine = engine()?;
+    let module = resumable::rewrite(module).map_err(LoadError::Module)?;
+    let module = Module::new(&engine, module).map_err(|error| at_fault(&error))?;
+    Ok((engine, module))
+}
+
+fn engine() -> Result<Engine, LoadError> {
+    Engine::new(&config()).map_err(|error| LoadError::Runner(format!("{error:#}")))
+}
+
+fn at_fault(error: &wasmtime::Error) -> LoadError {
+    LoadError::Module(cut_message(format!("{error:#}").as_bytes()))
 }
 
 /// Full speed, the same results everywhere: no fuel, epochs or NaN canonicalisation, and none of the

@@ -5,13 +5,17 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
-use lull_sandbox::{Limits, Outcome, WallReport};
+use lull_sandbox::{Limits, WallReport};
 
-use crate::os::{RawStdin, thread_cpu_nanos as cpu_nanos};
+use crate::guest::{Ended, Task};
+use crate::os::RawStdin;
+pub(crate) use crate::os::thread_cpu_nanos as cpu_nanos;
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
-use crate::{guest, harden, walls};
+use crate::walls::Layer;
+use crate::{guest, harden, program, walls};
 
 /// Stack of the thread that compiles and runs guests: theirs, and the compiler's.
 const THREAD_STACK_BYTES: usize = GUEST_STACK_BYTES + 16 * 1024 * 1024;
@@ -23,7 +27,7 @@ const EXIT_BROKEN: i32 = 4;
 pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
 
 /// Serves until standard input ends. `walls` are those that stand already.
-pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
+pub(crate) fn serve(mut walls: Vec<WallReport>, left_out: &[Layer], work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
     // What a thread does when it starts, the filter of system calls would refuse: it comes once that is done.
     let (starting, started) = mpsc::channel::<()>();
@@ -41,7 +45,7 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, work: Work) -> ExitCode {
     }
     let _ = started.recv();
     // The other thread waits for a frame: nothing of a guest's has been read before this stands.
-    walls.push(walls::after_threads());
+    walls.push(walls::after_threads(left_out));
     if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
         std::process::exit(0);
     }
@@ -80,11 +84,38 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                         RunnerFrame::Loaded
                     }
                     Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(error) => return Err(io::Error::other(error.message())),
+                }
+            }
+            (HostFrame::Compile { module, limits }, None) => {
+                harden::compiling(&limits)?;
+                match program::compile(module) {
+                    Ok(artefact) => RunnerFrame::Compiled { artefact },
+                    Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(error) => return Err(io::Error::other(error.message())),
+                }
+            }
+            (HostFrame::LoadCompiled { artefact, limits }, program @ None) => {
+                cap(&inputs, &limits)?;
+                match Program::from_compiled(artefact, std::mem::take(&mut inputs), limits) {
+                    Ok(loaded) => {
+                        *program = Some(loaded);
+                        RunnerFrame::Loaded
+                    }
+                    Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
+                    Err(LoadError::Artefact(message)) => RunnerFrame::ArtefactRefused { message },
                     Err(LoadError::Runner(message)) => return Err(io::Error::other(message)),
                 }
             }
-            (HostFrame::Run { unit }, Some(program)) => run(program, unit),
-            (HostFrame::Run { .. }, None) => return Err(io::Error::other("a unit came before a module")),
+            (HostFrame::Run { unit }, Some(program)) => run(program, &Task::plain(unit))?,
+            (HostFrame::RunOn { unit, state, digest, checkpoint_every_millis, witnesses }, Some(program)) => {
+                let every = checkpoint_every_millis.map(Duration::from_millis);
+                let from = (!state.is_empty()).then_some((state, digest));
+                run(program, &Task { unit, from, every, witnesses: &witnesses })?
+            }
+            (HostFrame::Run { .. } | HostFrame::RunOn { .. }, None) => {
+                return Err(io::Error::other("a unit came before a module"));
+            }
             (_, Some(_)) => return Err(io::Error::other("an input or a module came after the module")),
         };
         say(&answer)?;
@@ -93,15 +124,24 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
 }
 
 fn load(module: &[u8], inputs: Vec<(String, Vec<u8>)>, limits: Limits) -> Result<Program, LoadError> {
-    let input_bytes = inputs.iter().map(|(name, content)| (name.len() + content.len()) as u64).sum();
-    harden::memory(&limits, input_bytes).map_err(|error| LoadError::Runner(error.to_string()))?;
+    cap(&inputs, &limits).map_err(|error| LoadError::Runner(error.to_string()))?;
     Program::new(module, inputs, limits)
 }
 
-fn run(program: &Program, unit: &[u8]) -> RunnerFrame {
+/// Caps the memory of the process for guests with these inputs.
+fn cap(inputs: &[(String, Vec<u8>)], limits: &Limits) -> io::Result<()> {
+    let input_bytes = inputs.iter().map(|(name, content)| (name.len() + content.len()) as u64).sum();
+    harden::memory(limits, input_bytes)
+}
+
+fn run(program: &Program, task: &Task<'_>) -> io::Result<RunnerFrame> {
     let before = cpu_nanos();
-    let outcome: Outcome = guest::run(program, unit);
-    RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+    Ok(match guest::run(program, task, &mut say)? {
+        Ended::Finished(outcome) => {
+            RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+        }
+        Ended::NotResumed(message) => RunnerFrame::NotResumed { message },
+    })
 }
 
 fn say(frame: &RunnerFrame) -> io::Result<()> {

@@ -226,7 +226,12 @@ fn the_process_has_given_up_what_it_does_not_need() {
     assert_eq!(soft("Max processes"), "0");
     assert_eq!(soft("Max open files"), "32");
     assert!(soft("Max data size").parse::<u64>().unwrap() < 1 << 31);
-    assert_eq!(std::fs::read_link(format!("/proc/{number}/cwd")).unwrap(), std::path::Path::new("/"));
+    // Its root and directory are the empty one that hides /proc from it.
+    for link in ["root", "cwd"] {
+        let path = format!("/proc/{number}/{link}");
+        assert_eq!(std::fs::read_link(&path).unwrap(), std::path::Path::new("/proc"));
+        assert_eq!(std::fs::read_dir(path).unwrap().count(), 0);
+    }
     let files = std::fs::read_dir(format!("/proc/{number}/fd")).unwrap().count();
     assert_eq!(files, 3);
     let nice = proc("stat");

@@ -50,6 +50,18 @@ pub enum Error {
         /// The walls that do not stand, and why not.
         missing: String,
     },
+    /// A unit cannot go on from the state that it was given. The runner can be used further.
+    #[error("the unit cannot go on from its checkpoint: {message}")]
+    NotResumed {
+        /// What the runner said.
+        message: String,
+    },
+    /// A compiled module is of another version, or for another CPU. Compile it again.
+    #[error("the compiled module is not for this runner: {message}")]
+    ArtefactRefused {
+        /// What the runner said.
+        message: String,
+    },
     /// It answered something that the host does not understand, or that it must not answer.
     #[error("the runner broke the protocol ({problem}): are it and this program of the same version?")]
     Protocol {

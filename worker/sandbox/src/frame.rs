@@ -9,10 +9,11 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, Outcome, WallReport};
+use crate::checkpoint::{StateDigest, StateHead};
+use crate::{CompileLimits, Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 4;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -48,6 +49,38 @@ pub enum HostFrame<'a> {
         #[serde(with = "serde_bytes")]
         unit: &'a [u8],
     },
+    /// One unit, from a state of it on or from its start, with checkpoints. Answered by any number of `Pages`,
+    /// `Checkpoint` and `Witnessed`, and at the end by `Finished`, or at once by `NotResumed`.
+    RunOn {
+        /// The unit.
+        #[serde(with = "serde_bytes")]
+        unit: &'a [u8],
+        /// An encoded `checkpoint::Image`; empty: from the start.
+        #[serde(with = "serde_bytes")]
+        state: &'a [u8],
+        /// Digest that the state must have.
+        digest: StateDigest,
+        /// Time between two checkpoints, in milliseconds, 0 for one after every step; `None`: none.
+        checkpoint_every_millis: Option<u64>,
+        /// Steps after which the state is to be told, rising.
+        witnesses: Vec<u64>,
+    },
+    /// A module to compile and nothing else. Answered by `Compiled`, `LoadFailed` or `Broken`.
+    Compile {
+        /// WebAssembly.
+        #[serde(with = "serde_bytes")]
+        module: &'a [u8],
+        /// What compiling may take.
+        limits: CompileLimits,
+    },
+    /// What `Compile` gave, instead of `Load`. Answered by `Loaded`, `ArtefactRefused`, `LoadFailed` or `Broken`.
+    LoadCompiled {
+        /// As it was answered.
+        #[serde(with = "serde_bytes")]
+        artefact: &'a [u8],
+        /// What each guest may use.
+        limits: Limits,
+    },
 }
 
 /// From the runner.
@@ -78,6 +111,44 @@ pub enum RunnerFrame {
         outcome: Outcome,
         /// CPU time it took, in microseconds.
         cpu_micros: u64,
+    },
+    /// Pages of memory that changed since they were last told, for the next `Checkpoint`.
+    Pages {
+        /// As `checkpoint::Pages` reads them.
+        #[serde(with = "serde_bytes")]
+        pages: Vec<u8>,
+    },
+    /// The state between two steps; its pages were told before.
+    Checkpoint {
+        /// All of it but memory.
+        head: StateHead,
+        /// Of all of it.
+        digest: StateDigest,
+        /// CPU time that the unit has taken since this runner was given it, in microseconds.
+        cpu_micros: u64,
+    },
+    /// A state that was asked for.
+    Witnessed {
+        /// Steps done.
+        steps: u64,
+        /// Of the state after them.
+        digest: StateDigest,
+    },
+    /// The unit cannot go on from the state that was given; nothing of it ran.
+    NotResumed {
+        /// Why not.
+        message: String,
+    },
+    /// A module, compiled.
+    Compiled {
+        /// For the same runner binary on the same PC only.
+        #[serde(with = "serde_bytes")]
+        artefact: Vec<u8>,
+    },
+    /// What was compiled is not for this runner: of another version, or for another CPU.
+    ArtefactRefused {
+        /// Why not.
+        message: String,
     },
 }
 

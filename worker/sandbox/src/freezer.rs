@@ -1,7 +1,7 @@
 //! Stopping and continuing a runner from another thread.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::os::Process;
@@ -12,12 +12,20 @@ use crate::os::Process;
 /// killed one lets no runner start. Signals go only to a process that has not been waited for, so never to
 /// a stranger who got its number.
 #[derive(Clone, Default)]
-pub struct Freezer(Arc<Mutex<State>>);
+pub struct Freezer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// It was thawed or killed.
+    changed: Condvar,
+}
 
 #[derive(Default)]
 struct State {
     runner: Option<Process>,
     killed: bool,
+    evicted: bool,
     clock: FrozenClock,
 }
 
@@ -64,10 +72,30 @@ impl Freezer {
     /// Continues the runner.
     pub fn thaw(&self) {
         let mut state = self.lock();
-        if state.is_frozen() {
-            state.clock.thaw(Instant::now());
-            state.signal(Process::cont);
+        state.clock.thaw(Instant::now());
+        state.signal(Process::cont);
+        self.0.changed.notify_all();
+    }
+
+    /// Ends the runner that is frozen now, without thawing it: its memory goes back. The next one may start.
+    pub fn evict(&self) {
+        let mut state = self.lock();
+        if state.is_frozen() && state.runner.is_some() {
+            state.evicted = true;
+            state.signal(Process::kill);
         }
+    }
+
+    /// Whether the last runner was ended by [`Freezer::evict`]; asking again says no.
+    #[must_use]
+    pub fn take_evicted(&self) -> bool {
+        std::mem::take(&mut self.lock().evicted)
+    }
+
+    /// Waits while it is frozen; killed, it waits no longer.
+    pub fn wait_thawed(&self) {
+        let is_frozen = |state: &mut State| state.is_frozen() && !state.killed;
+        drop(self.0.changed.wait_while(self.lock(), is_frozen).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Ends the runner, frozen or not, for good.
@@ -75,6 +103,7 @@ impl Freezer {
         let mut state = self.lock();
         state.killed = true;
         state.signal(Process::kill);
+        self.0.changed.notify_all();
     }
 
     /// Whether [`Freezer::kill`] was called.
@@ -131,7 +160,7 @@ impl Freezer {
 
     /// A thread that panicked while it held the lock left nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -20,6 +20,25 @@ pub struct Limits {
     pub result_bytes: u64,
 }
 
+/// What compiling a module may take. A module that needs more was made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileLimits {
+    /// CPU time, in seconds, so that a busy PC does not count against the module.
+    pub cpu_secs: u64,
+    /// Memory of the whole process, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    /// 16 MiB of module take a few seconds and some hundred megabytes.
+    fn default() -> Self {
+        Self { cpu_secs: 120, memory_bytes: 2 << 30 }
+    }
+}
+
+/// Bytes of the largest compiled module that is passed on.
+pub const ARTEFACT_BYTES_MAX: u64 = 256 << 20;
+
 /// A message as text of at most [`MESSAGE_BYTES_MAX`] bytes, cut between two characters.
 /// Bytes that are not UTF-8 become U+FFFD.
 #[must_use]

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use lull_abi::Unit;
 use serde::Serialize;
 
+use crate::checkpoint::{
+    IMAGE_BYTES_MAX, Image, PAGE_BYTES, PAGES_FRAME_BYTES_MAX, Pages, Progress, StateDigest, StateHead, Told,
+};
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
 use crate::os::{self, Child, ChildStdin, ChildStdout, Process};
 use crate::pipe::{Pipe, Wait};
 use crate::{
-    Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome, UnitRun, WallPolicy, WallReport,
-    cut_message,
+    ARTEFACT_BYTES_MAX, CompileLimits, Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome,
+    UnitRun, WallPolicy, WallReport, cut_message,
 };
 
 /// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
@@ -57,6 +60,19 @@ pub struct Program<'a> {
     pub inputs: &'a [(&'a str, &'a [u8])],
     /// What each guest may use.
     pub limits: Limits,
+}
+
+/// How a unit is run on.
+#[derive(Debug, Default)]
+pub struct RunOn {
+    /// A state to go on from, and its digest; `None`: from the start.
+    pub from: Option<(Image, StateDigest)>,
+    /// Time between two checkpoints, zero for one after every step; `None`: none are taken.
+    pub checkpoint_every: Option<Duration>,
+    /// Steps after which the state is to be told, rising.
+    pub witnesses: Vec<u64>,
+    /// Time that the unit has run already, freezes not counted: it counts against its limit.
+    pub ran: Duration,
 }
 
 /// A runner process. Dropping it ends the process.
@@ -143,6 +159,48 @@ impl Runner {
         }
     }
 
+    /// Sends what [`crate::compile`] gave, with the inputs and limits of a program. Once a runner.
+    ///
+    /// # Errors
+    /// [`Error::ArtefactRefused`] when it has to be compiled again; otherwise as for [`Runner::load`].
+    pub fn load_compiled(&mut self, artefact: &[u8], program: &Program<'_>) -> Result<(), Error> {
+        self.limits = program.limits;
+        let deadline = self.deadline(LOAD_SECS_MAX);
+        self.hear_ready(&deadline)?;
+        for (name, content) in program.inputs {
+            self.send(&HostFrame::Input { name, content })?;
+        }
+        self.send(&HostFrame::LoadCompiled { artefact, limits: program.limits })?;
+        match self.answer(&deadline)? {
+            RunnerFrame::Loaded => {
+                self.cpu_accounted_micros = self.process.cpu_micros();
+                Ok(())
+            }
+            RunnerFrame::ArtefactRefused { message } => {
+                Err(Error::ArtefactRefused { message: cut_message(message.as_bytes()) })
+            }
+            RunnerFrame::LoadFailed { message } => {
+                Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
+            }
+            other => Err(self.broke(format!("it answered {other:?} to a compiled module"))),
+        }
+    }
+
+    /// Has a module compiled, by a runner that is not used for anything else.
+    pub(crate) fn compile(&mut self, module: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Error> {
+        self.limits.result_bytes = ARTEFACT_BYTES_MAX;
+        let deadline = self.deadline(LOAD_SECS_MAX);
+        self.hear_ready(&deadline)?;
+        self.send(&HostFrame::Compile { module, limits })?;
+        match self.answer(&deadline)? {
+            RunnerFrame::Compiled { artefact } => Ok(artefact),
+            RunnerFrame::LoadFailed { message } => {
+                Err(Error::LoadFailed { message: cut_message(message.as_bytes()) })
+            }
+            _ => Err(self.broke("it answered something else to a module to compile".to_owned())),
+        }
+    }
+
     /// Runs a unit in a fresh guest.
     ///
     /// At the time limit the runner is killed, so that it takes no further units.
@@ -152,28 +210,92 @@ impl Runner {
     pub fn run(&mut self, unit: &Unit) -> Result<UnitRun, Error> {
         let unit = unit.encode();
         if unit.len() as u64 > self.limits.memory_bytes {
-            let message = format!(
-                "the unit's input of {} bytes does not fit the guest's memory of {}",
-                unit.len(),
-                self.limits.memory_bytes
-            );
-            return Ok(UnitRun { outcome: Outcome::Limit(message), cpu_micros: 0 });
+            return Ok(self.too_large(unit.len()));
         }
         let deadline = self.deadline(self.limits.unit_secs);
         self.send(&HostFrame::Run { unit: &unit })?;
         match self.next_frame(&deadline)? {
-            Some(RunnerFrame::Finished { outcome, cpu_micros }) => {
-                self.cpu_accounted_micros = self.cpu_accounted_micros.saturating_add(cpu_micros);
-                Ok(UnitRun { outcome: outcome.cut(), cpu_micros })
-            }
+            Some(RunnerFrame::Finished { outcome, cpu_micros }) => Ok(self.finished(outcome, cpu_micros)),
             Some(other) => Err(self.broke(format!("it answered {other:?} to a unit"))),
-            None => {
-                let cpu_micros = self.process.cpu_micros().saturating_sub(self.cpu_accounted_micros);
-                self.end("killed at the time limit".to_owned());
-                let message = format!("ran longer than {} s", self.limits.unit_secs);
-                Ok(UnitRun { outcome: Outcome::Limit(message), cpu_micros })
+            None => Ok(self.out_of_time()),
+        }
+    }
+
+    /// Runs a unit in a fresh guest, from its start or from where another guest stood, and tells what comes on
+    /// the way. A module whose guests cannot be captured runs without checkpoints.
+    ///
+    /// CPU time is that of this runner; the limit on time counts what has run before.
+    ///
+    /// # Errors
+    /// As for [`Runner::run`], and [`Error::NotResumed`] when it cannot go on from that state: the runner is as
+    /// good as before, and nothing has run.
+    pub fn run_on(
+        &mut self,
+        unit: &Unit,
+        how: RunOn,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<UnitRun, Error> {
+        let unit = unit.encode();
+        if unit.len() as u64 > self.limits.memory_bytes {
+            return Ok(self.too_large(unit.len()));
+        }
+        let mut deadline = self.deadline(self.limits.unit_secs);
+        deadline.time = deadline.time.saturating_sub(how.ran);
+        let mut listener = Listener::new(&how, self.limits.memory_bytes);
+        let (image, digest) = how.from.unwrap_or_default();
+        let state = if listener.is_resumed { image.encode() } else { Ok(Vec::new()) };
+        let state = state.map_err(|error| Error::NotResumed { message: error.to_string() })?;
+        let checkpoint_every_millis =
+            how.checkpoint_every.map(|every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
+        let witnesses = how.witnesses;
+        self.send(&HostFrame::RunOn {
+            unit: &unit,
+            state: &state,
+            digest,
+            checkpoint_every_millis,
+            witnesses,
+        })?;
+        drop(state);
+        listener.image = image;
+        loop {
+            match self.next_frame(&deadline)? {
+                None => return Ok(self.out_of_time()),
+                Some(RunnerFrame::Finished { outcome, cpu_micros }) => {
+                    return Ok(self.finished(outcome, cpu_micros));
+                }
+                Some(RunnerFrame::NotResumed { message })
+                    if listener.is_resumed && listener.is_untouched() =>
+                {
+                    return Err(Error::NotResumed { message: cut_message(message.as_bytes()) });
+                }
+                Some(frame) => {
+                    let ran = deadline.ran(&self.freezer, Instant::now());
+                    if let Err(problem) = listener.hear(frame, ran, tell) {
+                        return Err(self.broke(problem));
+                    }
+                }
             }
         }
+    }
+
+    fn too_large(&self, unit_bytes: usize) -> UnitRun {
+        let message = format!(
+            "the unit's input of {unit_bytes} bytes does not fit the guest's memory of {}",
+            self.limits.memory_bytes
+        );
+        UnitRun { outcome: Outcome::Limit(message), cpu_micros: 0 }
+    }
+
+    fn finished(&mut self, outcome: Outcome, cpu_micros: u64) -> UnitRun {
+        self.cpu_accounted_micros = self.cpu_accounted_micros.saturating_add(cpu_micros);
+        UnitRun { outcome: outcome.cut(), cpu_micros }
+    }
+
+    fn out_of_time(&mut self) -> UnitRun {
+        let cpu_micros = self.process.cpu_micros().saturating_sub(self.cpu_accounted_micros);
+        self.end("killed at the time limit".to_owned());
+        let message = format!("ran longer than {} s", self.limits.unit_secs);
+        UnitRun { outcome: Outcome::Limit(message), cpu_micros }
     }
 
     /// What holds it back besides WebAssembly; known once it is loaded.
@@ -226,6 +348,7 @@ impl Runner {
             .result_bytes
             .max(MESSAGE_BYTES_MAX as u64)
             .max(READY_BYTES_MAX)
+            .max(PAGES_FRAME_BYTES_MAX as u64)
             .saturating_add(FRAME_OVERHEAD_BYTES);
         loop {
             let Some(time) = deadline.left(&self.freezer, Instant::now()) else { return Ok(None) };
@@ -292,6 +415,107 @@ impl Drop for Runner {
     }
 }
 
+/// Hears what a runner tells of a unit, and believes none of it that could do harm.
+struct Listener {
+    image: Image,
+    is_resumed: bool,
+    memory_pages_max: u64,
+    every: Option<Duration>,
+    start: Instant,
+    /// The least number that the next page may have.
+    next_page: u32,
+    checkpoints: u64,
+    has_pages: bool,
+    is_too_large: bool,
+    witnesses: std::vec::IntoIter<u64>,
+    witnessed: u64,
+}
+
+impl Listener {
+    fn new(how: &RunOn, memory_bytes_max: u64) -> Self {
+        Self {
+            image: Image::default(),
+            is_resumed: how.from.is_some(),
+            memory_pages_max: memory_bytes_max / PAGE_BYTES as u64,
+            every: how.checkpoint_every,
+            start: Instant::now(),
+            next_page: 0,
+            checkpoints: 0,
+            has_pages: false,
+            is_too_large: false,
+            witnesses: how.witnesses.clone().into_iter(),
+            witnessed: 0,
+        }
+    }
+
+    /// Whether nothing has been told yet.
+    const fn is_untouched(&self) -> bool {
+        self.checkpoints == 0 && !self.has_pages && self.witnessed == 0
+    }
+
+    fn hear(
+        &mut self,
+        frame: RunnerFrame,
+        ran: Duration,
+        tell: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), String> {
+        match frame {
+            RunnerFrame::Pages { pages } if self.every.is_some() => self.pages(&pages),
+            RunnerFrame::Checkpoint { head, digest, cpu_micros } => {
+                self.checkpoint(head)?;
+                if !self.is_too_large {
+                    tell(Progress::Checkpoint(&self.image, &Told { digest, cpu_micros, ran }));
+                }
+                Ok(())
+            }
+            RunnerFrame::Witnessed { steps, digest } if self.witnesses.any(|witness| witness == steps) => {
+                self.witnessed += 1;
+                tell(Progress::Witnessed { steps, digest });
+                Ok(())
+            }
+            other => Err(format!("it answered {other:?} to a unit")),
+        }
+    }
+
+    fn pages(&mut self, pages: &[u8]) -> Result<(), String> {
+        self.has_pages = true;
+        let mut pages = Pages::from_number(pages, self.next_page);
+        while let Some((number, page)) = pages.next_page().map_err(|error| error.to_string())? {
+            if u64::from(number) >= self.memory_pages_max {
+                return Err(format!("it told of page {number}, past the memory that its job allows"));
+            }
+            if !self.is_too_large {
+                self.image.put(number, page);
+            }
+        }
+        self.next_page = pages.next_number();
+        if self.image.size_bytes() > IMAGE_BYTES_MAX {
+            (self.image, self.is_too_large) = (Image::default(), true);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, head: StateHead) -> Result<(), String> {
+        let Some(every) = self.every else { return Err("it told of a checkpoint unasked".to_owned()) };
+        // Each makes the host write a file: no more of them than twice what was asked for. A runner's clock
+        // goes on while it is frozen.
+        self.checkpoints += 1;
+        if u128::from(self.checkpoints - 1) * every.as_millis() > 2 * self.start.elapsed().as_millis() {
+            return Err("it told of far more checkpoints than it was asked for".to_owned());
+        }
+        if u64::from(head.memory_pages) > self.memory_pages_max
+            || head.globals.len() > crate::checkpoint::GLOBALS_BYTES_MAX
+        {
+            return Err("it told of a state that its job does not allow".to_owned());
+        }
+        self.next_page = 0;
+        if !self.image.set_head(head) {
+            return Err("it told of a page past its memory".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// When something must have happened, freezes not counted.
 struct Deadline {
     start: Instant,
@@ -300,11 +524,15 @@ struct Deadline {
 }
 
 impl Deadline {
+    /// Time that has passed, freezes not counted.
+    fn ran(&self, freezer: &Freezer, now: Instant) -> Duration {
+        let frozen = freezer.frozen(now).saturating_sub(self.frozen_before);
+        now.duration_since(self.start).saturating_sub(frozen)
+    }
+
     /// How long to wait before asking again; `None` once it has passed.
     fn left(&self, freezer: &Freezer, now: Instant) -> Option<Duration> {
-        let frozen = freezer.frozen(now).saturating_sub(self.frozen_before);
-        let ran = now.duration_since(self.start).saturating_sub(frozen);
-        let left = self.time.saturating_sub(ran);
+        let left = self.time.saturating_sub(self.ran(freezer, now));
         if left.is_zero() {
             None
         } else if freezer.is_frozen() {

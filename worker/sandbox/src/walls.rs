@@ -25,6 +25,8 @@ pub enum Wall {
     AppContainer,
     /// Windows: no windows or other services of the desktop, no code from elsewhere in the process.
     Mitigations,
+    /// A root directory of its own, in which there is nothing: no path leads to a file, a socket or /proc.
+    Root,
 }
 
 impl fmt::Display for Wall {
@@ -37,6 +39,7 @@ impl fmt::Display for Wall {
             Self::Job => "job object",
             Self::AppContainer => "AppContainer",
             Self::Mitigations => "mitigation policies",
+            Self::Root => "an empty root directory",
         })
     }
 }

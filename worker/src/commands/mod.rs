@@ -1,7 +1,10 @@
 //! What the owner says to a running agent. stdout is data, stderr is talk.
 
+mod earnings;
+mod logs;
+
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -9,21 +12,24 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Days, Local, NaiveTime};
 
-use crate::args::{Command, Output, PauseArgs, PlaceArgs, state_dir};
+use crate::args::{Command, DoctorArgs, Output, PauseArgs, PlaceArgs, state_dir};
 use crate::control::{Answer, AskError, Request, Status, ask, socket_path, text};
+use crate::doctor;
 use crate::remote::unix_secs;
 
 const EXIT_UNEXPECTED: u8 = 1;
 const EXIT_NOT_RUNNING: u8 = 5;
+const EXIT_UNWELL: u8 = 6;
 
 /// How often `drain --wait` looks whether the agent has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Carries out a command that speaks to a running agent.
+/// Carries out any command but `run` and `config`. `config` is the settings file that was named.
 #[must_use]
-pub fn run(command: &Command) -> ExitCode {
-    match carry_out(command) {
+pub fn run(command: &Command, config: Option<&Path>) -> ExitCode {
+    match carry_out(command, config) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Unwell>() => ExitCode::from(EXIT_UNWELL),
         Err(error) => {
             say(&format!("error: {error:#}"));
             let is_absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
@@ -32,9 +38,9 @@ pub fn run(command: &Command) -> ExitCode {
     }
 }
 
-fn carry_out(command: &Command) -> anyhow::Result<()> {
+fn carry_out(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {
     match command {
-        Command::Run(_) => unreachable!("the agent itself is run elsewhere"),
+        Command::Run(_) | Command::Config(_) => unreachable!("carried out elsewhere"),
         Command::Status(arguments) => {
             let status = status(&socket(&arguments.place)?)?;
             let shown = match arguments.output {
@@ -43,6 +49,7 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
             };
             writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")
         }
+        Command::Earnings(arguments) => earnings::run(arguments),
         Command::Pause(arguments) => pause(arguments),
         Command::Resume(place) => {
             ask(&socket(place)?, &Request::Resume {})?;
@@ -50,8 +57,26 @@ fn carry_out(command: &Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Drain(arguments) => drain(&socket(&arguments.place)?, arguments.wait),
+        Command::Doctor(arguments) => doctor(arguments, config),
+        Command::Logs(arguments) => logs::logs(arguments),
     }
 }
+
+fn doctor(arguments: &DoctorArgs, config: Option<&Path>) -> anyhow::Result<()> {
+    let findings = doctor::examine(&arguments.run, config);
+    let shown = match arguments.output {
+        Output::Json => serde_json::to_string_pretty(&findings)?,
+        Output::Text => doctor::text(&findings),
+    };
+    writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")?;
+    let has_problem = findings.iter().any(|finding| finding.level == doctor::Level::Problem);
+    if has_problem { Err(Unwell.into()) } else { Ok(()) }
+}
+
+/// The doctor found a problem, and has said so.
+#[derive(Debug, thiserror::Error)]
+#[error("the doctor found a problem")]
+struct Unwell;
 
 fn pause(arguments: &PauseArgs) -> anyhow::Result<()> {
     let now = Local::now();
@@ -65,7 +90,7 @@ fn pause(arguments: &PauseArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn drain(socket: &std::path::Path, wait: bool) -> anyhow::Result<()> {
+fn drain(socket: &Path, wait: bool) -> anyhow::Result<()> {
     let before = status(socket)?;
     ask(socket, &Request::Drain {})?;
     if !wait {
@@ -88,7 +113,7 @@ fn drain(socket: &std::path::Path, wait: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn status(socket: &std::path::Path) -> anyhow::Result<Status> {
+fn status(socket: &Path) -> anyhow::Result<Status> {
     match ask(socket, &Request::Status {})? {
         Answer::Status(status) => Ok(*status),
         other => anyhow::bail!(
@@ -97,9 +122,13 @@ fn status(socket: &std::path::Path) -> anyhow::Result<Status> {
     }
 }
 
+fn state_dir_of(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
+    state_dir(place.state_dir.as_deref())
+        .context("neither HOME nor XDG_STATE_HOME says where the agent keeps things: pass --state-dir")
+}
+
 fn socket(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
-    let state_dir = state_dir(place.state_dir.as_deref())
-        .context("neither HOME nor XDG_STATE_HOME says where the agent keeps things: pass --state-dir")?;
+    let state_dir = state_dir_of(place)?;
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     Ok(socket_path(&state_dir, runtime_dir.as_deref())?)
 }

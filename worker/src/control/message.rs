@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::{Books, Memory, Tally};
+use crate::presence::SourceStatus;
+
 /// The longest pause, 30 days: who wants longer uninstalls, or sets a schedule.
 pub const PAUSE_SECS_MAX: u64 = 30 * 86_400;
 
@@ -11,6 +14,8 @@ pub const PAUSE_SECS_MAX: u64 = 30 * 86_400;
 pub enum Request {
     /// Tell what it is at.
     Status {},
+    /// Tell what this PC earned, fresh from the coordinator where it answers.
+    Earnings {},
     /// Run nothing before then.
     Pause {
         /// Unix seconds.
@@ -28,6 +33,8 @@ pub enum Request {
 pub enum Answer {
     /// What it is at.
     Status(Box<Status>),
+    /// What this PC earned.
+    Earnings(Box<Earnings>),
     /// It is done.
     Done {},
     /// It is not done.
@@ -64,6 +71,8 @@ pub struct Status {
     pub leases: Vec<LeaseStatus>,
     /// Units that it finished since it started.
     pub finished: u64,
+    /// What this PC earned, as far as it was told; `None` before the coordinator has said it.
+    pub earned: Option<Earnings>,
     /// Finished attempts that the coordinator has not heard of.
     pub unreported: usize,
     /// Whether the outbox cannot be written.
@@ -72,6 +81,41 @@ pub struct Status {
     pub is_draining: bool,
     /// Until when it is paused by hand, in Unix seconds.
     pub paused_until_unix_secs: Option<u64>,
+}
+
+/// What this PC earned: all of it verified, and paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earnings {
+    /// In all.
+    pub total: Tally,
+    /// In that month.
+    pub this_month: Tally,
+    /// The running month of UTC, as `2026-11`.
+    pub month: String,
+    /// Since somebody left last; `None` if nobody has been seen to leave.
+    pub since_left: Option<Tally>,
+    /// When they left, in Unix seconds.
+    pub left_unix_secs: Option<u64>,
+    /// When the coordinator said so, in Unix seconds.
+    pub read_unix_secs: u64,
+    /// Why there is nothing newer; `None` if the last question was answered.
+    pub problem: Option<String>,
+}
+
+impl Earnings {
+    /// Puts together what the books say and what is remembered.
+    #[must_use]
+    pub fn new(books: &Books, memory: &Memory, read_unix_secs: u64, problem: Option<String>) -> Self {
+        Self {
+            total: books.total,
+            this_month: books.this_month,
+            month: books.month.clone(),
+            since_left: memory.left.and_then(|left| books.total.since(left)),
+            left_unix_secs: memory.left_unix_secs,
+            read_unix_secs,
+            problem,
+        }
+    }
 }
 
 /// One thing that is watched.
@@ -83,6 +127,12 @@ pub struct SourceView {
     pub is_readable: bool,
     /// What it said last.
     pub detail: String,
+}
+
+impl From<SourceStatus> for SourceView {
+    fn from(source: SourceStatus) -> Self {
+        Self { name: source.name.to_owned(), is_readable: source.is_readable, detail: source.detail }
+    }
 }
 
 /// One lease.

@@ -8,6 +8,7 @@
 //! It opens no network port, and takes nobody's word but that of the agent's own user and root.
 
 mod client;
+mod earnings;
 mod message;
 #[cfg_attr(windows, path = "os_windows.rs")]
 mod os;
@@ -16,7 +17,8 @@ mod server;
 mod status;
 
 pub use client::{AskError, ask};
-pub use message::{Answer, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
+pub use earnings::text as earnings_text;
+pub use message::{Answer, Earnings, LeaseStatus, PAUSE_SECS_MAX, Request, SourceView, Status};
 #[cfg(unix)]
 pub use os::may_speak;
 pub use os::{SocketError, socket_path};

@@ -1,20 +1,27 @@
 //! A status as the owner reads it.
 
 use super::{LeaseStatus, Status};
+use crate::core::{Tally, shown};
 
+/// Figures of this age say how old they are.
+const OLD_SECS: u64 = 20 * 60;
 /// Leases that are listed one by one.
 const LEASES_SHOWN: usize = 8;
 
-/// The status in lines: first what it does, then why and with what. `time` shows Unix seconds.
+/// The status in lines: first what it does, then why, what it brought, and with what. `time` shows Unix seconds.
 #[must_use]
 pub fn text(status: &Status, now_unix_secs: u64, time: impl Fn(u64) -> String) -> String {
     let mut lines = vec![headline(status, &time), String::new()];
     let mut fact = |word: &str, value: String| lines.push(format!("  {word:<12} {value}"));
     for rest in &status.rests {
-        fact("resting", rest.clone());
+        fact("why", rest.clone());
     }
-    if status.is_disk_full {
-        fact("disk", "full: finished units wait in memory; free some space".to_owned());
+    for (word, value) in ["earned", "", ""].into_iter().zip(earned(status, now_unix_secs, &time)) {
+        fact(word, value);
+    }
+    let words = std::iter::once("work").chain(std::iter::repeat(""));
+    for (word, value) in words.zip(work(status)) {
+        fact(word, value);
     }
     fact("presence", format!("{} for {}", status.presence, rough(status.presence_secs)));
     for source in &status.sources {
@@ -22,19 +29,39 @@ pub fn text(status: &Status, now_unix_secs: u64, time: impl Fn(u64) -> String) -
         fact("watching", format!("{}: {broken}{}", source.name, source.detail));
     }
     fact("coordinator", coordinator(status, now_unix_secs));
-    for lease in status.leases.iter().take(LEASES_SHOWN) {
-        fact("lease", describe(lease));
+    fact("agent", format!("version {}, process {}", status.version, status.pid));
+    lines.join("\n")
+}
+
+fn earned(status: &Status, now_unix_secs: u64, time: &impl Fn(u64) -> String) -> Vec<String> {
+    let Some(earned) = &status.earned else { return vec!["the coordinator has not said yet".to_owned()] };
+    let say = |tally: Tally, when: &str| format!("{} {when} ({})", shown(tally.amount), units(tally.units));
+    let mut lines =
+        vec![format!("{}, {}", say(earned.this_month, "this month"), say(earned.total, "in all"))];
+    if let (Some(since), Some(left)) = (earned.since_left, earned.left_unix_secs) {
+        lines.push(say(since, &format!("since somebody left at {}", time(left))));
     }
+    let age = now_unix_secs.saturating_sub(earned.read_unix_secs);
+    if age >= OLD_SECS {
+        lines.push(format!("as it was {} ago; `lull-worker earnings` asks anew", rough(age)));
+    }
+    lines
+}
+
+fn work(status: &Status) -> Vec<String> {
+    let mut lines: Vec<_> = status.leases.iter().take(LEASES_SHOWN).map(describe).collect();
     if status.leases.len() > LEASES_SHOWN {
-        fact("", format!("and {} more", status.leases.len() - LEASES_SHOWN));
+        lines.push(format!("and {} more leases", status.leases.len() - LEASES_SHOWN));
     }
     let unreported = match status.unreported {
         0 => String::new(),
         waiting => format!(", {waiting} of them not reported yet"),
     };
-    fact("finished", format!("{} since the agent started{unreported}", units(status.finished)));
-    fact("agent", format!("version {}, process {}", status.version, status.pid));
-    lines.join("\n")
+    lines.push(format!("{} finished since the agent started{unreported}", units(status.finished)));
+    if status.is_disk_full {
+        lines.push("the disk is full: finished units wait in memory; free some space".to_owned());
+    }
+    lines
 }
 
 fn headline(status: &Status, time: &impl Fn(u64) -> String) -> String {
@@ -45,7 +72,8 @@ fn headline(status: &Status, time: &impl Fn(u64) -> String) -> String {
     } else if !status.rests.is_empty() {
         "Resting".to_owned()
     } else if started > 0 {
-        return format!("Running {count} in {} slots{}", status.slots, ending(status));
+        let slots = if status.slots == 1 { "1 slot".to_owned() } else { format!("{} slots", status.slots) };
+        return format!("Running {count} in {slots}{}", ending(status));
     } else {
         return format!("Waiting for work{}", ending(status));
     };
@@ -59,13 +87,7 @@ const fn ending(status: &Status) -> &'static str {
 
 fn describe(lease: &LeaseStatus) -> String {
     let running = lease.running.map_or(String::new(), |index| format!(", now at unit {index}"));
-    format!(
-        "{} of job {}: {} of {} done{running}",
-        lease.token,
-        lease.job_id,
-        lease.done,
-        units(lease.units as u64)
-    )
+    format!("job {}: {} of {} done{running}", lease.job_id, lease.done, units(lease.units as u64))
 }
 
 fn coordinator(status: &Status, now_unix_secs: u64) -> String {
@@ -82,12 +104,12 @@ fn coordinator(status: &Status, now_unix_secs: u64) -> String {
     }
 }
 
-fn units(count: u64) -> String {
+pub(super) fn units(count: u64) -> String {
     if count == 1 { "1 unit".to_owned() } else { format!("{count} units") }
 }
 
 /// A duration as people say it.
-fn rough(secs: u64) -> String {
+pub(super) fn rough(secs: u64) -> String {
     match secs {
         0..120 => format!("{secs} s"),
         120..7200 => format!("{} min", secs / 60),
@@ -98,6 +120,7 @@ fn rough(secs: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Earnings;
     use super::*;
 
     fn idle() -> Status {
@@ -112,6 +135,7 @@ mod tests {
             rests: Vec::new(),
             sources: Vec::new(),
             slots: 2,
+            earned: None,
             leases: Vec::new(),
             finished: 1,
             unreported: 0,
@@ -132,12 +156,12 @@ mod tests {
             assert!(text.contains(says), "{text}");
         };
         check(&idle(), "Waiting for work", "idle for 4 min");
-        check(&running, "Running 1 unit in 2 slots", "3 of job 12: 2 of 5 units done, now at unit 9");
+        check(&running, "Running 1 unit in 2 slots", "job 12: 2 of 5 units done, now at unit 9");
         check(&Status { rests: rests.clone(), ..idle() }, "Resting", "plug it in");
         check(&Status { rests: rests.clone(), ..running.clone() }, "Resting, 1 unit frozen", "plug it in");
         let paused = Status { rests, paused_until_unix_secs: Some(500), ..running.clone() };
-        check(&paused, "Paused until <500>, 1 unit frozen", "1 unit since");
-        let draining = Status { is_draining: true, ..running };
+        check(&paused, "Paused until <500>, 1 unit frozen", "1 unit finished since");
+        let draining = Status { is_draining: true, ..running.clone() };
         check(
             &draining,
             "Running 1 unit in 2 slots; draining: it ends when what runs is finished",
@@ -147,5 +171,33 @@ mod tests {
         check(&away, "Waiting for work", "not usable for 10 s (Unavailable)");
         check(&away, "Waiting for work", "4 of them not reported yet");
         check(&Status { is_disk_full: true, ..idle() }, "Waiting for work", "free some space");
+        check(&idle(), "Waiting for work", "has not said yet");
+        let single = Status { slots: 1, ..running };
+        check(&single, "Running 1 unit in 1 slot", "idle for 4 min");
+    }
+
+    #[test]
+    fn what_was_earned_is_said_with_its_age() {
+        let tally = |amount: &str, units| Tally { amount: amount.parse().unwrap(), units };
+        let earned = Earnings {
+            total: tally("98.76543219", 2961),
+            this_month: tally("12.3", 371),
+            month: "2026-11".to_owned(),
+            since_left: Some(tally("1.5", 37)),
+            left_unix_secs: Some(50),
+            read_unix_secs: 100,
+            problem: None,
+        };
+        let status = Status { earned: Some(earned), ..idle() };
+        let said = |now| text(&status, now, |secs| format!("<{secs}>"));
+        let fresh = said(100);
+        assert!(
+            fresh.contains(
+                "  earned       12.300000 this month (371 units), 98.765432 in all (2961 units)\n               1.500000 since somebody left at <50> (37 units)\n"
+            ),
+            "{fresh}"
+        );
+        assert!(!fresh.contains("ago"), "{fresh}");
+        assert!(said(100 + 3600).contains("as it was 60 min ago"), "{}", said(3700));
     }
 }

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 
 use lull_proto::v1;
 
+use super::checkpoint::Held;
 use super::lease::Lease;
 use super::sync::{HAND_BACK_AFTER, SHUTDOWN_TIME, Sync};
-use super::{Attempt, AttemptKey, Backoff, Body, Presence};
+use super::{Attempt, AttemptKey, Backoff, Body, CHECKPOINT_UPLOAD_TIME_AT_END, Network, Presence, UnitName};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Presence is this now. Freezing is done already: it does not wait for this.
     PresenceChanged(Presence),
+    /// The network is this now.
+    NetworkChanged(Network),
     /// A unit ended, and is being written to the outbox.
     UnitFinished(AttemptKey),
     /// An attempt is on disk. Also sent for each one that an earlier run left there.
@@ -23,6 +26,10 @@ pub enum Event {
     StoreFailed,
     /// The upload of an attempt's result ended.
     UploadEnded(AttemptKey, UploadEnd),
+    /// A unit has a checkpoint on disk, under a lease that is held.
+    CheckpointSaved(AttemptKey, UnitName),
+    /// The upload of a checkpoint ended: as it is to be named to the coordinator, if that has it.
+    CheckpointUploaded(AttemptKey, Option<Box<v1::Checkpoint>>),
     /// A lease cannot be worked on.
     LeaseFailed {
         /// Which.
@@ -97,6 +104,12 @@ pub enum Command {
     Upload(Attempt),
     /// Take an attempt out of the outbox.
     Forget(AttemptKey),
+    /// Look whether units of a lease have checkpoints on disk, and tell of each.
+    FindCheckpoints(Arc<v1::Lease>),
+    /// Upload the last checkpoint of a unit, whose lease is about to be handed back.
+    UploadCheckpoint(AttemptKey, UnitName),
+    /// Remove the checkpoint of a unit from the disk.
+    DropCheckpoint(UnitName),
     /// Tell the log that a report was not recorded.
     LogRefusal(v1::Refusal),
     /// Tell the log that a lease ended before its units did.
@@ -134,10 +147,13 @@ pub struct Agent {
     pub(super) presence: Presence,
     /// Since when the PC has not been free.
     busy_since: Option<Instant>,
+    pub(super) network: Network,
     pub(super) leases: BTreeMap<u64, Lease>,
     pub(super) attempts: BTreeMap<AttemptKey, Progress>,
     /// What the coordinator is still to hear: units of a lease, or all of it (empty).
     pub(super) hand_backs: BTreeMap<u64, BTreeSet<u64>>,
+    /// Where started units stand.
+    pub(super) checkpoints: BTreeMap<AttemptKey, Held>,
     pub(super) is_disk_full: bool,
     pub(super) sync: Sync,
     failed_leases: Backoff,
@@ -156,9 +172,11 @@ impl Agent {
             slots: slots.max(1),
             presence: Presence::Unknown,
             busy_since: Some(now),
+            network: Network::Free,
             leases: BTreeMap::new(),
             attempts: BTreeMap::new(),
             hand_backs: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
             is_disk_full: false,
             sync: Sync::default(),
             failed_leases: Backoff::default(),
@@ -178,10 +196,13 @@ impl Agent {
         }
         match event {
             Event::PresenceChanged(presence) => self.presence_changed(presence, now),
+            Event::NetworkChanged(network) => self.network = network,
             Event::UnitFinished(key) => self.unit_finished(key),
-            Event::Stored(attempt) => self.stored(attempt, &mut commands),
+            Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
+            Event::CheckpointSaved(key, unit) => self.checkpoint_saved(key, unit),
+            Event::CheckpointUploaded(key, checkpoint) => self.checkpoint_uploaded(key, checkpoint),
             Event::LeaseFailed { token } => self.lease_failed(token, now, random, &mut commands),
             Event::SyncAnswered { id, response } => self.sync_answered(id, response, now, &mut commands),
             Event::SyncFailed { id, failure } => self.sync_failed(id, failure, now, random, &mut commands),
@@ -199,10 +220,7 @@ impl Agent {
         if self.is_over {
             return None;
         }
-        let uploads = self.attempts.values().filter_map(|progress| match progress {
-            Progress::UploadAt(_, at) => Some(*at),
-            _ => None,
-        });
+        let uploads = self.upload_at().into_iter().chain(self.checkpoint_uploads_end());
         uploads.chain(self.stop_by).chain(self.hand_back_at()).chain(self.next_sync_at(now)).min()
     }
 
@@ -227,10 +245,12 @@ impl Agent {
         self.attempts.insert(key, Progress::Storing);
     }
 
-    fn stored(&mut self, attempt: Attempt, commands: &mut Vec<Command>) {
+    fn stored(&mut self, attempt: Attempt, now: Instant, commands: &mut Vec<Command>) {
         let key = attempt.key;
+        self.drop_checkpoint(key, commands);
         let progress = match attempt.body {
             Body::Inline(_) => Progress::Ready(attempt),
+            Body::File if self.network == Network::Metered => Progress::UploadAt(attempt, now),
             Body::File => {
                 commands.push(Command::Upload(attempt.clone()));
                 Progress::Uploading(attempt)
@@ -329,6 +349,7 @@ impl Agent {
         for (token, indices) in call.hand_backs {
             if self.hand_backs.get(&token) == Some(&indices) {
                 self.hand_backs.remove(&token);
+                self.drop_checkpoints(token, &indices, commands);
             }
         }
         for token in response.lost_leases {
@@ -339,22 +360,25 @@ impl Agent {
                 }
             }
             self.hand_backs.remove(&token);
+            self.drop_checkpoints(token, &BTreeSet::new(), commands);
         }
         for message in response.leases {
-            self.take(message);
+            self.take(message, commands);
         }
         if self.stop_by.is_some() {
             self.stop(now, commands);
         }
     }
 
-    fn take(&mut self, message: v1::Lease) {
+    fn take(&mut self, message: v1::Lease, commands: &mut Vec<Command>) {
         let token = message.token;
         if self.leases.contains_key(&token) || self.hand_backs.contains_key(&token) {
             return;
         }
         let is_finished = |index| self.attempts.contains_key(&AttemptKey { token, index });
-        self.leases.insert(token, Lease::new(message, is_finished));
+        let lease = Lease::new(message, is_finished);
+        commands.push(Command::FindCheckpoints(Arc::clone(&lease.message)));
+        self.leases.insert(token, lease);
     }
 
     fn sync_failed(
@@ -380,7 +404,9 @@ impl Agent {
     }
 
     fn stop(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        self.stop_by.get_or_insert(now + SHUTDOWN_TIME);
+        let uploads =
+            if self.checkpoints.is_empty() { Duration::ZERO } else { CHECKPOINT_UPLOAD_TIME_AT_END };
+        self.stop_by.get_or_insert(now + uploads + SHUTDOWN_TIME);
         let held: Vec<u64> = self.leases.keys().copied().collect();
         for token in held {
             self.give_up(token, commands);
@@ -407,12 +433,17 @@ impl Agent {
         if self.is_over {
             return;
         }
-        if self.is_draining || self.hand_back_at().is_some_and(|at| at <= now) {
+        // What is not started may need what cannot be fetched now; somebody else can.
+        if self.is_draining
+            || self.network == Network::Metered
+            || self.hand_back_at().is_some_and(|at| at <= now)
+        {
             self.hand_back_waiting(commands);
         }
         self.run_units(commands);
         self.end_finished(commands);
         self.retry_uploads(now, commands);
+        self.upload_checkpoints(now, commands);
         if self.is_drained() || self.stop_by.is_some_and(|by| by <= now || self.has_nothing_to_say()) {
             self.end(Command::Exit, commands);
         } else if self.next_sync_at(now).is_some_and(|at| at <= now) {
@@ -424,7 +455,8 @@ impl Agent {
     /// the next run reports it.
     fn is_drained(&self) -> bool {
         let is_idle = !self.leases.values().any(Lease::has_work) && !self.is_storing();
-        self.is_draining && is_idle && (self.has_nothing_to_say() || self.sync.is_failing())
+        let is_said = self.has_nothing_to_say() || (self.sync.is_quiet() && self.only_waits_for_network());
+        self.is_draining && is_idle && (is_said || self.sync.is_failing())
     }
 
     fn has_nothing_to_say(&self) -> bool {
@@ -479,6 +511,9 @@ impl Agent {
     }
 
     fn retry_uploads(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        if self.network == Network::Metered {
+            return;
+        }
         for progress in self.attempts.values_mut() {
             if let Progress::UploadAt(attempt, at) = progress
                 && *at <= now

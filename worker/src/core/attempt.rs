@@ -53,6 +53,10 @@ pub struct Attempt {
     pub cpu_micros: u64,
     /// Where the result is.
     pub body: Body,
+    /// State of somebody's checkpoint that it went on from; `None`: it ran from the start.
+    pub resumed_from: Option<Digest>,
+    /// States that the lease asked to be told of: after these steps, this.
+    pub witnessed: Vec<(u64, Digest)>,
 }
 
 impl Attempt {
@@ -71,7 +75,20 @@ impl Attempt {
             (Body::Inline(bytes), None)
         };
         let cpu_micros = run.cpu_micros;
-        (Self { key, job_id, stage, outcome, digest, size_bytes, cpu_micros, body }, large)
+        let (resumed_from, witnessed) = (None, Vec::new());
+        let attempt = Self {
+            key,
+            job_id,
+            stage,
+            outcome,
+            digest,
+            size_bytes,
+            cpu_micros,
+            body,
+            resumed_from,
+            witnessed,
+        };
+        (attempt, large)
     }
 
     /// As a message.
@@ -86,6 +103,10 @@ impl Attempt {
             Body::Inline(bytes) => bytes.clone(),
             Body::File => Vec::new(),
         };
+        let witnessed = self.witnessed.iter().map(|(steps, state)| v1::WitnessedState {
+            steps: *steps,
+            state_digest: state.as_bytes().to_vec(),
+        });
         v1::AttemptReport {
             index: self.key.index,
             outcome: outcome.into(),
@@ -93,17 +114,20 @@ impl Attempt {
             size_bytes: self.size_bytes,
             result,
             cpu_micros: self.cpu_micros,
-            ..v1::AttemptReport::default()
+            resumed_from: self.resumed_from.map_or_else(Vec::new, |state| state.as_bytes().to_vec()),
+            witnessed: witnessed.collect(),
         }
     }
 
     /// Bytes that it takes in a message, roughly.
     #[must_use]
     pub const fn message_bytes(&self) -> usize {
-        const FIELDS: usize = 80;
+        const FIELDS: usize = 120;
+        const WITNESSED: usize = 48;
+        let fields = FIELDS + WITNESSED * self.witnessed.len();
         match &self.body {
-            Body::Inline(bytes) => FIELDS + bytes.len(),
-            Body::File => FIELDS,
+            Body::Inline(bytes) => fields + bytes.len(),
+            Body::File => fields,
         }
     }
 }

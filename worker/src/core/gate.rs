@@ -13,6 +13,9 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often a source is asked while nothing runs anyway.
 pub const LOOK_EVERY_AT_REST: Duration = Duration::from_secs(15);
 
+/// A difference between the clocks that is no sleep of the machine: they are not read in one instant.
+const SLEEP_MIN: Duration = Duration::from_millis(500);
+
 /// Whether a person is using the PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
@@ -31,6 +34,17 @@ impl Presence {
     #[must_use]
     pub const fn is_free(self) -> bool {
         matches!(self, Self::Idle | Self::Dedicated)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Unknown => "unknown",
+            Self::Dedicated => "dedicated",
+        }
     }
 
     /// As a message.
@@ -109,6 +123,8 @@ struct Slot {
     said: Option<(Sighting, Instant)>,
     /// When nobody will have been there for the idle delay. An event counts more than a counter: the latest of all.
     idle_at: Option<Instant>,
+    /// The machine has slept since it said anything.
+    has_slept: bool,
 }
 
 impl Slot {
@@ -120,6 +136,7 @@ impl Slot {
     /// idle delay has to be confirmed after that time: a source that hangs must not look like an empty room.
     fn is_open(&self, now: Instant) -> bool {
         match &self.said {
+            Some(_) if self.has_slept => false,
             Some((Sighting::LastInput(_), at)) => {
                 !self.is_stale(now) && self.idle_at.is_some_and(|idle_at| idle_at <= *at)
             }
@@ -139,6 +156,7 @@ impl Slot {
             return unknown(format!("{} has not answered yet", self.name));
         };
         match sighting {
+            _ if self.has_slept => vec![Rest::Woken],
             Sighting::Lost(reason) | Sighting::Absent(reason) => unknown(reason.clone()),
             _ if self.is_stale(now) => {
                 unknown(format!("{} has not answered for {} s", self.name, STALE_AFTER.as_secs()))
@@ -156,6 +174,8 @@ pub struct Gate {
     people: People,
     slots: Vec<Slot>,
     paused_until: Option<Instant>,
+    /// For how long the machine has slept since it was started, when that was looked at last.
+    slept: Option<Duration>,
     /// Why it stays closed for good.
     broken: Option<String>,
 }
@@ -164,12 +184,12 @@ impl Gate {
     /// A gate that has seen nothing yet.
     #[must_use]
     pub const fn new(idle_delay: Duration, people: People) -> Self {
-        Self { idle_delay, people, slots: Vec::new(), paused_until: None, broken: None }
+        Self { idle_delay, people, slots: Vec::new(), paused_until: None, slept: None, broken: None }
     }
 
     /// A place for what one more source says; its number.
     pub fn add(&mut self, name: &'static str, kind: Kind) -> usize {
-        self.slots.push(Slot { name, kind, said: None, idle_at: None });
+        self.slots.push(Slot { name, kind, said: None, idle_at: None, has_slept: false });
         self.slots.len() - 1
     }
 
@@ -190,7 +210,25 @@ impl Gate {
             slot.idle_at = None;
         }
         slot.said = Some((sighting, now));
-        is_news
+        is_news | std::mem::take(&mut slot.has_slept)
+    }
+
+    /// Takes in for how long the machine has slept since it was started. Instants stand still meanwhile, so what was
+    /// said before would look fresh: after a sleep it counts no more, and somebody woke the machine, as if by a key.
+    /// Whether it has slept since this was called last.
+    pub fn note_sleep(&mut self, slept: Duration, now: Instant) -> bool {
+        let before = self.slept.replace(slept);
+        let has_slept = before.is_some_and(|before| slept.saturating_sub(before) >= SLEEP_MIN);
+        if has_slept {
+            let idle_at = now + self.idle_delay;
+            for slot in &mut self.slots {
+                slot.has_slept = slot.said.is_some();
+                if slot.kind == Kind::Display {
+                    slot.idle_at = slot.idle_at.max(Some(idle_at));
+                }
+            }
+        }
+        has_slept
     }
 
     /// No guest runs before then.
@@ -255,6 +293,9 @@ impl Gate {
     pub fn look_at(&self, source: usize, now: Instant) -> Option<Instant> {
         let slot = self.slots.get(source)?;
         let (sighting, at) = slot.said.as_ref()?;
+        if slot.has_slept {
+            return Some(now);
+        }
         if matches!(sighting, Sighting::Lost(_)) {
             return Some(*at + LOOK_EVERY);
         }

@@ -100,6 +100,47 @@ fn a_pause_holds_dedicated_machines_too_and_ends_by_itself() {
     assert_eq!(gate.judge(until).presence, Presence::Unknown);
 }
 
+#[test]
+fn after_a_sleep_nothing_said_before_counts_and_waking_counts_as_input() {
+    let start = Instant::now();
+    let mut gate = Gate::new(DELAY, People::Watched);
+    let display = gate.add("display", Kind::Display);
+    let bus = gate.add("bus", Kind::Condition);
+    let slept = secs(1000);
+    assert!(!gate.note_sleep(slept, start), "that was before the agent started");
+    gate.see(display, ago(100), start);
+    gate.see(bus, Sighting::Rests(Vec::new()), start);
+    assert!(!gate.note_sleep(slept + secs(0), start + secs(1)) && gate.is_open(start + secs(1)));
+    assert!(!gate.note_sleep(slept + SLEEP_MIN / 2, start + secs(1)), "clocks are not read in one instant");
+    // Eight hours later by the sun, two seconds later by the clock that stood still.
+    let woken = start + secs(2);
+    let slept = slept + secs(8 * 3600);
+    assert!(gate.note_sleep(slept, woken));
+    let judgement = gate.judge(woken);
+    assert_eq!((judgement.presence, judgement.rests), (Presence::Active, vec![Rest::Woken]));
+    assert_eq!(gate.look_at(display, woken), Some(woken), "it is asked at once");
+    assert!(!gate.note_sleep(slept, woken), "one sleep counts once");
+    // The display's counter stood still too: it says what it said before.
+    gate.see(display, ago(100), woken);
+    assert_eq!(gate.judge(woken).rests, [Rest::Person, Rest::Woken]);
+    gate.see(display, ago(160), woken + DELAY);
+    assert_eq!(gate.judge(woken + DELAY).rests, [Rest::Woken], "the bus has not answered since");
+    assert!(gate.see(bus, Sighting::Rests(Vec::new()), woken + DELAY), "that is news");
+    assert_eq!(gate.judge(woken + DELAY).presence, Presence::Idle);
+}
+
+#[test]
+fn a_dedicated_machine_that_woke_up_goes_on_when_its_conditions_are_known_anew() {
+    let now = Instant::now();
+    let mut gate = Gate::new(DELAY, People::Nobody);
+    let machine = gate.add("machine", Kind::Condition);
+    gate.note_sleep(secs(0), now);
+    gate.see(machine, Sighting::Rests(Vec::new()), now);
+    assert!(gate.is_open(now) && gate.note_sleep(secs(60), now) && !gate.is_open(now));
+    gate.see(machine, Sighting::Rests(Vec::new()), now);
+    assert!(gate.is_open(now));
+}
+
 /// One more thing that happens to a gate of three sources.
 #[derive(Debug, Clone)]
 enum Step {
@@ -107,6 +148,7 @@ enum Step {
     Pause(u64),
     Resume,
     Wait(u64),
+    Sleep(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -133,6 +175,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..50u64).prop_map(Step::Pause),
         1 => Just(Step::Resume),
         4 => (0..40u64).prop_map(Step::Wait),
+        1 => (1..40_000u64).prop_map(Step::Sleep),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -150,6 +193,8 @@ proptest! {
         let mut last: [Option<(Sighting, Instant)>; 3] = [None, None, None];
         let mut last_display_input = None;
         let mut paused_until = None;
+        let mut slept = secs(7);
+        gate.note_sleep(slept, now);
         for step in steps {
             match step {
                 Step::See(source, sighting) => {
@@ -171,6 +216,15 @@ proptest! {
                     gate.resume();
                 }
                 Step::Wait(length) => now += secs(length),
+                Step::Sleep(length) => {
+                    slept += secs(length);
+                    gate.note_sleep(slept, now);
+                    last_display_input = Some(now);
+                    for said in last.iter_mut() {
+                        // A hint that can be read has to be read again, as well.
+                        *said = said.take().map(|_| (Sighting::InUse, now));
+                    }
+                }
             }
             let judgement = gate.judge(now);
             prop_assert_eq!(gate.is_open(now), judgement.rests.is_empty());

@@ -2,34 +2,46 @@
 //!
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
 //! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
+//! - [`Session`]: which sessions of other people count;
 //! - [`Schedule`]: when the owner lets them;
+//! - [`Absence`]: when somebody who comes back is told what was earned; [`Books`]: what was;
 //! - [`Backoff`]: how long to wait after a failure.
 //!
 //! No tokio, sockets, files, clock or randomness of its own.
 
+mod absence;
 mod agent;
 mod attempt;
 mod backoff;
+mod books;
+mod checkpoint;
 mod gate;
 mod lease;
 mod machine;
+mod network;
 mod rest;
 mod schedule;
+mod sessions;
 mod snapshot;
 mod sync;
 #[cfg(test)]
 mod tests;
 
+pub use absence::{Absence, Memory, Notice, Notify, Whereabouts, Wish};
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
 pub use backoff::Backoff;
+pub use books::{Books, Tally, shown};
+pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
 };
 pub use machine::{
     CpuMeter, CpuTimes, Supply, available_memory, is_memory_short, is_on_battery, process_ticks,
 };
+pub use network::Network;
 pub use rest::Rest;
 pub use schedule::{Error as ScheduleError, Schedule};
+pub use sessions::{Session, inhibits_idle};
 pub use snapshot::{LeaseSnapshot, Snapshot};
 pub use sync::{HAND_BACK_AFTER, LONG_POLL, REPORT_EVERY, SHUTDOWN_TIME};

@@ -13,6 +13,8 @@ pub enum Rest {
         /// What cannot be read, and why.
         reason: String,
     },
+    /// The PC has just woken up, and nothing has been seen since.
+    Woken,
     /// A program asks that the PC is not taken for idle: a film, a call.
     Inhibited {
         /// Who asks.
@@ -63,6 +65,9 @@ impl Rest {
             Self::Unknown { reason } => format!(
                 "it cannot be told whether somebody uses this PC ({reason}), so it counts as in use; start the agent in a graphical session, or with --dedicated if nobody sits here"
             ),
+            Self::Woken => {
+                "this PC has just woken up; work goes on when it is seen that nobody uses it".to_owned()
+            }
             Self::Inhibited { by } => {
                 format!(
                     "{by} asks that this PC is not taken for idle, as films and calls do; work goes on when it ends"

@@ -11,7 +11,7 @@ use lull_job::stage_to_proto;
 use lull_proto::v1;
 
 use super::agent::Progress;
-use super::{Agent, AttemptKey, Backoff, Command, Presence};
+use super::{Agent, AttemptKey, Backoff, Command, Network, Presence};
 
 /// Time after which a person's presence sends unstarted units to somebody else.
 pub const HAND_BACK_AFTER: Duration = Duration::from_secs(60);
@@ -114,7 +114,8 @@ impl Sync {
 impl Agent {
     /// Slots to ask for.
     pub(super) fn free_slots(&self) -> u32 {
-        if !self.presence.is_free() || self.is_disk_full || self.is_draining || self.is_stopping() {
+        let is_resting = !self.presence.is_free() || self.network == Network::Metered;
+        if is_resting || self.is_disk_full || self.is_draining || self.is_stopping() {
             return 0;
         }
         let busy = self.leases.values().filter(|lease| lease.has_work()).count();
@@ -152,7 +153,8 @@ impl Agent {
 
     fn hand_back_or_presence_at(&self, now: Instant) -> Option<Instant> {
         let is_news = self.sync.told != Some(self.presence) && !self.is_stopping();
-        (!self.hand_backs.is_empty() || is_news).then_some(now)
+        let can_hand_back = self.hand_backs.keys().any(|token| self.can_hand_back(*token));
+        (can_hand_back || is_news).then_some(now)
     }
 
     fn ask_at(&self, now: Instant) -> Option<Instant> {
@@ -184,24 +186,28 @@ impl Agent {
             Some(not_before) if not_before > now => 0,
             _ => self.free_slots(),
         };
-        let is_only_asking = keys.is_empty() && self.hand_backs.is_empty() && free_slots > 0;
+        let (hand_backs, later): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.hand_backs.clone().into_iter().partition(|(token, _)| self.can_hand_back(*token));
+        let is_only_asking = keys.is_empty() && hand_backs.is_empty() && free_slots > 0;
         let wait = if is_only_asking {
             self.renewal().map_or(LONG_POLL, |time| LONG_POLL.min(time / 4))
         } else {
             Duration::ZERO
         };
-        let hand_backs = self.hand_backs.iter().map(|(token, indices)| v1::HandBack {
+        let messages = hand_backs.iter().map(|(token, indices)| v1::HandBack {
             lease_token: *token,
             indices: indices.iter().copied().collect(),
-            ..v1::HandBack::default()
+            checkpoints: self.checkpoints_to_hand_back(*token, indices),
         });
+        // What waits for its checkpoints to be uploaded is still held.
+        let held: BTreeSet<u64> = self.leases.keys().chain(later.keys()).copied().collect();
         let request = v1::SyncRequest {
             presence: self.presence.to_proto().into(),
             free_slots,
             max_units: 0,
             reports,
-            held_leases: self.leases.keys().copied().collect(),
-            hand_backs: hand_backs.collect(),
+            held_leases: held.into_iter().collect(),
+            hand_backs: messages.collect(),
             wait: prost_types::Duration::try_from(wait).ok(),
         };
         let sync = &mut self.sync;
@@ -212,7 +218,6 @@ impl Agent {
             sync.last_report_at = Some(now);
         }
         let id = sync.last_id;
-        let hand_backs = self.hand_backs.clone();
         sync.call = Some(Call {
             id,
             started_at: now,

@@ -10,11 +10,11 @@ mod windows;
 
 #[cfg(unix)]
 pub(crate) use unix::{
-    Stop, folder_for_this_user, for_this_user, host_name, state_home, sync_folder, temporary_file,
-    write_all_at,
+    Stop, config_file, folder_for_this_user, for_this_user, free_bytes, host_name, is_same_file, slept,
+    state_home, sync_folder, temporary_file, write_all_at,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    Stop, folder_for_this_user, for_this_user, host_name, state_home, sync_folder, temporary_file,
-    write_all_at,
+    Stop, config_file, folder_for_this_user, for_this_user, free_bytes, host_name, is_same_file, slept,
+    state_home, sync_folder, temporary_file, write_all_at,
 };

@@ -2,9 +2,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tempfile::NamedTempFile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -13,6 +17,39 @@ pub(crate) fn state_home() -> Option<PathBuf> {
     let from =
         |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     from("XDG_STATE_HOME").or_else(|| from("HOME").map(|home| home.join(".local/state")))
+}
+
+/// Where the settings file is by default; `None` if that cannot be told.
+pub(crate) fn config_file() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/etc/lull-worker/config.toml"));
+    }
+    let from =
+        |variable: &str| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = from("XDG_CONFIG_HOME").or_else(|| from("HOME").map(|home| home.join(".config")))?;
+    Some(base.join("lull-worker/config.toml"))
+}
+
+/// Space on the disk of a folder that this user may still take, in bytes.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether two open files are the same one, by whatever names.
+pub(crate) fn is_same_file(a: &File, b: &File) -> io::Result<bool> {
+    Ok(a.metadata()?.ino() == b.metadata()?.ino())
+}
+
+/// For how long the machine has slept since it was started: one clock goes on meanwhile, the other does not.
+pub(crate) fn slept() -> Duration {
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+    };
+    let awake = read(ClockId::Monotonic);
+    read(ClockId::Boottime).saturating_sub(awake)
 }
 
 /// Name of this PC.

@@ -19,24 +19,80 @@ pub(super) enum Record {
     Forget(AttemptKey),
 }
 
+/// A record. What stands here already must not change: logs are read by later versions.
 #[derive(Serialize, Deserialize)]
 enum Stored<'a> {
-    Put {
-        token: u64,
-        index: u64,
-        job_id: u64,
-        stage: u8,
-        outcome: u8,
-        digest: [u8; 32],
-        size_bytes: u64,
-        cpu_micros: u64,
-        #[serde(with = "serde_bytes", borrow)]
-        inline: Option<&'a [u8]>,
-    },
+    /// An attempt that knows of no states.
+    Put(#[serde(borrow)] Finished<'a>),
     Forget {
         token: u64,
         index: u64,
     },
+    /// An attempt, and what came of its lease's checkpoints.
+    PutOn {
+        #[serde(borrow)]
+        finished: Finished<'a>,
+        resumed_from: Option<[u8; 32]>,
+        witnessed: Vec<(u64, [u8; 32])>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Finished<'a> {
+    token: u64,
+    index: u64,
+    job_id: u64,
+    stage: u8,
+    outcome: u8,
+    digest: [u8; 32],
+    size_bytes: u64,
+    cpu_micros: u64,
+    #[serde(with = "serde_bytes", borrow)]
+    inline: Option<&'a [u8]>,
+}
+
+impl<'a> Finished<'a> {
+    fn of(attempt: &'a Attempt) -> Self {
+        Self {
+            token: attempt.key.token,
+            index: attempt.key.index,
+            job_id: attempt.job_id,
+            stage: attempt.stage.code(),
+            outcome: match attempt.outcome {
+                AttemptOutcome::Result => 0,
+                AttemptOutcome::GuestFailed => 1,
+                AttemptOutcome::Limit => 2,
+            },
+            digest: *attempt.digest.as_bytes(),
+            size_bytes: attempt.size_bytes,
+            cpu_micros: attempt.cpu_micros,
+            inline: match &attempt.body {
+                Body::Inline(bytes) => Some(bytes),
+                Body::File => None,
+            },
+        }
+    }
+
+    fn attempt(self, resumed_from: Option<[u8; 32]>, witnessed: Vec<(u64, [u8; 32])>) -> Option<Attempt> {
+        let witnessed = witnessed.into_iter().map(|(steps, state)| (steps, Digest::from_bytes(state)));
+        Some(Attempt {
+            key: AttemptKey { token: self.token, index: self.index },
+            job_id: self.job_id,
+            stage: Stage::from_code(self.stage),
+            outcome: match self.outcome {
+                0 => AttemptOutcome::Result,
+                1 => AttemptOutcome::GuestFailed,
+                2 => AttemptOutcome::Limit,
+                _ => return None,
+            },
+            digest: Digest::from_bytes(self.digest),
+            size_bytes: self.size_bytes,
+            cpu_micros: self.cpu_micros,
+            body: self.inline.map_or(Body::File, |bytes| Body::Inline(bytes.to_vec())),
+            resumed_from: resumed_from.map(Digest::from_bytes),
+            witnessed: witnessed.collect(),
+        })
+    }
 }
 
 impl Record {
@@ -44,23 +100,17 @@ impl Record {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let stored = match self {
             Self::Forget(AttemptKey { token, index }) => Stored::Forget { token: *token, index: *index },
-            Self::Put(attempt) => Stored::Put {
-                token: attempt.key.token,
-                index: attempt.key.index,
-                job_id: attempt.job_id,
-                stage: attempt.stage.code(),
-                outcome: match attempt.outcome {
-                    AttemptOutcome::Result => 0,
-                    AttemptOutcome::GuestFailed => 1,
-                    AttemptOutcome::Limit => 2,
-                },
-                digest: *attempt.digest.as_bytes(),
-                size_bytes: attempt.size_bytes,
-                cpu_micros: attempt.cpu_micros,
-                inline: match &attempt.body {
-                    Body::Inline(bytes) => Some(bytes),
-                    Body::File => None,
-                },
+            Self::Put(attempt) if attempt.resumed_from.is_none() && attempt.witnessed.is_empty() => {
+                Stored::Put(Finished::of(attempt))
+            }
+            Self::Put(attempt) => Stored::PutOn {
+                finished: Finished::of(attempt),
+                resumed_from: attempt.resumed_from.map(|state| *state.as_bytes()),
+                witnessed: attempt
+                    .witnessed
+                    .iter()
+                    .map(|(steps, state)| (*steps, *state.as_bytes()))
+                    .collect(),
             },
         };
         let content = postcard::to_stdvec(&stored).map_err(io::Error::other)?;
@@ -81,24 +131,34 @@ impl Record {
         }
         let record = match postcard::from_bytes::<Stored<'_>>(content).ok()? {
             Stored::Forget { token, index } => Self::Forget(AttemptKey { token, index }),
-            Stored::Put { token, index, job_id, stage, outcome, digest, size_bytes, cpu_micros, inline } => {
-                Self::Put(Attempt {
-                    key: AttemptKey { token, index },
-                    job_id,
-                    stage: Stage::from_code(stage),
-                    outcome: match outcome {
-                        0 => AttemptOutcome::Result,
-                        1 => AttemptOutcome::GuestFailed,
-                        2 => AttemptOutcome::Limit,
-                        _ => return None,
-                    },
-                    digest: Digest::from_bytes(digest),
-                    size_bytes,
-                    cpu_micros,
-                    body: inline.map_or(Body::File, |bytes| Body::Inline(bytes.to_vec())),
-                })
+            Stored::Put(finished) => Self::Put(finished.attempt(None, Vec::new())?),
+            Stored::PutOn { finished, resumed_from, witnessed } => {
+                Self::Put(finished.attempt(resumed_from, witnessed)?)
             }
         };
         Some((record, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_sandbox::{Outcome, UnitRun};
+
+    use super::*;
+
+    #[test]
+    fn attempts_keep_their_states() {
+        let run = UnitRun { outcome: Outcome::Result(vec![1]), cpu_micros: 5 };
+        let (plain, _) = Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run);
+        let resumed = Attempt {
+            resumed_from: Some(Digest::of(b"a")),
+            witnessed: vec![(4, Digest::of(b"b"))],
+            ..plain.clone()
+        };
+        for attempt in [plain, resumed] {
+            let mut bytes = Vec::new();
+            Record::Put(attempt.clone()).encode(&mut bytes).unwrap();
+            assert_eq!(Record::decode(&bytes), Some((Record::Put(attempt), &[][..])));
+        }
     }
 }

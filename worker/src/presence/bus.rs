@@ -89,3 +89,22 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T,
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
     tokio::time::timeout(ANSWER_TIMEOUT, work).await.map_err(|_| late())?
 }
+
+/// Whether there is no such bus, or nobody of that name on it: not that it is there and cannot be read.
+pub(super) fn is_absent(error: &Failure) -> bool {
+    let is_none = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    };
+    match error.downcast_ref() {
+        Some(zbus::Error::Connection(error, ..) | zbus::Error::InputOutput(error)) => is_none(error),
+        Some(zbus::Error::FDO(error)) => {
+            matches!(**error, zbus::fdo::Error::ServiceUnknown(_) | zbus::fdo::Error::NameHasNoOwner(_))
+        }
+        _ => false,
+    }
+}
+
+/// Whether what was asked about is no more.
+pub(super) fn is_unknown_object(error: &Failure) -> bool {
+    matches!(error.downcast_ref(), Some(zbus::Error::FDO(error)) if matches!(**error, zbus::fdo::Error::UnknownObject(_)))
+}

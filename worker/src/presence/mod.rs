@@ -8,14 +8,24 @@ mod bus;
 mod display;
 #[cfg(unix)]
 mod gnome;
+#[cfg(unix)]
+mod logind;
 #[cfg_attr(windows, path = "machine_windows.rs")]
 mod machine;
+#[cfg_attr(windows, path = "network_windows.rs")]
+mod network;
+#[cfg(unix)]
+mod poll;
+#[cfg(unix)]
+mod session_manager;
 mod settings;
 #[cfg_attr(windows, path = "sources_windows.rs")]
 mod sources;
 #[cfg(unix)]
 mod terminals;
 mod watcher;
+#[cfg(unix)]
+mod wayland;
 #[cfg(windows)]
 mod windows;
 #[cfg(unix)]
@@ -28,11 +38,18 @@ use crate::core::{Kind, Sighting};
 pub use display::Display;
 #[cfg(unix)]
 pub use gnome::Gnome;
+#[cfg(unix)]
+pub use logind::Logind;
 pub use machine::Machine;
-pub use settings::{Places, Policy, Settings};
+pub use network::Meter;
+#[cfg(unix)]
+pub use session_manager::SessionManager;
+pub use settings::{Places, Policy, Settings, Transfers};
 #[cfg(unix)]
 pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
+#[cfg(unix)]
+pub use wayland::Wayland;
 #[cfg(windows)]
 pub use windows::Session;
 #[cfg(unix)]

@@ -6,12 +6,21 @@ use std::time::Duration;
 use crate::core::{People, Schedule};
 
 /// What to do while something that the owner may or may not mind is so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Policy {
     /// Guests run all the same.
     Run,
     /// No guest runs.
     Rest,
+}
+
+/// On which networks modules, inputs and results are sent, and work is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transfers {
+    /// On any.
+    Any,
+    /// Not on one that costs by the byte. One of which nobody says so costs nothing.
+    Unmetered,
 }
 
 /// What counts as a reason to rest.
@@ -35,6 +44,8 @@ pub struct Settings {
     pub memory_free_bytes_min: Option<u64>,
     /// Run only then; `None`: at any time.
     pub schedule: Option<Schedule>,
+    /// On which networks modules, inputs and results are sent.
+    pub transfers: Transfers,
     /// Runners frozen for longer give their memory back; `None`: they keep it.
     pub evict_after: Option<Duration>,
     /// Where all of it is read.
@@ -61,6 +72,7 @@ impl Default for Settings {
             cpu_wanted_percent: Some(CPU_WANTED_PERCENT),
             memory_free_bytes_min: Some(MEMORY_FREE_BYTES_MIN),
             schedule: None,
+            transfers: Transfers::Unmetered,
             evict_after: Some(EVICT_AFTER),
             places: Places::default(),
         }
@@ -79,6 +91,7 @@ impl Settings {
             other_sessions: Policy::Run,
             cpu_wanted_percent: None,
             memory_free_bytes_min: None,
+            transfers: Transfers::Any,
             ..Self::default()
         }
     }
@@ -135,5 +148,16 @@ impl Places {
     #[must_use]
     pub fn is_wayland(&self) -> bool {
         self.wayland_display.is_some() || self.session_type.as_deref() == Some("wayland")
+    }
+    /// The compositor's socket.
+    #[must_use]
+    pub fn wayland_socket(&self) -> Option<PathBuf> {
+        // The name that a session's first compositor takes.
+        let name = self.wayland_display.as_deref().unwrap_or("wayland-0");
+        if name.starts_with('/') {
+            Some(PathBuf::from(name))
+        } else {
+            Some(self.runtime_dir.as_ref()?.join(name))
+        }
     }
 }

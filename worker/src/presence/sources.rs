@@ -1,7 +1,7 @@
 //! Which sources are watched.
 
 use super::display::Display;
-use super::{Gnome, Machine, Settings, Source, Terminals, X11};
+use super::{Gnome, Logind, Machine, SessionManager, Settings, Source, Terminals, Wayland, X11};
 use crate::core::People;
 use crate::freezers::Freezers;
 
@@ -11,6 +11,12 @@ pub(super) fn choose(settings: &Settings, freezers: &Freezers) -> Vec<Box<dyn So
     if settings.people == People::Watched {
         sources.push(Box::new(Display::new(displays(settings))));
         sources.push(Box::new(Terminals::new(settings.places.dev.clone())));
+    }
+    if let Some(logind) = Logind::of(settings) {
+        sources.push(Box::new(logind));
+    }
+    if let Some(manager) = SessionManager::of(settings) {
+        sources.push(Box::new(manager));
     }
     if let Some(machine) = Machine::of(settings, freezers) {
         sources.push(Box::new(machine));
@@ -24,8 +30,11 @@ fn displays(settings: &Settings) -> Vec<Box<dyn Source>> {
     let mut displays: Vec<Box<dyn Source>> = Vec::new();
     // An X server beside a Wayland compositor sees a part of the input only.
     if !places.is_wayland() {
-        displays.push(Box::new(X11::new(places.display.clone())));
+        displays.push(Box::new(X11::new(places.display.clone()).inhibited(settings.inhibited)));
     }
     displays.push(Box::new(Gnome::new(places.session_bus.clone())));
+    if places.is_wayland() {
+        displays.push(Box::new(Wayland::new(places.wayland_socket())));
+    }
     displays
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Settings, Source, sources};
 use crate::core::{Gate, Judgement, Presence, Rest, Sighting};
 use crate::freezers::Freezers;
+use crate::os::slept;
 
 /// What is known of presence, for the owner.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Status {
 pub struct SourceStatus {
     /// Its name.
     pub name: &'static str,
+    /// Whether it has said anything yet.
+    pub has_answered: bool,
     /// Whether it can be read.
     pub is_readable: bool,
     /// What it said last, in words.
@@ -110,11 +113,10 @@ impl Watcher {
         let state = self.0.lock();
         let Judgement { presence, rests, .. } = state.gate.judge(now);
         let sources = state.gate.sources(now).map(|(name, said)| {
-            let (is_readable, detail) = describe(said.last);
-            if said.is_stale {
-                return SourceStatus { name, is_readable: false, detail: "does not answer".to_owned() };
-            }
-            SourceStatus { name, is_readable, detail }
+            let has_answered = said.last.is_some();
+            let (is_readable, detail) =
+                if said.is_stale { (false, "does not answer".to_owned()) } else { describe(said.last) };
+            SourceStatus { name, has_answered, is_readable, detail }
         });
         Status { presence, rests, sources: sources.collect(), since: state.since }
     }
@@ -144,7 +146,9 @@ fn describe(sighting: Option<&Sighting>) -> (bool, String) {
         Some(Sighting::InUse) => (true, "in use".to_owned()),
         Some(Sighting::Rests(rests)) if rests.is_empty() => (true, "nothing to rest for".to_owned()),
         Some(Sighting::Rests(_)) => (true, "a reason to rest".to_owned()),
-        Some(Sighting::Absent(detail) | Sighting::Lost(detail)) => (false, detail.clone()),
+        // What a machine does not have is not missing.
+        Some(Sighting::Absent(detail)) => (true, format!("nothing ({detail})")),
+        Some(Sighting::Lost(detail)) => (false, detail.clone()),
     }
 }
 
@@ -157,6 +161,7 @@ impl Shared {
     fn see(&self, source: usize, sighting: Sighting) {
         let now = Instant::now();
         let mut state = self.lock();
+        state.gate.note_sleep(slept(), now);
         let is_news = state.gate.see(source, sighting, now);
         self.close_if_due(&mut state, now);
         if is_news {
@@ -189,6 +194,9 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
+            if state.gate.note_sleep(slept(), now) {
+                tracing::info!("the machine has slept: presence is looked at anew");
+            }
             let judgement = state.gate.judge(now);
             self.close_if_due(&mut state, now);
             if judgement.presence.is_free() && !state.is_open {
@@ -204,7 +212,7 @@ impl Shared {
             if judgement.presence != told || evicts_now || is_unknown_anew(&judgement.rests, &mut unknown) {
                 drop(state);
                 if evicts_now {
-                    // `Freezers::evict_all` belongs here.
+                    self.freezers.evict_all();
                     has_evicted = true;
                 }
                 if judgement.presence != told {

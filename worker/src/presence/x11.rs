@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::screensaver::ConnectionExt as _;
 use x11rb::protocol::xinput::{self, ConnectionExt as _, XIEventMask};
+use x11rb::protocol::xproto::ConnectionExt as _;
 use x11rb::protocol::{Event, screensaver};
 use x11rb::rust_connection::RustConnection;
 
-use super::Source;
+use super::poll::is_readable;
+use super::{Policy, Source};
 use crate::core::{Kind, Sighting};
 
 /// XInput 2.2: raw events, also while something grabs the devices (2.1), and of touch (2.2).
@@ -32,8 +33,12 @@ const RAW_EVENTS: [XIEventMask; 8] = [
 pub struct X11 {
     /// `None` is what `DISPLAY` says.
     display: Option<String>,
+    inhibited: Policy,
     connection: Option<RustConnection>,
 }
+
+/// A screen saver that comes later than this after its time does not come.
+const SAVER_LATE: Duration = Duration::from_secs(1);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -41,10 +46,16 @@ impl X11 {
     /// The display with that name, or the one that `DISPLAY` names.
     #[must_use]
     pub const fn new(display: Option<String>) -> Self {
-        Self { display, connection: None }
+        Self { display, inhibited: Policy::Rest, connection: None }
     }
 
-    fn connect(&self) -> Result<(RustConnection, Duration), Failure> {
+    /// What to do while a program has suspended the screen saver, as players do.
+    #[must_use]
+    pub fn inhibited(self, policy: Policy) -> Self {
+        Self { inhibited: policy, ..self }
+    }
+
+    fn connect(&self) -> Result<(RustConnection, Sighting), Failure> {
         let (connection, _) = x11rb::connect(self.display.as_deref())?;
         for extension in [xinput::X11_EXTENSION_NAME, screensaver::X11_EXTENSION_NAME] {
             if connection.extension_information(extension)?.is_none() {
@@ -65,15 +76,15 @@ impl X11 {
         for screen in &connection.setup().roots {
             connection.xinput_xi_select_events(screen.root, &masks)?.check()?;
         }
-        let last_input = last_input(&connection)?;
-        Ok((connection, last_input))
+        let sighting = sighting(&connection, self.inhibited)?;
+        Ok((connection, sighting))
     }
 
     fn look(&mut self, until: Option<Instant>) -> Result<Sighting, Failure> {
         let Some(connection) = &self.connection else {
-            let (connection, last_input) = self.connect()?;
+            let (connection, sighting) = self.connect()?;
             self.connection = Some(connection);
-            return Ok(Sighting::LastInput(last_input));
+            return Ok(sighting);
         };
         loop {
             let mut has_input = false;
@@ -86,9 +97,9 @@ impl X11 {
             connection.flush()?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                return Ok(Sighting::LastInput(last_input(connection)?));
+                return sighting(connection, self.inhibited);
             }
-            wait(connection, left)?;
+            is_readable(connection.stream(), left)?;
         }
     }
 }
@@ -128,19 +139,21 @@ const fn is_input(event: &Event) -> bool {
     )
 }
 
-fn last_input(connection: &RustConnection) -> Result<Duration, Failure> {
+/// What the display's counter says. A screen saver that should have come and has not, though it is switched on, was
+/// suspended (or is put off again and again): a film.
+fn sighting(connection: &RustConnection, inhibited: Policy) -> Result<Sighting, Failure> {
     let root = connection.setup().roots.first().ok_or("the display has no screen")?.root;
+    let saver = connection.get_screen_saver()?.reply()?;
     let info = connection.screensaver_query_info(root)?.reply()?;
-    Ok(Duration::from_millis(info.ms_since_user_input.into()))
-}
-
-fn wait(connection: &RustConnection, time: Option<Duration>) -> Result<(), Failure> {
-    let time = time.map(|time| Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: time.subsec_nanos().into(),
-    });
-    match poll(&mut [PollFd::new(connection.stream(), PollFlags::IN)], time.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let last_input = Duration::from_millis(info.ms_since_user_input.into());
+    let due = Duration::from_secs(saver.timeout.into());
+    let is_suspended = info.state == u8::from(screensaver::State::OFF)
+        && !due.is_zero()
+        && info.ms_until_server == 0
+        && last_input > due + SAVER_LATE;
+    Ok(if is_suspended && inhibited == Policy::Rest {
+        Sighting::InUse
+    } else {
+        Sighting::LastInput(last_input)
+    })
 }

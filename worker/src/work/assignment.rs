@@ -6,6 +6,12 @@ use lull_job::limits::{INPUT_BYTES_MAX, MODULE_BYTES_MAX, RESULT_BYTES_MAX};
 use lull_job::{Digest, Plan, Reduce, SpecError, Split, Stage, stage_from_proto};
 use lull_proto::v1;
 use lull_sandbox::Limits;
+use lull_sandbox::checkpoint::IMAGE_BYTES_MAX;
+
+use crate::core::UnitName;
+
+/// States that a lease may ask for: each costs a look at the whole memory.
+const WITNESSES_MAX: usize = 1000;
 
 /// Why a lease cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +36,39 @@ pub enum UnitBlob {
         /// Its size.
         size_bytes: u64,
     },
+}
+
+/// A checkpoint that a lease names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeasedCheckpoint {
+    /// Steps done.
+    pub(crate) steps: u64,
+    /// Of the state.
+    pub(crate) state_digest: Digest,
+    /// Of its blob.
+    pub(crate) blob_digest: Digest,
+    /// Of its blob.
+    pub(crate) size_bytes: u64,
+}
+
+/// Bytes of a signature.
+const SIGNATURE_BYTES: usize = 64;
+/// Bytes of a state beside its pages.
+const STATE_OVERHEAD_BYTES: u64 = 1024 * 1024;
+
+impl LeasedCheckpoint {
+    /// One that makes sense; who made it, the coordinator has checked.
+    fn check(checkpoint: &v1::Checkpoint) -> Option<Self> {
+        let is_sound = checkpoint.signature.len() == SIGNATURE_BYTES
+            && checkpoint.size_bytes <= IMAGE_BYTES_MAX + STATE_OVERHEAD_BYTES;
+        Some(Self {
+            steps: checkpoint.steps,
+            state_digest: Digest::try_from(checkpoint.state_digest.as_slice()).ok()?,
+            blob_digest: Digest::try_from(checkpoint.blob_digest.as_slice()).ok()?,
+            size_bytes: checkpoint.size_bytes,
+        })
+        .filter(|_| is_sound)
+    }
 }
 
 /// A named blob that every unit sees.
@@ -58,6 +97,8 @@ pub struct Assignment {
     pub(crate) module: NamedBlob,
     pub(crate) inputs: Vec<NamedBlob>,
     blobs: BTreeMap<u64, Vec<UnitBlob>>,
+    checkpoints: BTreeMap<u64, LeasedCheckpoint>,
+    witnesses: BTreeMap<u64, Vec<u64>>,
 }
 
 impl Assignment {
@@ -84,7 +125,28 @@ impl Assignment {
             reduce: Reduce::None,
             merge_fan_in: 2,
         };
+        let checkpoints = lease.checkpoints.iter().filter_map(|checkpoint| {
+            let checked = LeasedCheckpoint::check(checkpoint);
+            if checked.is_none() {
+                tracing::warn!(
+                    lease = lease.token,
+                    unit = checkpoint.index,
+                    "a lease's checkpoint makes no sense"
+                );
+            }
+            Some((checkpoint.index, checked?))
+        });
+        let mut witnesses: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for witness in lease.witnesses.iter().take(WITNESSES_MAX) {
+            witnesses.entry(witness.index).or_default().push(witness.steps);
+        }
+        for steps in witnesses.values_mut() {
+            steps.sort_unstable();
+            steps.dedup();
+        }
         Ok(Self {
+            checkpoints: checkpoints.collect(),
+            witnesses,
             token: lease.token,
             job_id: job.job_id,
             stage,
@@ -99,6 +161,23 @@ impl Assignment {
             module: named(module, MODULE_BYTES_MAX)?,
             inputs: inputs.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The name of a unit.
+    #[must_use]
+    pub const fn unit(&self, index: u64) -> UnitName {
+        UnitName { job_id: self.job_id, stage: self.stage, index, module: self.module.digest }
+    }
+
+    /// Where a unit is to go on from, if not from its start.
+    pub(crate) fn checkpoint_of(&self, index: u64) -> Option<&LeasedCheckpoint> {
+        self.checkpoints.get(&index)
+    }
+
+    /// Steps of a unit after which its state is to be told, rising.
+    #[must_use]
+    pub fn witnesses_of(&self, index: u64) -> &[u64] {
+        self.witnesses.get(&index).map_or(&[], Vec::as_slice)
     }
 
     /// Blobs that the input of a unit is made of, in order.
@@ -224,6 +303,28 @@ mod tests {
         assert!(error.contains("not what its digest says"), "{error}");
         merge.parts.pop();
         assert!(Assignment::check(&merge).expect_err("one short").to_string().contains("some of its units"));
+    }
+
+    #[test]
+    fn checkpoints_and_witnesses_belong_to_their_unit() {
+        let checkpoint = |index, signature| v1::Checkpoint {
+            index,
+            steps: 5,
+            state_digest: vec![1; 32],
+            blob_digest: vec![2; 32],
+            size_bytes: 9,
+            signature: vec![0; signature],
+            maker_device_id: 3,
+        };
+        let mut lease = range();
+        lease.checkpoints = vec![checkpoint(4, 64), checkpoint(2, 63)];
+        lease.witnesses =
+            [(2, 9), (2, 3), (4, 1), (2, 9)].map(|(index, steps)| v1::Witness { index, steps }).to_vec();
+        let assignment = Assignment::check(&lease).unwrap();
+        assert_eq!(assignment.checkpoint_of(4).map(|checkpoint| checkpoint.steps), Some(5));
+        assert_eq!(assignment.checkpoint_of(2), None, "its signature is none");
+        assert_eq!((assignment.witnesses_of(2), assignment.witnesses_of(4)), (&[3, 9][..], &[1][..]));
+        assert_eq!(assignment.unit(4).module, Digest::from_bytes([1; 32]));
     }
 
     #[test]

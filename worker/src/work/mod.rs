@@ -2,11 +2,13 @@
 //! told to, one at a time.
 //!
 //! - `assignment`: a lease as checked values, and the input of each of its units;
+//! - `course`: where a unit goes on from, over as many runners as it takes;
 //! - `thread`: the thread.
 //!
 //! The runner dies with its thread, and the thread ends when its [`Worker`] is dropped.
 
 mod assignment;
+mod course;
 mod thread;
 
 pub use assignment::{Assignment, AssignmentError, UnitBlob};

@@ -4,22 +4,28 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use lull_job::{Digest, unit_payload};
 use lull_proto::v1;
-use lull_sandbox::{Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, cut_message};
+use lull_sandbox::{
+    CompileLimits, Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, compile, cut_message,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
+use super::course::{Course, Ended};
 use super::{Assignment, UnitBlob};
 use crate::blobs::Blobs;
 use crate::cache::Bytes;
+use crate::checkpoints::Store;
+use crate::compiled::Compiled;
 use crate::core::{Attempt, AttemptKey, Backoff, Event};
 use crate::freezers::Freezers;
 use crate::outbox::{Entry, OutboxSender};
 use crate::remote::{explain, is_temporary};
 
-/// Runners that may die under one unit before this PC reports a limit: once is bad luck (somebody killed
+/// Runners that may die under one unit, with no checkpoint between them, before this PC reports a limit: once is bad luck (somebody killed
 /// it, memory was short), three times is the unit.
 pub const RUNNERS_PER_UNIT_MAX: u32 = 3;
 
@@ -32,8 +38,14 @@ pub struct Tools {
     pub blobs: Arc<Blobs>,
     /// Freezes what runs.
     pub freezers: Freezers,
+    /// Modules that are compiled already.
+    pub compiled: Arc<Compiled>,
     /// How a runner is started.
     pub runner: RunnerConfig,
+    /// Where unfinished units stand.
+    pub checkpoints: Arc<Store>,
+    /// Time between two checkpoints of a unit; `None`: none are taken.
+    pub checkpoint_every: Option<Duration>,
     /// To the core.
     pub events: UnboundedSender<Event>,
     /// To the disk.
@@ -125,10 +137,11 @@ impl LeaseThread {
         let loaded = Loaded { assignment, module, inputs };
         let mut host = None;
         while let Ok(index) = to_run.recv() {
-            let run = self.run_unit(&loaded, &mut host, index)?;
+            let (run, resumed_from, witnessed) = self.run_unit(&loaded, &mut host, index)?;
             let Assignment { token, job_id, stage, .. } = loaded.assignment;
             let key = AttemptKey { token, index };
             let (attempt, large) = Attempt::of(key, job_id, stage, run);
+            let attempt = Attempt { resumed_from, witnessed, ..attempt };
             tracing::debug!(lease = token, unit = index, outcome = ?attempt.outcome, "a unit ended");
             // First: the core must know of it before the disk has it.
             let _ = self.tools.events.send(Event::UnitFinished(key));
@@ -137,7 +150,8 @@ impl LeaseThread {
         Ok(())
     }
 
-    fn run_unit(&mut self, loaded: &Loaded, host: &mut Option<Host>, index: u64) -> Result<UnitRun, String> {
+    /// Runs a unit: how it ended, whose checkpoint it went on from, and which states it was asked to tell.
+    fn run_unit(&mut self, loaded: &Loaded, host: &mut Option<Host>, index: u64) -> Result<Ended, String> {
         let Loaded { assignment, .. } = loaded;
         let mut blobs = Vec::new();
         for blob in assignment.blobs_of(index) {
@@ -150,10 +164,43 @@ impl LeaseThread {
         }
         let unit = unit_payload(&assignment.plan, &assignment.split, assignment.stage, index, blobs)
             .map_err(|error| error.to_string())?;
+        let leased = match assignment.checkpoint_of(index) {
+            None => None,
+            Some(leased) => match self.fetch(leased.blob_digest, leased.size_bytes, assignment.token) {
+                Ok(bytes) => Some((leased.clone(), bytes.as_ref().clone())),
+                Err(reason) if self.is_let_go() => return Err(reason),
+                Err(reason) => {
+                    tracing::warn!(unit = index, %reason, "the checkpoint of a lease cannot be had; its unit starts anew");
+                    None
+                }
+            },
+        };
+        let (store, events) = (Arc::clone(&self.tools.checkpoints), self.tools.events.clone());
+        let (name, key) = (assignment.unit(index), AttemptKey { token: assignment.token, index });
+        let memory_bytes_max = assignment.limits.memory_bytes;
+        let every = self.tools.checkpoint_every;
+        let witnesses = assignment.witnesses_of(index);
+        let mut course = Course::new(&store, name, every, witnesses, memory_bytes_max, leased);
         let mut last = String::new();
-        for _ in 0..RUNNERS_PER_UNIT_MAX {
+        let mut deaths = 0;
+        while deaths < RUNNERS_PER_UNIT_MAX {
             let run = match self.host(loaded, host) {
-                Ok(Host::Ready(runner)) => runner.run(&unit),
+                Ok(Host::Ready(runner)) => {
+                    let how = course.next();
+                    if how.from.is_some() {
+                        tracing::info!(
+                            lease = assignment.token,
+                            unit = index,
+                            "a unit goes on from its checkpoint"
+                        );
+                        let _ = events.send(Event::CheckpointSaved(key, name));
+                    }
+                    runner.run_on(&unit, how, &mut |progress| {
+                        if course.hear(progress) {
+                            let _ = events.send(Event::CheckpointSaved(key, name));
+                        }
+                    })
+                }
                 Ok(Host::BadModule(message)) => {
                     Ok(UnitRun { outcome: Outcome::GuestFailed(message.clone()), cpu_micros: 0 })
                 }
@@ -164,22 +211,34 @@ impl LeaseThread {
                     if matches!(host, Some(Host::Ready(runner)) if !runner.is_usable()) {
                         *host = None;
                     }
-                    return Ok(run);
+                    return Ok(course.end(run));
                 }
                 Err(error @ (Error::NotFound { .. } | Error::Start { .. } | Error::WallsMissing { .. })) => {
                     return Err(error.to_string());
                 }
                 Err(_) if self.is_let_go() => return Err("let go".to_owned()),
+                Err(Error::NotResumed { message }) => course.not_resumed(&message),
                 Err(error) => {
                     *host = None;
+                    if self.freezer.take_evicted() {
+                        tracing::info!(
+                            lease = assignment.token,
+                            unit = index,
+                            "its memory went back; it waits to go on"
+                        );
+                        self.freezer.wait_thawed();
+                        continue;
+                    }
+                    // One that comes forward may lose as many runners as it likes.
+                    deaths = if course.has_advanced() { 1 } else { deaths + 1 };
                     last = error.to_string();
-                    tracing::warn!(lease = assignment.token, unit = index, error = %last, "a unit starts again");
+                    tracing::warn!(lease = assignment.token, unit = index, error = %last, "a unit has lost its runner");
                 }
             }
         }
         let message =
             format!("{RUNNERS_PER_UNIT_MAX} runners ended while they ran this unit; the last: {last}");
-        Ok(UnitRun { outcome: Outcome::Limit(cut_message(message.as_bytes())), cpu_micros: 0 })
+        Ok(course.end(UnitRun { outcome: Outcome::Limit(cut_message(message.as_bytes())), cpu_micros: 0 }))
     }
 
     /// The runner of the lease; a new one if it has none.
@@ -193,13 +252,35 @@ impl LeaseThread {
     fn start(&self, loaded: &Loaded) -> Result<Host, Error> {
         let inputs: Vec<(&str, &[u8])> =
             loaded.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
         let program = Program { module: &loaded.module, inputs: &inputs, limits: loaded.assignment.limits };
-        match runner.load(&program) {
+        let artefact = match self.compiled(loaded) {
+            Ok(artefact) => artefact,
+            Err(Error::LoadFailed { message }) => return Ok(Host::BadModule(message)),
+            Err(error) => return Err(error),
+        };
+        let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
+        match runner.load_compiled(&artefact, &program) {
             Ok(()) => Ok(Host::Ready(runner)),
             Err(Error::LoadFailed { message }) => Ok(Host::BadModule(message)),
+            Err(error @ Error::ArtefactRefused { .. }) => {
+                // Older than this runner, or of another CPU: the next try compiles it.
+                self.tools.compiled.remove(loaded.assignment.module.digest);
+                Err(error)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// The module, compiled: now, if it was not before.
+    fn compiled(&self, loaded: &Loaded) -> Result<Vec<u8>, Error> {
+        let Tools { compiled, runner, .. } = &self.tools;
+        let digest = loaded.assignment.module.digest;
+        if let Some(artefact) = compiled.get(digest) {
+            return Ok(artefact);
+        }
+        let artefact = compile(runner, &self.freezer, &loaded.module, CompileLimits::default())?;
+        compiled.put(digest, &artefact);
+        Ok(artefact)
     }
 
     fn is_let_go(&self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::Tokens;
+use super::{Tokens, checkpoints};
 use crate::core::{
     DeviceId, Job, JobId, Lease, LeaseToken, OwnerId, Request, Slice, UnitKey, Verdict, Want, Wanted,
     lease_units, repeats,
@@ -79,7 +79,20 @@ pub(super) async fn load(
         .collect();
     let (wanted_late, leased_again) =
         if late.is_empty() { Default::default() } else { load_late(tx, &late).await? };
-    Ok(Slice { jobs, leases, attempts, verdicts, wanted, wanted_late, leased_again, blobs, grid_slots })
+    let mut slice = Slice {
+        jobs,
+        leases,
+        attempts,
+        verdicts,
+        wanted,
+        wanted_late,
+        leased_again,
+        blobs,
+        grid_slots,
+        ..Slice::default()
+    };
+    checkpoints::complete(tx, &mut slice, requests).await?;
+    Ok(slice)
 }
 
 async fn refill(tx: &Transaction<'_>, tokens: &mut Tokens, wants: usize) -> Result<(), Error> {
@@ -135,6 +148,7 @@ pub(in crate::store) fn lease(row: &Row) -> Result<Lease, Error> {
         owner: OwnerId(row.try_get("owner_id")?),
         open: open.collect::<Result<_, _>>()?,
         expired: row.try_get("expired")?,
+        offers: BTreeMap::new(),
     })
 }
 
@@ -168,7 +182,7 @@ pub(super) fn unit_columns<'a>(
     columns
 }
 
-fn unit_key(from: From, row: &Row) -> Result<UnitKey, Error> {
+pub(super) fn unit_key(from: From, row: &Row) -> Result<UnitKey, Error> {
     Ok(UnitKey {
         job: JobId(row.try_get("job_id")?),
         stage: from.stage(row, "stage")?,
@@ -176,7 +190,8 @@ fn unit_key(from: From, row: &Row) -> Result<UnitKey, Error> {
     })
 }
 
-const UNITS: &str = "unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS unit (job_id, stage, idx)";
+pub(super) const UNITS: &str =
+    "unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS unit (job_id, stage, idx)";
 
 pub(super) async fn load_attempts(
     tx: &Transaction<'_>,

@@ -4,6 +4,7 @@
 //! another coordinator holds them. Every other row of a job is read and written under its job's lock, so
 //! that two results of one unit always see each other. All statements of one step travel together.
 
+mod checkpoints;
 mod load;
 mod write;
 
@@ -17,6 +18,7 @@ use crate::core::{
     Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, Reply, Request, Slice, decide, expire,
 };
 
+pub use self::checkpoints::Extras;
 pub(super) use self::load::lease;
 pub(super) use self::write::write_transfers;
 
@@ -30,6 +32,8 @@ pub struct Decided {
     pub replies: Vec<Reply>,
     /// The leases that the answers name.
     pub leases: BTreeMap<LeaseToken, Lease>,
+    /// Jobs whose leases may come with checkpoints and the like.
+    pub checkpointed: BTreeSet<JobId>,
     /// What became of the jobs.
     pub aftermath: Aftermath,
 }
@@ -102,7 +106,10 @@ impl Store {
             let leases = named
                 .filter_map(|token| Some((*token, slice.leases.get(token)?.clone())))
                 .collect();
-            Ok(Decided { replies, leases, aftermath: aftermath(&slice, &changes) })
+            // Of a job that was not looked at, with a lease that is sent again, it is not known.
+            let jobs = slice.leases.values().map(|lease| lease.job);
+            let checkpointed = jobs.filter(|id| slice.jobs.get(id).is_none_or(|job| job.checkpointed)).collect();
+            Ok(Decided { replies, leases, checkpointed, aftermath: aftermath(&slice, &changes) })
         })
     }
 
@@ -127,6 +134,7 @@ impl Store {
             slice.leases = leases.iter().map(lease).map(|lease| lease.map(|l| (l.token, l))).collect::<Result<_, _>>()?;
             let units = open_units(slice.leases.values());
             (slice.attempts, slice.verdicts) = tokio::try_join!(load_attempts(tx, &units), load_verdicts(tx, &units))?;
+            checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
             let tokens: Vec<LeaseToken> = slice.leases.keys().copied().collect();
             let changes = expire(&mut slice, &tokens);
             write(tx, &slice, &changes, lease_ttl).await?;

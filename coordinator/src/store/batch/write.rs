@@ -7,6 +7,7 @@ use deadpool_postgres::Transaction;
 use lull_ledger::{Transfer, postings};
 use rust_decimal::Decimal;
 
+use super::checkpoints;
 use super::load::unit_columns;
 use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, Slice, Verdict, Wanted};
 use crate::store::Error;
@@ -53,7 +54,11 @@ pub(super) async fn write(
         write_jobs(tx, slice, changes),
     )?;
     // Earnings go after the accounts: every transaction locks the two in this order.
-    tokio::try_join!(add_wanted(tx, changes), add_earnings(tx, &changes.earned))?;
+    tokio::try_join!(
+        add_wanted(tx, changes),
+        add_earnings(tx, &changes.earned),
+        checkpoints::write(tx, slice, changes)
+    )?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
         for table in ["wanted", "lease"] {
@@ -98,7 +103,9 @@ async fn add_wanted(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error
 }
 
 /// Lists of different lengths as one array and the one-based bounds of each: PostgreSQL's arrays are rectangular.
-fn flatten(lists: impl Iterator<Item = impl Iterator<Item = i64>>) -> (Vec<i64>, Vec<i32>, Vec<i32>) {
+pub(super) fn flatten(
+    lists: impl Iterator<Item = impl Iterator<Item = i64>>,
+) -> (Vec<i64>, Vec<i32>, Vec<i32>) {
     let (mut flat, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
     let length = |flat: &Vec<i64>| i32::try_from(flat.len()).unwrap_or(i32::MAX);
     for list in lists {
@@ -259,14 +266,14 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
     let update = "UPDATE job SET state = $2::smallint, reason = $3, items = $4, stage = $5, stage_units = $6, frontier = $7,
             stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
             accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
-            work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23,
+            work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23, checkpointed = $24,
             ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
         WHERE id = $1";
     let update = tx.prepare_cached(update).await?;
     for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {
         let totals = job.totals;
         let answer = job.answer.map(|answer| answer.digest.as_bytes().to_vec());
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 23] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 24] = [
             &job.id.0,
             &rows::job_state_code(job.state),
             &job.reason,
@@ -290,6 +297,7 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             &bigint(totals.items_accepted),
             &answer,
             &job.answer.map(|answer| bigint(answer.size_bytes)),
+            &job.checkpointed,
         ];
         ensure_affected("job update", 1, tx.execute(&update, &parameters).await?)?;
     }

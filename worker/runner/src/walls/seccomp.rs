@@ -55,6 +55,9 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_mmap, vec![when(&[(3, Op::MaskedEq(kind), anonymous)])?]);
     // The cap on its own memory, once the job's limits are known. Without capabilities it only goes down.
     rules.insert(libc::SYS_prlimit64, vec![when(&[(0, Op::Eq, 0), (1, Op::Eq, libc::RLIMIT_DATA.into())])?]);
+    // And on its CPU time, where it compiles.
+    let cpu = when(&[(0, Op::Eq, 0), (1, Op::Eq, libc::RLIMIT_CPU.into())])?;
+    rules.entry(libc::SYS_prlimit64).or_default().push(cpu);
     // How a panic ends the process.
     rules.insert(libc::SYS_tgkill, vec![when(&[(0, Op::Eq, std::process::id().into())])?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());

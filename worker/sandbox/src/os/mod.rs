@@ -4,7 +4,7 @@
 //! - `spawn`: the process, and how it is signalled;
 //! - [`Process`]: names it; means nothing once the [`Child`] has been waited for and dropped;
 //! - [`ReadWithin`]: reading its answers, which may not come in time;
-//! - `describe`: how it ended, in words.
+//! - `describe`: how it ended, in words; `OUT_OF_CPU`, `OUT_OF_MEMORY`: those for a cap that it reached.
 
 use std::io;
 use std::time::Duration;
@@ -19,9 +19,11 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{Child, ChildStdin, ChildStdout, Process, describe, spawn};
+pub(crate) use unix::{Child, ChildStdin, ChildStdout, OUT_OF_CPU, OUT_OF_MEMORY, Process, describe, spawn};
 #[cfg(windows)]
-pub(crate) use windows::{Child, ChildStdin, ChildStdout, Process, describe, spawn};
+pub(crate) use windows::{
+    Child, ChildStdin, ChildStdout, OUT_OF_CPU, OUT_OF_MEMORY, Process, describe, spawn,
+};
 
 /// Reading that gives up in time.
 pub(crate) trait ReadWithin {

@@ -101,11 +101,21 @@ fn wait_readable(source: &impl AsFd, time: Duration) -> rustix::io::Result<bool>
     Ok(poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&time))? > 0)
 }
 
+/// How a runner ends that reached its cap on CPU time (SIGXCPU), in the words of [`describe`].
+pub(crate) const OUT_OF_CPU: &str = "killed by signal 24";
+
+/// How one ends that was refused memory (SIGABRT).
+pub(crate) const OUT_OF_MEMORY: &str = "killed by signal 6";
+
 /// How it ended, in words.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, Some(signal)) => {
+            // Never, behind the walls: what a guest works on is not for a disk.
+            let dumped = if status.core_dumped() { ", its memory was dumped" } else { "" };
+            format!("killed by signal {signal}{dumped}")
+        }
         (None, None) => status.to_string(),
     }
 }

@@ -162,6 +162,12 @@ impl Child {
     }
 }
 
+/// How a runner ends that reached its job's cap on CPU time (`ERROR_NOT_ENOUGH_QUOTA`), in the words of [`describe`].
+pub(crate) const OUT_OF_CPU: &str = "exit code 1816";
+
+/// How one ends that was refused memory: it aborts by a fast fail.
+pub(crate) const OUT_OF_MEMORY: &str = "exception 0xc0000409";
+
 /// How it ended, in words.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match status.code() {

@@ -1,7 +1,9 @@
 //! The agent against a coordinator that is a few maps: named cases, and random days.
 
+mod checkpoints;
 mod drain;
 mod named;
+mod network;
 mod random;
 
 use std::collections::BTreeSet;
@@ -11,7 +13,7 @@ use lull_job::{Digest, Stage};
 use lull_proto::v1;
 
 use super::agent::{Agent, Command, Event, SyncFailure, UploadEnd};
-use super::{Attempt, AttemptKey, AttemptOutcome, Body, Presence};
+use super::{Attempt, AttemptKey, AttemptOutcome, Body, Presence, UnitName};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,7 @@ struct Rig {
     started: BTreeSet<u64>,
     running: BTreeSet<AttemptKey>,
     uploading: BTreeSet<AttemptKey>,
+    uploading_checkpoints: BTreeSet<AttemptKey>,
     forgotten: Vec<AttemptKey>,
 }
 
@@ -39,6 +42,7 @@ impl Rig {
             started: BTreeSet::new(),
             running: BTreeSet::new(),
             uploading: BTreeSet::new(),
+            uploading_checkpoints: BTreeSet::new(),
             forgotten: Vec::new(),
         }
     }
@@ -89,6 +93,13 @@ impl Rig {
             }
             Command::Upload(attempt) => {
                 assert!(self.uploading.insert(attempt.key), "{:?} is uploaded twice at once", attempt.key);
+            }
+            Command::UploadCheckpoint(key, _) => {
+                assert!(!self.running.contains(key), "{key:?} is handed back while it runs");
+                assert!(
+                    self.uploading_checkpoints.insert(*key),
+                    "the checkpoint of {key:?} is uploaded twice"
+                );
             }
             Command::Forget(key) => self.forgotten.push(*key),
             _ => {}
@@ -156,6 +167,24 @@ impl Rig {
         self.event(Event::UploadEnded(key, end));
     }
 
+    fn save_checkpoint(&mut self, key: AttemptKey) {
+        self.event(Event::CheckpointSaved(key, unit(key.index)));
+    }
+
+    fn end_checkpoint_upload(&mut self, key: AttemptKey, is_done: bool) {
+        assert!(self.uploading_checkpoints.remove(&key));
+        self.event(Event::CheckpointUploaded(key, is_done.then(|| Box::new(checkpoint(key.index)))));
+    }
+
+    /// Units whose checkpoints were removed from the disk.
+    fn dropped_checkpoints(&self) -> Vec<u64> {
+        let dropped = self.commands.iter().filter_map(|command| match command {
+            Command::DropCheckpoint(unit) => Some(unit.index),
+            _ => None,
+        });
+        dropped.collect()
+    }
+
     fn reported(&self) -> Vec<(u64, u64)> {
         let reports = self.request().reports.iter();
         reports.flat_map(|r| r.attempts.iter().map(|attempt| (r.lease_token, attempt.index))).collect()
@@ -189,7 +218,17 @@ fn attempt(key: AttemptKey, is_large: bool) -> Attempt {
         size_bytes: 1,
         cpu_micros: 1,
         body: if is_large { Body::File } else { Body::Inline(b"x".to_vec()) },
+        resumed_from: None,
+        witnessed: Vec::new(),
     }
+}
+
+fn unit(index: u64) -> UnitName {
+    UnitName { job_id: 1, stage: Stage::Work, index, module: Digest::of(b"module") }
+}
+
+fn checkpoint(index: u64) -> v1::Checkpoint {
+    v1::Checkpoint { index, steps: 7, ..v1::Checkpoint::default() }
 }
 
 fn key(token: u64, index: u64) -> AttemptKey {

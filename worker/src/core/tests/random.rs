@@ -18,6 +18,8 @@ enum Step {
     StoreFails,
     EndUpload(u8, u8),
     FailLease(u8),
+    Checkpoint(u8),
+    EndCheckpointUpload(u8, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,6 +34,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::StoreFails),
         3 => (any::<u8>(), 0u8..4).prop_map(|(which, end)| Step::EndUpload(which, end)),
         1 => any::<u8>().prop_map(Step::FailLease),
+        3 => any::<u8>().prop_map(Step::Checkpoint),
+        3 => any::<(u8, bool)>().prop_map(|(which, is_done)| Step::EndCheckpointUpload(which, is_done)),
     ]
 }
 
@@ -128,6 +132,16 @@ impl Day {
                     rig.end_upload(key, ends[usize::from(end)]);
                 }
             }
+            Step::Checkpoint(which) => {
+                if let Some(key) = pick(rig.running.iter().copied(), which) {
+                    rig.save_checkpoint(key);
+                }
+            }
+            Step::EndCheckpointUpload(which, is_done) => {
+                if let Some(key) = pick(rig.uploading_checkpoints.iter().copied(), which) {
+                    rig.end_checkpoint_upload(key, is_done);
+                }
+            }
             Step::FailLease(which) => {
                 if let Some(token) = pick(rig.started.iter().copied(), which) {
                     rig.event(Event::LeaseFailed { token });
@@ -160,12 +174,14 @@ impl Day {
             self.take(Step::FinishUnit(0));
             self.take(Step::Store(0));
             self.take(Step::EndUpload(0, 0));
+            self.take(Step::EndCheckpointUpload(0, true));
             self.take(Step::Answer { lease_units: Vec::new(), loses: false });
             self.take(Step::Pass(1000));
         }
         let agent = &self.rig.agent;
         assert!(agent.leases.is_empty(), "leases are left: {agent:?}");
         assert!(agent.attempts.is_empty(), "attempts are left: {agent:?}");
+        assert!(agent.checkpoints.is_empty(), "checkpoints are left: {agent:?}");
         assert!(agent.hand_backs.is_empty(), "hand-backs are left: {agent:?}");
         assert!(self.coordinator.owed.is_empty(), "units are owed: {:?}", self.coordinator.owed);
     }

@@ -1,0 +1,30 @@
+//! Compiling a module in a runner that does nothing else.
+//!
+//! It stands behind the same walls as one that runs guests, since a compiler that reads a stranger's module can be
+//! attacked by it. What it answers is native code that is trusted as little: it only ever runs as that module, and
+//! behind the walls that a guest of that module has to stay behind anyway.
+
+use crate::os::{OUT_OF_CPU, OUT_OF_MEMORY};
+use crate::{CompileLimits, Error, Freezer, Runner, RunnerConfig};
+
+/// Compiles a module: what [`Runner::load_compiled`] takes, for the same runner binary on the same PC.
+///
+/// # Errors
+/// [`Error::LoadFailed`] when the module is at fault, also for taking more than the limits; otherwise the runner is.
+pub fn compile(
+    config: &RunnerConfig,
+    freezer: &Freezer,
+    module: &[u8],
+    limits: CompileLimits,
+) -> Result<Vec<u8>, Error> {
+    let mut runner = Runner::start(config, freezer)?;
+    runner.compile(module, limits).map_err(|error| match error {
+        Error::RunnerDied { how } if how == OUT_OF_CPU => Error::LoadFailed {
+            message: format!("the module takes more than {} s of CPU to compile", limits.cpu_secs),
+        },
+        Error::RunnerDied { how } if how == OUT_OF_MEMORY => Error::LoadFailed {
+            message: format!("the module takes more than {} bytes of memory to compile", limits.memory_bytes),
+        },
+        other => other,
+    })
+}
