@@ -258,7 +258,7 @@ pub struct RunArgs {
     /// Run modules of any submitter on the grid, not of one's own pool only. Needed on Windows, where the walls around
     /// guests have not been shown to hold, and the coordinator cannot yet be asked for one pool's work only
     #[cfg(windows)]
-    #[arg(long, env = "LULL_ACCEPT_FOREIGN_MODULES")]
+    #[arg(long, env = "LULL_ACCEPT_FOREIGN_MODULES", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, value_parser = presence::switch)]
     pub accept_foreign_modules: bool,
     /// Name that the owner sees [default: the host's name]
     #[arg(long, env = "LULL_NAME")]
@@ -408,7 +408,9 @@ mod tests {
     fn modules_of_strangers_are_taken_where_walls_are_known_to_hold() {
         assert_eq!(parse(&[]).unwrap().check_modules().is_ok(), !cfg!(windows));
         #[cfg(windows)]
-        assert_eq!(parse(&["--accept-foreign-modules"]).unwrap().check_modules(), Ok(()));
+        for accepted in ["--accept-foreign-modules", "--accept-foreign-modules=true"] {
+            assert_eq!(parse(&[accepted]).unwrap().check_modules(), Ok(()));
+        }
     }
 
     #[test]

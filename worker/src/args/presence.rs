@@ -140,7 +140,7 @@ fn percent(text: &str) -> Result<Limit, String> {
 }
 
 /// Few spellings: another setting's default looks at the text.
-fn switch(text: &str) -> Result<bool, String> {
+pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" => Ok(true),
         "false" | "0" | "" => Ok(false),
