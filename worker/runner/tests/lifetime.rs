@@ -116,6 +116,9 @@ fn a_runner_whose_parent_is_gone_does_not_serve() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("is gone"));
 }
 
+/// What a frozen runner may seem to take: where time is counted in slices, the last ones may be counted late.
+const SLICE_NANOS: u64 = if cfg!(windows) { 32_000_000 } else { 0 };
+
 #[test]
 fn a_frozen_runner_takes_no_cpu_and_loses_nothing() {
     let freezer = Freezer::new();
@@ -128,13 +131,12 @@ fn a_frozen_runner_takes_no_cpu_and_loses_nothing() {
         until("the guest runs", || cpu_nanos(number) > before);
         freezer.freeze();
         until("the runner is stopped", || is_stopped(number));
-        // Where a stop reaches a thread by a signal (wine), or time is counted in slices, the last one still counts.
-        start(&Guest::new()).run(&unit(0)).unwrap();
         let frozen = cpu_nanos(number);
 
-        // Something else happens in the meantime.
-        start(&Guest::new()).run(&unit(0)).unwrap();
-        assert_eq!(cpu_nanos(number), frozen);
+        // In the meantime as much is done elsewhere as the frozen one has to do in all.
+        start(&LONG).run(&unit(0)).unwrap();
+        let taken = cpu_nanos(number) - frozen;
+        assert!(taken <= SLICE_NANOS, "{taken} ns");
         assert!(!running.is_finished());
 
         freezer.thaw();
