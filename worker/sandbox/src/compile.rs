@@ -10,7 +10,8 @@ use crate::{CompileLimits, Error, Freezer, Runner, RunnerConfig};
 /// Compiles a module: what [`Runner::load_compiled`] takes, for the same runner binary on the same PC.
 ///
 /// # Errors
-/// [`Error::LoadFailed`] when the module is at fault, also for taking more than the limits; otherwise the runner is.
+/// [`Error::LoadFailed`] when the module is at fault; [`Error::CompileLimit`] when it takes more than the limits, which
+/// another PC may not reach; otherwise the runner is at fault.
 pub fn compile(
     config: &RunnerConfig,
     freezer: &Freezer,
@@ -19,10 +20,10 @@ pub fn compile(
 ) -> Result<Vec<u8>, Error> {
     let mut runner = Runner::start(config, freezer)?;
     runner.compile(module, limits).map_err(|error| match error {
-        Error::RunnerDied { how } if how == OUT_OF_CPU => Error::LoadFailed {
+        Error::RunnerDied { how } if how == OUT_OF_CPU => Error::CompileLimit {
             message: format!("the module takes more than {} s of CPU to compile", limits.cpu_secs),
         },
-        Error::RunnerDied { how } if how == OUT_OF_MEMORY => Error::LoadFailed {
+        Error::RunnerDied { how } if how == OUT_OF_MEMORY => Error::CompileLimit {
             message: format!("the module takes more than {} bytes of memory to compile", limits.memory_bytes),
         },
         other => other,

@@ -35,6 +35,12 @@ pub enum Error {
         /// What the runner said.
         message: String,
     },
+    /// Compiling takes more than a limit of this PC: another may be faster.
+    #[error("the module cannot be compiled here: {message}")]
+    CompileLimit {
+        /// Which limit.
+        message: String,
+    },
     /// The process ended, or was ended, before it answered. Blames nobody: try a fresh runner.
     #[error("the runner ended ({how})")]
     RunnerDied {

@@ -118,10 +118,10 @@ struct Loaded {
     inputs: Vec<(String, Bytes)>,
 }
 
-/// A runner, or why there will never be one for this module.
+/// A runner, or how every unit of this module ends here without one.
 enum Host {
     Ready(Runner),
-    BadModule(String),
+    NoUse(Outcome),
 }
 
 impl LeaseThread {
@@ -201,9 +201,7 @@ impl LeaseThread {
                         }
                     })
                 }
-                Ok(Host::BadModule(message)) => {
-                    Ok(UnitRun { outcome: Outcome::GuestFailed(message.clone()), cpu_micros: 0 })
-                }
+                Ok(Host::NoUse(outcome)) => Ok(UnitRun { outcome: outcome.clone(), cpu_micros: 0 }),
                 Err(error) => Err(error),
             };
             match run {
@@ -255,13 +253,15 @@ impl LeaseThread {
         let program = Program { module: &loaded.module, inputs: &inputs, limits: loaded.assignment.limits };
         let artefact = match self.compiled(loaded) {
             Ok(artefact) => artefact,
-            Err(Error::LoadFailed { message }) => return Ok(Host::BadModule(message)),
+            Err(Error::LoadFailed { message }) => return Ok(Host::NoUse(Outcome::GuestFailed(message))),
+            // How long a module takes to compile is as much this PC's doing as the module's.
+            Err(Error::CompileLimit { message }) => return Ok(Host::NoUse(Outcome::Limit(message))),
             Err(error) => return Err(error),
         };
         let mut runner = Runner::start(&self.tools.runner, &self.freezer)?;
         match runner.load_compiled(&artefact, &program) {
             Ok(()) => Ok(Host::Ready(runner)),
-            Err(Error::LoadFailed { message }) => Ok(Host::BadModule(message)),
+            Err(Error::LoadFailed { message }) => Ok(Host::NoUse(Outcome::GuestFailed(message))),
             Err(error @ Error::ArtefactRefused { .. }) => {
                 // Older than this runner, or of another CPU: the next try compiles it.
                 self.tools.compiled.remove(loaded.assignment.module.digest);
