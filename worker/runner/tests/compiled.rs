@@ -67,14 +67,14 @@ fn what_is_no_artefact_of_this_runner_is_refused() {
 }
 
 #[test]
-fn a_module_that_takes_too_long_to_compile_is_blamed() {
+fn a_module_that_takes_too_long_to_compile_is_refused() {
     let limits = CompileLimits { cpu_secs: 1, memory_bytes: 8 << 30 };
     let error = compiled(&bomb(), limits).unwrap_err();
     assert!(matches!(&error, Error::CompileLimit { message } if message.contains("1 s of CPU")), "{error}");
 }
 
 #[test]
-fn a_module_that_takes_too_much_memory_to_compile_is_blamed() {
+fn a_module_that_takes_too_much_memory_to_compile_is_refused() {
     let limits = CompileLimits { cpu_secs: 600, memory_bytes: 64 * MIB };
     let error = compiled(&bomb(), limits).unwrap_err();
     assert!(
