@@ -150,7 +150,7 @@ impl Store {
                 ]) {
                     let select = format!(
                         "SELECT {key} AS key, sum(amount) AS amount, count(*) AS attempts FROM transfer {join}
-                         WHERE credit = $1::bigint * 8 + 3 AND code = 3 GROUP BY 1 ORDER BY 1"
+                         WHERE credit IN ($1::bigint * 8 + 3, $1::bigint * 8 + 4) AND code = 3 GROUP BY 1 ORDER BY 1"
                     );
                     *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
                 }
@@ -197,12 +197,15 @@ impl Store {
         run_tx!(self.pool, "check_books", tx => {
             // One snapshot for all of it: the grid goes on meanwhile.
             tx.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            let totals = "SELECT id % 8 AS kind, sum(balance) AS balance, count(*) AS accounts FROM account GROUP BY 1";
+            // The grid's own accounts are all of kind 0: their numbers tell them apart.
+            let totals = "SELECT CASE WHEN id % 8 = 0 THEN id ELSE id % 8 END AS kind, sum(balance) AS balance,
+                    count(*) AS accounts FROM account GROUP BY 1";
             let rows = tx.query(totals, &[]).await?;
             let mut totals = Vec::new();
             let mut accounts = 0;
             for kind in AccountKind::ALL {
-                let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
+                let of_kind = if kind.code() == 0 { AccountId::new(kind, 0).number() } else { kind.code() };
+                let row = rows.iter().find(|row| row.get::<_, i64>("kind") == of_kind);
                 let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
                 accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
                 totals.push((kind, balance));

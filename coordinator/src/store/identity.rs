@@ -94,24 +94,30 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn create_submitter(&self, name: &str) -> Result<SubmitterId, Error> {
-        self.create_holder("submitter", AccountKind::Submitter, name).await.map(SubmitterId)
+        self.create_holder("submitter", &[AccountKind::Submitter], name).await.map(SubmitterId)
     }
 
-    /// An owner with its account; an existing one is returned as it is.
+    /// An owner with its accounts; an existing one is returned as it is.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn create_owner(&self, name: &str) -> Result<OwnerId, Error> {
-        self.create_holder("owner", AccountKind::Available, name).await.map(OwnerId)
+        self.create_holder("owner", &[AccountKind::Available, AccountKind::Pending], name).await.map(OwnerId)
     }
 
-    async fn create_holder(&self, table: &'static str, kind: AccountKind, name: &str) -> Result<i64, Error> {
+    async fn create_holder(
+        &self,
+        table: &'static str,
+        kinds: &[AccountKind],
+        name: &str,
+    ) -> Result<i64, Error> {
         run_tx!(self.pool, "create_holder", tx => {
             let insert = format!("INSERT INTO {table} (name) VALUES ($1) ON CONFLICT DO NOTHING");
             tx.execute(&insert, &[&name]).await?;
             let id: i64 = tx.query_one(&format!("SELECT id FROM {table} WHERE name = $1"), &[&name]).await?.try_get(0)?;
-            let account = AccountId::new(kind, id).number();
-            tx.execute("INSERT INTO account (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&account]).await?;
+            let accounts: Vec<i64> = kinds.iter().map(|kind| AccountId::new(*kind, id).number()).collect();
+            let insert = "INSERT INTO account (id) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING";
+            tx.execute(insert, &[&accounts]).await?;
             Ok(id)
         })
     }
