@@ -1,15 +1,12 @@
 -- What a job was promised: the share of accepted work units that may be wrong, in parts of 10^12 (0: it names
 -- copies instead); copies that a work unit takes on average, in parts of 2^32; whether all runs are strict;
--- accepted units that could still be run again; whether a stage waits to be looked over before the next opens.
+-- whether the work stage was looked over when it was done; accepted units of owners that were caught after that.
 ALTER TABLE job ADD COLUMN max_error bigint NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN max_answer_error bigint NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN wish_copies bigint NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN strict boolean NOT NULL DEFAULT false;
-ALTER TABLE job ADD COLUMN unchecked bigint NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN reviewed boolean NOT NULL DEFAULT false;
-ALTER TABLE job ADD COLUMN round smallint NOT NULL DEFAULT 0;
-ALTER TABLE job ADD COLUMN settled_at timestamptz;
-UPDATE job SET settled_at = ended_at WHERE state <> 1;
+ALTER TABLE job ADD COLUMN doubtful bigint NOT NULL DEFAULT 0;
 
 -- A unit can be decided again: the verdict of the highest version counts.
 ALTER TABLE verdict ADD COLUMN version smallint NOT NULL DEFAULT 1;
@@ -21,17 +18,20 @@ CREATE TABLE reopened (
     job_id bigint NOT NULL,
     stage smallint NOT NULL,
     idx bigint NOT NULL,
+    -- Owners whose attempts were there then: their pay was decided.
+    known bigint[] NOT NULL,
     PRIMARY KEY (job_id, stage, idx)
 );
 
--- Of attempts. late: another attempt of the unit was out or there already, so that the two may have known of each
--- other. mode: 1 normal, 2 strict, 3 by a referee, with the digest of its strict run.
+-- Of attempts, where it is not what it mostly is. late: another attempt of the unit was out meanwhile, so that the
+-- two may have known of each other. mode: 2 strict, 3 both ways, with how the strict run ended.
 ALTER TABLE attempt ADD COLUMN late boolean;
 ALTER TABLE attempt ADD COLUMN mode smallint;
+ALTER TABLE attempt ADD COLUMN by_referee boolean;
 ALTER TABLE attempt ADD COLUMN strict_outcome smallint;
 ALTER TABLE attempt ADD COLUMN strict_digest bytea;
 
-ALTER TABLE wanted ADD COLUMN referee boolean NOT NULL DEFAULT false;
+ALTER TABLE wanted ADD COLUMN contested boolean NOT NULL DEFAULT false;
 
 -- What an owner's results are worth. The row of an owner without one is all zeros.
 CREATE TABLE standing (
@@ -104,3 +104,8 @@ GRANT SELECT, INSERT, UPDATE ON standing TO lull_app;
 GRANT SELECT, INSERT ON held, release, catch TO lull_app;
 GRANT SELECT, INSERT, DELETE ON reopened, recheck TO lull_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO lull_app;
+
+-- 1 normal, 2 strict, 3 both ways.
+ALTER TABLE lease ADD COLUMN mode smallint NOT NULL DEFAULT 1;
+-- Trusted by the operator to settle disputes.
+ALTER TABLE device ADD COLUMN referee boolean NOT NULL DEFAULT false;

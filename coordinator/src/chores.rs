@@ -1,7 +1,9 @@
-//! What must happen without being asked for: leases expire, splits are counted, devices are noted.
+//! What must happen without being asked for: leases expire, splits are counted, jobs are looked over, pay is
+//! released, devices are noted.
 //!
 //! Every chore may run in several coordinators at once: each works under the lock of the job that it changes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lull_job::Stage;
@@ -9,17 +11,20 @@ use tokio::sync::mpsc;
 
 use crate::blobs::Blobs;
 use crate::core::JobId;
-use crate::grid::Grid;
+use crate::grid::{Due, Grid};
 use crate::store::{self, Store};
 
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 const NOTE_INTERVAL: Duration = Duration::from_secs(3);
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Starts the chores.
-pub fn start(store: Store, blobs: Blobs, grid: Grid, splits: mpsc::UnboundedReceiver<JobId>) {
+pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) {
     tokio::spawn(expire(store.clone(), grid.clone()));
     tokio::spawn(note_devices(grid.clone()));
-    tokio::spawn(count_splits(store, blobs, grid, splits));
+    tokio::spawn(release_pay(store.clone()));
+    tokio::spawn(look_after_jobs(store, blobs, grid, told));
 }
 
 async fn expire(store: Store, grid: Grid) {
@@ -43,24 +48,41 @@ async fn note_devices(grid: Grid) {
     }
 }
 
-/// Counts the items of splits that have returned: when told, and every now and then those left by a crash.
-async fn count_splits(store: Store, blobs: Blobs, grid: Grid, mut splits: mpsc::UnboundedReceiver<JobId>) {
-    let mut look = tokio::time::interval(Duration::from_secs(5));
+/// Does what jobs need besides batches: when told, and every now and then what a crash left.
+async fn look_after_jobs(store: Store, blobs: Blobs, grid: Grid, mut told: mpsc::UnboundedReceiver<Due>) {
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
-        let jobs = tokio::select! {
-            id = splits.recv() => match id {
-                Some(id) => vec![id],
+        let due = tokio::select! {
+            due = told.recv() => match due {
+                Some(due) => BTreeSet::from([due]),
                 None => return,
             },
-            _ = look.tick() => store.uncounted().await.unwrap_or_default(),
+            _ = look.tick() => left_over(&store).await,
         };
-        for id in jobs {
-            match count_split(&store, &blobs, id).await {
+        for due in due {
+            let done = match due {
+                Due::Count(id) => count_split(&store, &blobs, id).await,
+                Due::Review(id) => store.review(id, grid.policy()).await.map_err(Into::into),
+            };
+            match done {
                 Ok(aftermath) => grid.tell(&aftermath),
-                Err(error) => {
-                    tracing::warn!(job = %id, error = %format!("{error:#}"), "cannot count a split")
-                }
+                Err(error) => tracing::warn!(?due, error = %format!("{error:#}"), "will try again"),
             }
+        }
+    }
+}
+
+async fn left_over(store: &Store) -> BTreeSet<Due> {
+    let uncounted = store.uncounted().await.unwrap_or_default().into_iter().map(Due::Count);
+    uncounted.chain(store.unreviewed().await.unwrap_or_default().into_iter().map(Due::Review)).collect()
+}
+
+async fn release_pay(store: Store) {
+    let mut ticks = tokio::time::interval(RELEASE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = store.release_held().await {
+            tracing::warn!(%error, "cannot release pay");
         }
     }
 }

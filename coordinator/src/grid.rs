@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{DeviceId, Fairness, JobId, Lease, Reply, Request};
-use crate::store::{self, Aftermath, DeviceSeen, Store, Tokens};
+use crate::core::{DeviceId, Fairness, JobId, Lease, OwnerId, Policy, Reply, Request};
+use crate::store::{self, Aftermath, DeviceSeen, Hints, Store, Tokens};
 
 /// Calls decided in one transaction.
 const BATCH_CALLS_MAX: usize = 256;
@@ -64,25 +64,37 @@ pub struct Grid {
 struct Shared {
     store: Store,
     lease_ttl: Duration,
+    policy: Policy,
     work: Notify,
-    uncounted: mpsc::UnboundedSender<JobId>,
+    due: mpsc::UnboundedSender<Due>,
     seen: Mutex<BTreeMap<DeviceId, Seen>>,
 }
 
+/// A job that needs more than a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// Its split has returned: count the items.
+    Count(JobId),
+    /// Its work is done: look it over.
+    Review(JobId),
+}
+
 struct Seen {
+    owner: OwnerId,
+    referee: bool,
     presence: i16,
     at: Instant,
     noted: bool,
 }
 
 impl Grid {
-    /// Opens the meeting place. Jobs whose split has returned come out of the receiver.
+    /// Opens the meeting place. Jobs that need more than a batch come out of the receiver.
     #[must_use]
-    pub fn open(store: Store, lease_ttl: Duration) -> (Self, mpsc::UnboundedReceiver<JobId>) {
+    pub fn open(store: Store, lease_ttl: Duration, policy: Policy) -> (Self, mpsc::UnboundedReceiver<Due>) {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
-        let (uncounted, splits) = mpsc::unbounded_channel();
+        let (due, needing) = mpsc::unbounded_channel();
         let seen = Mutex::new(BTreeMap::new());
-        let shared = Arc::new(Shared { store, lease_ttl, work: Notify::new(), uncounted, seen });
+        let shared = Arc::new(Shared { store, lease_ttl, policy, work: Notify::new(), due, seen });
         let combiner = tokio::spawn(combine(Arc::clone(&shared), queue));
         tokio::spawn(async move {
             if combiner.await.is_err_and(|error| error.is_panic()) {
@@ -91,7 +103,7 @@ impl Grid {
                 std::process::abort();
             }
         });
-        (Self { calls, shared }, splits)
+        (Self { calls, shared }, needing)
     }
 
     /// Decides one call, together with others.
@@ -99,7 +111,7 @@ impl Grid {
     /// # Errors
     /// When too many wait, or the database fails.
     pub async fn sync(&self, request: Request, presence: i16, wait: Duration) -> Result<Answer, Error> {
-        self.shared.note(request.device, presence);
+        self.shared.note(&request, presence);
         let (answer, answered) = oneshot::channel();
         let call = Call { request, wait_until: Instant::now() + wait, answer };
         self.calls.try_send(call).map_err(|error| match error {
@@ -112,6 +124,18 @@ impl Grid {
     /// Tells those who wait what a transaction means for them.
     pub fn tell(&self, aftermath: &Aftermath) {
         self.shared.tell(aftermath);
+    }
+
+    /// What is known of the grid as a whole.
+    #[must_use]
+    pub fn hints(&self) -> Hints {
+        self.shared.hints()
+    }
+
+    /// What the operator assumes.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.shared.policy
     }
 
     /// How long a lease lives without being renewed.
@@ -145,14 +169,28 @@ impl Shared {
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn note(&self, device: DeviceId, presence: i16) {
-        self.lock_seen().insert(device, Seen { presence, at: Instant::now(), noted: false });
+    fn note(&self, request: &Request, presence: i16) {
+        let (owner, referee) = (request.owner, request.referee);
+        let seen = Seen { owner, referee, presence, at: Instant::now(), noted: false };
+        self.lock_seen().insert(request.device, seen);
+    }
+
+    fn hints(&self) -> Hints {
+        let all = self.lock_seen();
+        let there = || all.values().filter(|seen| seen.at.elapsed() < PRESENT_FOR);
+        Hints {
+            grid_slots: there().count() as u64,
+            grid_owners: there().map(|seen| seen.owner).collect::<BTreeSet<_>>().len() as u64,
+            referees_there: there().any(|seen| seen.referee),
+            policy: self.policy,
+        }
     }
 
     fn tell(&self, aftermath: &Aftermath) {
-        for id in &aftermath.uncounted {
-            // Without a receiver the coordinator is going down; the next one counts at its start.
-            let _ = self.uncounted.send(*id);
+        let count = aftermath.uncounted.iter().copied().map(Due::Count);
+        for due in count.chain(aftermath.unreviewed.iter().copied().map(Due::Review)) {
+            // Without a receiver the coordinator is going down; the next one looks for them at its start.
+            let _ = self.due.send(due);
         }
         if aftermath.new_work {
             self.work.notify_one();
@@ -216,8 +254,7 @@ async fn decide(
     batch: Vec<Call>,
     parked: &mut VecDeque<Call>,
 ) {
-    let grid_slots =
-        shared.lock_seen().values().filter(|seen| seen.at.elapsed() < PRESENT_FOR).count() as u64;
+    let hints = shared.hints();
     let alone = batch.len() == 1;
     let (mut requests, rest): (Vec<Request>, Vec<_>) =
         batch.into_iter().map(|call| (call.request, (call.wait_until, call.answer))).unzip();
@@ -227,7 +264,7 @@ async fn decide(
         }
     }
     let started = Instant::now();
-    let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, grid_slots).await;
+    let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, hints).await;
     tracing::debug!(calls = requests.len(), micros = started.elapsed().as_micros(), "committed a batch");
     let decided = match decided {
         Ok(decided) => decided,

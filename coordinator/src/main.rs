@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use lull_coordinator::core::{Policy, Share};
 use lull_coordinator::server::{self, Config};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,11 +39,15 @@ enum Command {
         /// Seconds that a lease lives without being renewed.
         #[arg(long, env = "LULL_LEASE_TTL_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
         lease_ttl_secs: u64,
+        /// Percent of owners that may lie, all together if they like: what jobs are promised holds up to that.
+        #[arg(long, env = "LULL_ASSUMED_LIARS", default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=40))]
+        assumed_liars: u64,
     },
 }
 
 fn main() -> Result<()> {
-    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs } = Arguments::parse().command;
+    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs, assumed_liars } =
+        Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -50,7 +55,8 @@ fn main() -> Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let lease_ttl = Duration::from_secs(lease_ttl_secs);
-    let config = Config { state_dir, listen, database_url, lease_ttl };
+    let policy = Policy { liars: Share::parts(assumed_liars * (Share::WHOLE / 100)) };
+    let config = Config { state_dir, listen, database_url, lease_ttl, policy };
     tokio::runtime::Runtime::new()?.block_on(serve(config))
 }
 

@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use crate::auth::{Auth, hash_token, new_token};
 use crate::blobs::Blobs;
 use crate::chores;
+use crate::core::Policy;
 use crate::grid::Grid;
 use crate::postgres::Postgres;
 use crate::service::{AdminService, BlobsService, Context, JobsService, LedgerService, WorkService};
@@ -43,6 +44,8 @@ pub struct Config {
     pub database_url: Option<String>,
     /// How long a lease lives without being renewed.
     pub lease_ttl: Duration,
+    /// What is assumed of the grid's owners.
+    pub policy: Policy,
 }
 
 /// Runs a coordinator until `stop` completes. `ready` is told the address once calls are answered.
@@ -85,8 +88,8 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     fs::set_permissions(&blobs_dir, fs::Permissions::from_mode(PRIVATE))?;
     keep_operator_token(&state_dir, &store).await?;
 
-    let (grid, splits) = Grid::open(store.clone(), config.lease_ttl);
-    chores::start(store.clone(), blobs.clone(), grid.clone(), splits);
+    let (grid, told) = Grid::open(store.clone(), config.lease_ttl, config.policy);
+    chores::start(store.clone(), blobs.clone(), grid.clone(), told);
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
     let context = Context { store, blobs, grid, auth };
     let listener =

@@ -119,6 +119,42 @@ impl Transfer {
         }
     }
 
+    /// Pay for an accepted attempt that its owner could still lose.
+    #[must_use]
+    pub const fn reward_held(key: Key, owner: i64, amount: Amount) -> Self {
+        Self { credit: AccountId::new(AccountKind::Pending, owner), ..Self::reward(key, owner, amount) }
+    }
+
+    /// Pay that was held back, for a range of an owner's results.
+    #[must_use]
+    pub const fn release(release: i64, owner: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Pending, owner),
+            credit: AccountId::new(AccountKind::Available, owner),
+            amount,
+            code: Code::Release,
+            key: Key { job: 0, stage: 0, index: 0, attempt: release },
+        }
+    }
+
+    /// Pay that was held back and is lost, back to the escrow of a job that still runs.
+    #[must_use]
+    pub const fn forfeit(key: Key, owner: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Pending, owner),
+            credit: AccountId::new(AccountKind::Escrow, key.job),
+            amount,
+            code: Code::Forfeit,
+            key,
+        }
+    }
+
+    /// Pay that was held back and is lost, when its job is over.
+    #[must_use]
+    pub const fn forfeit_to_losses(key: Key, owner: i64, amount: Amount) -> Self {
+        Self { credit: AccountId::LOSSES, ..Self::forfeit(key, owner, amount) }
+    }
+
     /// What a job did not spend, back to its submitter.
     #[must_use]
     pub const fn refund(job: i64, submitter: i64, amount: Amount) -> Self {

@@ -24,8 +24,10 @@ Examples:
   lull submit job.toml --pilot 20 --budget 12.50 --watch
   lull submit job.toml --items 0..1_000_000 --items-per-unit 50_000 --validate-only
 
---name, --pilot, --budget, --copies, --priority, --items and --items-per-unit
-replace what the job file says.
+  lull submit job.toml --max-error 1e-4
+
+--name, --pilot, --budget, --copies, --max-error, --max-answer-error, --priority,
+--items and --items-per-unit replace what the job file says.
 
 JSON: the job as `lull jobs JOB` prints it; with --watch one such line at every
 change, the last one the end.")]
@@ -42,6 +44,12 @@ pub(crate) struct SubmitArgs {
     /// Owners that must agree on each result
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     copies: Option<u32>,
+    /// Share of accepted units that may be wrong, instead of copies: 0.0001 for one in ten thousand
+    #[arg(long, value_name = "SHARE", conflicts_with = "copies")]
+    max_error: Option<f64>,
+    /// Chance that the answer may be wrong, instead of copies
+    #[arg(long, value_name = "CHANCE", conflicts_with = "copies")]
+    max_answer_error: Option<f64>,
     /// Order among your own jobs, higher first
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     priority: Option<i32>,
@@ -70,7 +78,15 @@ impl SubmitArgs {
         }
         replace(&mut file.pilot_units, self.pilot.as_ref());
         replace(&mut file.pay.budget, self.budget.as_ref());
+        if self.copies.is_some() {
+            (file.max_error, file.max_answer_error) = (0.0, 0.0);
+        }
+        if self.max_error.is_some() || self.max_answer_error.is_some() {
+            file.copies = 0;
+        }
         replace(&mut file.copies, self.copies.as_ref());
+        replace(&mut file.max_error, self.max_error.as_ref());
+        replace(&mut file.max_answer_error, self.max_answer_error.as_ref());
         replace(&mut file.priority, self.priority.as_ref());
         replace(&mut file.name, self.name.as_ref());
         self.cut.apply(file)
@@ -101,6 +117,9 @@ pub(crate) async fn run(grid: &Grid, args: &SubmitArgs, input: JobInput, format:
         Format::Table => out::line(&job.name)?,
     }
     out::say(&format!("{} is accepted: {}.", job.name, cost(&job)));
+    if let Some(confidence) = &job.confidence {
+        out::say(&promise(confidence, &job));
+    }
     out::say("The owners of the PCs that run its units can read its module and inputs.");
     if args.watch {
         return watch::run(grid, &job.name, format).await;
@@ -129,6 +148,20 @@ async fn create(grid: &Grid, args: &SubmitArgs, input: JobInput) -> Result<v1::J
         ),
         _ => error,
     })
+}
+
+/// What the confidence that a job buys means, in one sentence.
+#[allow(clippy::float_arithmetic, reason = "for people")]
+fn promise(confidence: &v1::Confidence, job: &v1::Job) -> String {
+    let units = job.progress.as_ref().map_or(0, |progress| progress.units);
+    format!(
+        "At most {:.2} wrong units of {} are expected, with {:.2} copies of each on average, as long as no more than {:.0} % of \
+         the owners lie; owners that the grid does not know yet are checked more.",
+        confidence.wrong_units,
+        human::count(units),
+        confidence.copies,
+        confidence.assumed_liars * 100.0
+    )
 }
 
 /// What a job is and costs, in one sentence.

@@ -9,7 +9,7 @@ use super::checkpoint::{Offer, best_for, disjoint, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
-use super::slice::{Changes, Lease, Slice};
+use super::slice::{Changes, Lease, RunMode, Slice};
 
 /// Work in one lease: what a PC that is switched off takes with it.
 const LEASE_MICROS: u64 = 120_000_000;
@@ -81,7 +81,7 @@ impl<'a> Allocator<'a> {
                 if self.fruitless.contains(&(request.owner, id)) {
                     continue;
                 }
-                let Some((open, offers)) = self.take_units(id, request.owner, want.units_max, changes) else {
+                let Some((open, offers, mode)) = self.take_units(id, request, want.units_max, changes) else {
                     self.fruitless.insert((request.owner, id));
                     continue;
                 };
@@ -90,7 +90,8 @@ impl<'a> Allocator<'a> {
                 self.fairness.charge(submitter, unit_micros.saturating_mul(open.len() as u64));
                 let token = tokens.next()?;
                 let (device, owner, stage) = (request.device, request.owner, job.stage);
-                let lease = Lease { token, job: id, stage, device, owner, open, expired: false, offers };
+                let lease =
+                    Lease { token, job: id, stage, device, owner, open, expired: false, mode, offers };
                 changes.jobs_changed.insert(id);
                 changes.leases_added.push(lease.clone());
                 self.slice.leases.insert(token, lease);
@@ -104,11 +105,13 @@ impl<'a> Allocator<'a> {
     fn take_units(
         &mut self,
         id: JobId,
-        owner: OwnerId,
+        request: &Request,
         units_max: u64,
         changes: &mut Changes,
-    ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>)> {
+    ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>, RunMode)> {
+        let owner = request.owner;
         let grid_slots = self.slice.grid_slots;
+        let for_referees = self.slice.referees_there;
         let job = self.slice.jobs.get_mut(&id)?;
         if !job.has_work() {
             return None;
@@ -117,6 +120,7 @@ impl<'a> Allocator<'a> {
         let stage = job.stage;
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();
+        let mut mode = job.run_mode();
         let mut unheld = job.unreserved();
         let repeats = repeats(job, wish);
         let rows = self.slice.wanted.entry(id).or_default();
@@ -128,12 +132,21 @@ impl<'a> Allocator<'a> {
             // An owner who may still have work of those who are excluded could not add a vote either.
             let is_excluded = rows[at].excluded.contains(&owner)
                 || seen.is_some_and(|seen| !disjoint(seen, &rows[at].excluded));
-            if is_excluded || reward > unheld {
+            // What is run both ways does not mix with what is run once.
+            let both = rows[at].contested && !job.strict;
+            let is_in_other_mode = !open.is_empty() && both != (mode == RunMode::Referee);
+            let is_for_referees = rows[at].contested && for_referees && !request.referee;
+            if is_excluded || is_in_other_mode || is_for_referees || reward > unheld {
                 at += 1;
                 continue;
             }
+            if both {
+                mode = RunMode::Referee;
+            }
             let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
             let there = &self.slice.owners_there;
+            // Only what is run once and at full speed can go on from another's state.
+            let known = if mode == RunMode::Normal { known } else { &[][..] };
             let best = best_for(known, owner, &rows[at].excluded, job.quorum(stage), there);
             if best.is_some() || seen.is_some() {
                 let lineage =
@@ -146,7 +159,7 @@ impl<'a> Allocator<'a> {
             job.wanted = job.wanted.saturating_sub(1);
             changes.wanted_removed.push(row);
         }
-        while (open.len() as u64) < wish && job.beyond_frontier() > 0 {
+        while (open.len() as u64) < wish && job.beyond_frontier() > 0 && mode != RunMode::Referee {
             let order = self
                 .permutations
                 .entry(id)
@@ -165,7 +178,7 @@ impl<'a> Allocator<'a> {
         }
         open.sort_unstable();
         job.reserved = job.budget - job.spent - unheld;
-        Some((open, offers))
+        Some((open, offers, mode))
     }
 }
 

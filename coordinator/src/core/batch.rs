@@ -6,12 +6,13 @@ use lull_ledger::{Amount, Key, Transfer};
 use lull_proto::v1::RefusalReason;
 
 use super::allocate::Allocator;
-use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, union};
+use super::checkpoint::{self, Blame, Checkpoint, Fault, Made, Offer, owners_in, to_compare, union};
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, agrees, judge};
-use super::slice::{Attempt, Changes, Outcome, Recorded, Slice, Verdict, Wanted};
+use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
+use super::trust::{Catch, Held, Standing};
 
 /// One call of one device.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Request {
     pub held: Vec<LeaseToken>,
     /// What it would take on; `None` when it wants nothing.
     pub want: Option<Want>,
+    /// Whether the operator trusts it to settle disputes.
+    pub referee: bool,
 }
 
 /// What a device would take on.
@@ -58,6 +61,8 @@ pub struct Report {
     pub cpu_micros: u64,
     /// States that it tells of: steps and what the state was.
     pub witnessed: Vec<(u64, Digest)>,
+    /// Of a run both ways: how the strict one ended, and its result.
+    pub strict: Option<(Outcome, Digest)>,
 }
 
 /// Units that a device will not do.
@@ -92,6 +97,10 @@ pub fn decide(
     tokens: &mut dyn Iterator<Item = LeaseToken>,
     requests: &[Request],
 ) -> (Vec<Reply>, Changes) {
+    let (owners, liars) = (slice.grid_owners, slice.policy.liars);
+    for job in slice.jobs.values_mut().filter(|job| job.stage == Stage::Work) {
+        job.raise_copies(owners, liars);
+    }
     let mut batch = Batch { slice, changes: Changes::default() };
     let mut replies: Vec<Reply> = requests.iter().map(|request| batch.take_in(request)).collect();
     let mut allocator = Allocator::new(batch.slice, fairness);
@@ -128,9 +137,16 @@ pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
     batch.changes
 }
 
-struct Batch<'a> {
-    slice: &'a mut Slice,
-    changes: Changes,
+/// What a report was made under.
+struct Under {
+    offer: Option<Offer>,
+    mode: RunMode,
+    late: bool,
+}
+
+pub(super) struct Batch<'a> {
+    pub(super) slice: &'a mut Slice,
+    pub(super) changes: Changes,
 }
 
 impl Batch<'_> {
@@ -177,22 +193,22 @@ impl Batch<'_> {
             return if repeated { Ok(()) } else { Err(RefusalReason::NotLeased) };
         };
         lease.open.remove(at);
-        let offer = lease.offers.get(&unit.index).cloned();
-        let expired = lease.expired;
+        let under =
+            Under { offer: lease.offers.get(&unit.index).cloned(), mode: lease.mode, late: lease.expired };
         self.changes.leases_changed.insert(report.token);
         self.changes.jobs_changed.insert(unit.job);
 
         if let Err(reason) = self.check_result(report) {
-            if !expired {
+            if !under.late {
                 self.release(unit);
             }
             return Err(reason);
         }
-        if expired {
-            self.take_evidence(request, report, offer.as_ref());
+        if under.late {
+            self.take_evidence(request, report, &under);
             return Err(RefusalReason::StaleLease);
         }
-        self.take_attempt(request, report, offer.as_ref());
+        self.take_attempt(request, report, &under);
         Ok(())
     }
 
@@ -209,7 +225,7 @@ impl Batch<'_> {
     }
 
     /// An attempt under a good lease: its pay is already held.
-    fn take_attempt(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) {
+    fn take_attempt(&mut self, request: &Request, report: &Report, under: &Under) {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
@@ -222,7 +238,10 @@ impl Batch<'_> {
             }
             return;
         }
-        let attempt = self.record(request, report, offer);
+        if self.is_dissent(report) {
+            self.reopen(unit);
+        }
+        let attempt = self.record(request, report, under);
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
             let paid = is_paid(verdict.outcome) && agrees(&attempt, verdict.outcome, verdict.digest);
@@ -230,7 +249,8 @@ impl Batch<'_> {
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
-                pay(job, &attempt, unit, &mut self.changes);
+                pay(job, &attempt, unit, true, &mut self.changes);
+                self.correct(&[attempt]);
             }
         } else {
             self.judge(unit, StillOut::No);
@@ -239,7 +259,7 @@ impl Batch<'_> {
 
     /// A result under a lease that has expired: on an undecided unit it is that owner's attempt, if the job
     /// can still hold its pay.
-    fn take_evidence(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) {
+    fn take_evidence(&mut self, request: &Request, report: &Report, under: &Under) {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
@@ -253,7 +273,7 @@ impl Batch<'_> {
             return;
         }
         job.reserved = job.reserved + reward;
-        self.record(request, report, offer);
+        self.record(request, report, under);
         let was_wanted = self.unwant(unit);
         let still_out =
             if !was_wanted && self.slice.leased_again.contains(&unit) { StillOut::Yes } else { StillOut::No };
@@ -278,8 +298,9 @@ impl Batch<'_> {
         removed > 0
     }
 
-    fn record(&mut self, request: &Request, report: &Report, offer: Option<&Offer>) -> Attempt {
+    fn record(&mut self, request: &Request, report: &Report, under: &Under) -> Attempt {
         let unit = report.unit;
+        let offer = under.offer.as_ref();
         let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
         let attempts = self.slice.attempts.entry(unit).or_default();
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
@@ -292,6 +313,12 @@ impl Batch<'_> {
             origin: offer.and_then(|offer| offer.origin),
             lineage: offer.map_or_else(Vec::new, |offer| union(offer.lineage.iter().chain([&request.owner]))),
             witnessed: to_compare(known, if offer.is_none() { &report.witnessed } else { &[] }),
+            mode: under.mode,
+            strict: report.strict.filter(|_| under.mode == RunMode::Referee),
+            by_referee: request.referee,
+            late: under.late,
+            void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
+            settled: false,
         };
         attempts.push(attempt.clone());
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
@@ -312,38 +339,82 @@ impl Batch<'_> {
         attempt
     }
 
-    fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
-        let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+    /// Whether a report differs from the verdict on its unit, so that the unit has to be decided again.
+    fn is_dissent(&self, report: &Report) -> bool {
+        let unit = report.unit;
+        let Some(verdict) = self.slice.verdicts.get(&unit) else { return false };
+        let job = self.slice.jobs.get(&unit.job);
+        job.is_some_and(|job| job.buys_confidence() && job.stage == unit.stage && !job.strict)
+            && report.outcome != Outcome::Limit
+            && is_paid(verdict.outcome)
+            && (report.outcome, report.digest) != (verdict.outcome, verdict.digest)
+    }
+
+    /// Takes the verdict on a unit of the running stage back.
+    pub(super) fn reopen(&mut self, unit: UnitKey) {
+        let Some(verdict) = self.slice.verdicts.remove(&unit) else { return };
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let (outcome, digest, size_bytes, agreeing) = match judge(attempts, job.quorum(unit.stage)) {
-            Judgement::Decided { outcome, digest, size_bytes, agreeing } => {
-                (outcome, digest, size_bytes, agreeing)
+        let attempts = self.slice.attempts.entry(unit).or_default();
+        let known = attempts.iter().map(|attempt| attempt.owner).collect();
+        for attempt in attempts {
+            attempt.settled = true;
+        }
+        if verdict.outcome == Outcome::Result {
+            job.stage_accepted -= 1;
+            job.totals.accepted -= 1;
+            if unit.stage == Stage::Work {
+                job.totals.items_accepted -= job.plan.item_count(unit.index);
             }
-            Judgement::Undecidable => (Outcome::Undecidable, Digest::of(b""), 0, 0),
-            Judgement::Undecided => {
+        } else {
+            job.stage_failed -= 1;
+            job.totals.failed -= 1;
+        }
+        self.slice.reopened.insert(unit, verdict);
+        self.changes.jobs_changed.insert(unit.job);
+        self.changes.reopened.push((unit, known));
+    }
+
+    fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
+        let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let mut live = attempts.iter().filter(|attempt| !attempt.void);
+        let first = match (live.next(), live.next()) {
+            (Some(only), None) => Some(self.slice.standings.get(&only.owner).copied().unwrap_or_default()),
+            _ => None,
+        };
+        let rule = job.rule(unit, first, self.slice.policy);
+        let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
+            Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
+                (outcome, digest, size_bytes, agreeing, is_sure)
+            }
+            Judgement::Undecidable => (Outcome::Undecidable, Digest::of(b""), 0, 0, false),
+            Judgement::Nan => {
+                job.strict = true;
                 if still_out == StillOut::No {
-                    self.want(unit);
+                    self.want(unit, false);
+                }
+                return;
+            }
+            Judgement::Undecided { contested } => {
+                if still_out == StillOut::No {
+                    self.want(unit, contested);
                 }
                 return;
             }
         };
-        let count = attempts.len() as u64;
-        let reward = job.reward(unit.stage, unit.index);
-        for attempt in attempts {
-            job.reserved = job.reserved - reward;
-            if is_paid(outcome) && agrees(attempt, outcome, digest) {
-                pay(job, attempt, unit, &mut self.changes);
-            }
+        let before = self.slice.reopened.remove(&unit);
+        self.settle(unit, &attempts, (outcome, digest), agreeing, before.as_ref());
+        let right: Vec<Attempt> =
+            attempts.iter().filter(|attempt| agrees(attempt, outcome, digest)).cloned().collect();
+        let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
+        if is_paid(outcome) && right.len() > 1 && !was_checked {
+            self.correct(&right);
         }
-        if job.checkpointed {
-            let known = self.slice.checkpoints.remove(&unit).unwrap_or_default();
-            self.changes.blames.extend(checkpoint::blame(unit, &known, attempts, (outcome, digest)));
-            // They are deleted as a whole: what this batch decided of them before is void.
-            self.changes.checkpoints_added.retain(|(other, _)| *other != unit);
-            self.changes.checkpoints_removed.retain(|(other, _)| *other != unit);
-            self.changes.units_closed.push(unit);
+        let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
+        if is_sure {
+            self.catch_liars(unit, &attempts, (outcome, digest), &blames);
         }
-        job.totals.judged += count;
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         if outcome == Outcome::Result {
             job.stage_accepted += 1;
             job.totals.accepted += 1;
@@ -354,15 +425,124 @@ impl Batch<'_> {
             job.stage_failed += 1;
             job.totals.failed += 1;
         }
-        let attempts = u32::try_from(count).unwrap_or(u32::MAX);
-        let verdict = Verdict { unit, outcome, digest, size_bytes, agreeing, attempts };
+        let count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+        let version = before.as_ref().map_or(1, |before| before.version.saturating_add(1));
+        let verdict = Verdict { unit, outcome, digest, size_bytes, agreeing, attempts: count, version };
         self.slice.verdicts.insert(unit, verdict.clone());
         self.changes.verdicts.push(verdict);
+        if before.is_some() {
+            self.changes.reclosed.push(unit);
+        }
         self.advance(unit, digest, size_bytes);
     }
 
+    /// Pays attempts that agree with the verdict, and frees what was held for the others.
+    fn settle(
+        &mut self,
+        unit: UnitKey,
+        attempts: &[Attempt],
+        (outcome, digest): (Outcome, Digest),
+        agreeing: u32,
+        before: Option<&Verdict>,
+    ) {
+        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+        let reward = job.reward(unit.stage, unit.index);
+        for attempt in attempts {
+            if !attempt.settled {
+                job.reserved = job.reserved - reward;
+                job.totals.judged += 1;
+            }
+            let was_paid = attempt.settled
+                && before.is_some_and(|before| {
+                    is_paid(before.outcome) && agrees(attempt, before.outcome, before.digest)
+                });
+            // Somebody who was overruled before, wrongly: there may be nothing left to pay with.
+            let is_covered = !attempt.settled || job.unreserved() >= reward;
+            if is_paid(outcome)
+                && agrees(attempt, outcome, digest)
+                && !attempt.void
+                && !was_paid
+                && is_covered
+            {
+                pay(job, attempt, unit, agreeing > 1, &mut self.changes);
+            }
+        }
+    }
+
+    /// Checkpoints of a decided unit are done with; what they show is kept.
+    fn close_checkpoints(
+        &mut self,
+        unit: UnitKey,
+        attempts: &[Attempt],
+        verdict: (Outcome, Digest),
+    ) -> Vec<Blame> {
+        if !self.slice.jobs.get(&unit.job).is_some_and(|job| job.checkpointed) {
+            return Vec::new();
+        }
+        let known = self.slice.checkpoints.remove(&unit).unwrap_or_default();
+        let blames = checkpoint::blame(unit, &known, attempts, verdict);
+        self.changes.blames.extend(blames.iter().cloned());
+        // They are deleted as a whole: what this batch decided of them before is void.
+        self.changes.checkpoints_added.retain(|(other, _)| *other != unit);
+        self.changes.checkpoints_removed.retain(|(other, _)| *other != unit);
+        self.changes.units_closed.push(unit);
+        blames
+    }
+
+    /// Results that another owner returned too.
+    fn correct(&mut self, attempts: &[Attempt]) {
+        for attempt in attempts.iter().filter(|attempt| !attempt.void) {
+            self.slice.standings.entry(attempt.owner).or_default().correct += 1;
+            self.changes.standings.entry(attempt.owner).or_default().correct += 1;
+        }
+    }
+
+    /// Whoever differs from a verdict that is beyond doubt was wrong, or was handed a wrong checkpoint.
+    fn catch_liars(
+        &mut self,
+        unit: UnitKey,
+        attempts: &[Attempt],
+        (outcome, digest): (Outcome, Digest),
+        blames: &[Blame],
+    ) {
+        let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
+        let wrong = attempts.iter().filter(|attempt| {
+            !attempt.void
+                && attempt.outcome != Outcome::Limit
+                && attempt.lineage.is_empty()
+                && (!is_strict || attempt.mode == RunMode::Strict)
+                && !agrees(attempt, outcome, digest)
+        });
+        let own = wrong.map(|attempt| Catch {
+            owner: attempt.owner,
+            device: attempt.device,
+            unit,
+            reason: "returned another result than the owners that were asked after it".to_owned(),
+        });
+        let handed = blames.iter().map(|blame| Catch {
+            owner: blame.owner,
+            device: blame.device,
+            unit,
+            reason: match blame.fault {
+                Fault::Poisoned => "handed back a state that is not the one after its steps".to_owned(),
+                Fault::Resumed => "went on from a right state to a wrong result".to_owned(),
+            },
+        });
+        for catch in own.chain(handed).collect::<Vec<_>>() {
+            let owner = catch.owner;
+            for attempt in self.slice.attempts.values_mut().flatten().filter(|one| one.owner == owner) {
+                attempt.void = true;
+            }
+            let standing = self.slice.standings.entry(owner).or_default();
+            *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1 };
+            let change = self.changes.standings.entry(owner).or_default();
+            change.correct = 0;
+            change.caught.get_or_insert(catch);
+        }
+    }
+
     /// Opens the next stage when this one is decided, or ends the job.
-    fn advance(&mut self, unit: UnitKey, digest: Digest, size_bytes: u64) {
+    pub(super) fn advance(&mut self, unit: UnitKey, digest: Digest, size_bytes: u64) {
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let decided = job.stage_accepted + job.stage_failed == job.stage_units;
         let fatal = job.stage_failed > 0 && !(job.allow_missing && job.stage == Stage::Work);
@@ -379,6 +559,8 @@ impl Batch<'_> {
                 "every unit failed: see `lull results --failed`".to_owned(),
                 &mut self.changes,
             );
+        } else if decided && job.stage == Stage::Work && job.buys_confidence() && !job.reviewed {
+            // The work is looked over as a whole before anything is made from it: see `review`.
         } else if decided {
             match job.plan.next_stage(job.stage) {
                 Some(stage) => open_stage(job, stage),
@@ -467,14 +649,18 @@ impl Batch<'_> {
         job.reserved = job.reserved - job.reward(unit.stage, unit.index);
         self.changes.jobs_changed.insert(unit.job);
         if !self.slice.verdicts.contains_key(&unit) {
-            self.want(unit);
+            let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
+            let Some(job) = self.slice.jobs.get(&unit.job) else { return };
+            let rule = job.rule(unit, None, self.slice.policy);
+            let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
+            self.want(unit, contested);
         }
     }
 
-    fn want(&mut self, unit: UnitKey) {
+    pub(super) fn want(&mut self, unit: UnitKey, contested: bool) {
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         let excluded = owners_in(attempts);
-        self.changes.wanted_added.push(Wanted { unit, excluded });
+        self.changes.wanted_added.push(Wanted { unit, excluded, contested });
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted += 1;
         }
@@ -498,7 +684,7 @@ fn find(attempts: &[Attempt], owner: OwnerId) -> Option<&Attempt> {
     attempts.iter().find(|attempt| attempt.owner == owner)
 }
 
-fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, changes: &mut Changes) {
+fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, checked: bool, changes: &mut Changes) {
     let amount = job.reward(unit.stage, unit.index);
     if !amount.is_positive() {
         return;
@@ -510,7 +696,13 @@ fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, changes: &mut Changes) {
         attempt: attempt.owner.0,
     };
     job.spent = job.spent + amount;
-    changes.transfers.push(Transfer::reward(key, attempt.owner.0, amount));
+    if job.buys_confidence() {
+        let results = job.wish_copies.held_results();
+        changes.held.push(Held { owner: attempt.owner, unit, amount, results, checked });
+        changes.transfers.push(Transfer::reward_held(key, attempt.owner.0, amount));
+    } else {
+        changes.transfers.push(Transfer::reward(key, attempt.owner.0, amount));
+    }
     let earned = changes.earned.entry(attempt.device).or_default();
     earned.amount = earned.amount + amount;
     earned.units += 1;

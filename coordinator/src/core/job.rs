@@ -1,9 +1,12 @@
 //! A job as the core sees it: one row that is locked while anything about the job is decided.
 
-use lull_job::{Digest, Plan, Stage};
+use lull_job::{Digest, Plan, Share, Stage};
 use lull_ledger::Amount;
 
-use super::ids::{JobId, SubmitterId};
+use super::ids::{JobId, SubmitterId, UnitKey};
+use super::judge::Rule;
+use super::slice::RunMode;
+use super::trust::{Coin, Copies, Policy, Standing, lead};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,11 @@ pub enum JobState {
     /// Its submitter ended it.
     Cancelled,
 }
+
+/// Owners that must agree on what the whole answer rests on.
+const SERVICE_COPIES: usize = 2;
+/// How sure one has to be to blame somebody, where a job names no share of errors.
+const DEFAULT_TOLERANCE: Share = Share::parts(Share::WHOLE / 10_000);
 
 /// What a job pays for one accepted attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +80,20 @@ pub struct Job {
     pub key: [u8; 32],
     /// Among the submitter's jobs, higher goes first.
     pub priority: i32,
-    /// Owners that must agree on a work unit.
+    /// Owners that must agree on a work unit, where no share of errors was named.
     pub copies: u32,
+    /// Share of accepted work units that may be wrong; none where `copies` is to be used.
+    pub max_error: Share,
+    /// Chance that the answer may be wrong; none where it was not named.
+    pub max_answer_error: Share,
+    /// Copies that work units get on average, to keep the share of errors down; it only rises.
+    pub wish_copies: Copies,
+    /// Whether everything is run strictly, as results depend on bits of NaN.
+    pub strict: bool,
+    /// Whether the work stage was looked over when it was done.
+    pub reviewed: bool,
+    /// Accepted units of owners that were caught after that.
+    pub doubtful: u64,
     /// Whether the answer may be made without failed units.
     pub allow_missing: bool,
     /// Largest result.
@@ -120,6 +140,49 @@ impl Job {
         copies as usize
     }
 
+    /// Whether a share of errors was named.
+    #[must_use]
+    pub const fn buys_confidence(&self) -> bool {
+        !self.max_error.is_zero() || !self.max_answer_error.is_zero()
+    }
+
+    /// The share of work units that may be wrong, whichever way it was named. An answer is wrong as soon as one
+    /// unit is.
+    #[must_use]
+    pub fn tolerance(&self) -> Share {
+        tolerance(self.max_error, self.max_answer_error, self.plan.work_units()).unwrap_or(DEFAULT_TOLERANCE)
+    }
+
+    /// What decides a unit of which `first` alone has made an attempt, or several.
+    #[must_use]
+    pub fn rule(&self, unit: UnitKey, first: Option<Standing>, policy: Policy) -> Rule {
+        let lead = lead(policy.liars, self.tolerance());
+        if !self.buys_confidence() {
+            return Rule { needed: self.quorum(unit.stage), strict: self.strict, lead, by_vote: true };
+        }
+        let coin = Coin::of(&self.key, unit);
+        let needed = match (unit.stage, first) {
+            (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing),
+            (Stage::Work, None) => self.wish_copies.needed(coin),
+            _ => SERVICE_COPIES,
+        };
+        Rule { needed, strict: self.strict, lead, by_vote: false }
+    }
+
+    /// How its units are run when nothing is in dispute.
+    #[must_use]
+    pub const fn run_mode(&self) -> RunMode {
+        if self.strict { RunMode::Strict } else { RunMode::Normal }
+    }
+
+    /// Takes what is known of the grid into account: more owners, more who might lie.
+    pub fn raise_copies(&mut self, owners: u64, liars: Share) {
+        if self.buys_confidence() {
+            let copies = Copies::for_error(self.tolerance(), liars, owners, self.plan.work_units());
+            self.wish_copies = self.wish_copies.max(copies);
+        }
+    }
+
     /// Pay for one accepted attempt of a unit. Prices are checked at submission, so that the product exists.
     #[must_use]
     pub fn reward(&self, stage: Stage, index: u64) -> Amount {
@@ -152,16 +215,41 @@ impl Job {
     /// # Errors
     /// When that is more than an amount can be.
     pub fn expected_cost(&self, plan: &Plan) -> Result<Amount, lull_ledger::AmountError> {
-        expected_cost(plan, self.prices, self.copies)
+        expected_cost(plan, self.prices, self.copies_on_average(), 0)
+    }
+
+    /// Copies of a work unit.
+    #[must_use]
+    pub fn copies_on_average(&self) -> Copies {
+        if self.buys_confidence() { self.wish_copies } else { Copies::whole(self.copies) }
     }
 }
 
-/// What a job costs when every unit needs just its quorum.
+/// The share of work units that may be wrong, whichever way it was named; `None` where it was not. An answer is
+/// wrong as soon as one unit is.
+#[must_use]
+pub fn tolerance(max_error: Share, max_answer_error: Share, work_units: u64) -> Option<Share> {
+    let answer = Share::parts((max_answer_error.number() / work_units.max(1)).max(1));
+    match (max_error.is_zero(), max_answer_error.is_zero()) {
+        (true, true) => None,
+        (true, false) => Some(answer),
+        (false, true) => Some(max_error),
+        (false, false) => Some(max_error.min(answer)),
+    }
+}
+
+/// What a job costs when every unit needs just its copies, and the first results of `strangers` are all checked.
 ///
 /// # Errors
 /// When that is more than an amount can be.
-pub fn expected_cost(plan: &Plan, prices: Prices, copies: u32) -> Result<Amount, lull_ledger::AmountError> {
-    let work = prices.item.times(plan.items_running())?.times(u64::from(copies))?;
-    let service = prices.service.times(plan.service_units().total())?.times(u64::from(copies.max(2)))?;
-    work.plus(service)
+pub fn expected_cost(
+    plan: &Plan,
+    prices: Prices,
+    copies: Copies,
+    strangers: u64,
+) -> Result<Amount, lull_ledger::AmountError> {
+    let strange = plan.items_per_unit.saturating_mul(strangers);
+    let work = prices.item.times(copies.attempts(plan.items_running(), strange))?;
+    let service = prices.service.times(plan.service_units().total())?;
+    work.plus(service.times(copies.most().max(SERVICE_COPIES as u64))?)
 }

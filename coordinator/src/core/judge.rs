@@ -7,7 +7,20 @@ use lull_job::limits::ATTEMPTS_MAX;
 
 use super::checkpoint::disjoint;
 use super::ids::OwnerId;
-use super::slice::{Attempt, Outcome};
+use super::slice::{Attempt, Outcome, RunMode};
+
+/// What decides a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Owners that must agree.
+    pub needed: usize,
+    /// Whether only strict runs count.
+    pub strict: bool,
+    /// By how many owners an answer must be ahead of another for the other to be held for wrong.
+    pub lead: usize,
+    /// Whether the needed owners suffice when others differ.
+    pub by_vote: bool,
+}
 
 /// What the attempts of a unit say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,53 +33,108 @@ pub enum Judgement {
         digest: Digest,
         /// Its length.
         size_bytes: u64,
-        /// How many they are.
+        /// How many owners agree who have no work in common.
         agreeing: u32,
+        /// Whether those who differ are to blame.
+        is_sure: bool,
     },
     /// One more attempt is needed, of another owner.
-    Undecided,
+    Undecided {
+        /// Whether answers differ.
+        contested: bool,
+    },
+    /// Results depend on bits of NaN: nobody is to blame, and only strict runs can be compared.
+    Nan,
     /// There have been so many attempts that another would not help.
     Undecidable,
 }
 
 /// Judges a unit by attempts of different owners.
 ///
-/// A quorum is that many agreeing attempts of which no two have an owner's work in common.
+/// A quorum is that many agreeing attempts of which no two have an owner's work in common. Attempts whose
+/// owner was caught since say nothing.
 ///
 /// A trap is a result and judged like one. A limit of one PC says little about another, but when as many
-/// owners as a result would need ran into one, the unit fails.
+/// owners as a result would need, and two at least, ran into one, the unit fails.
+///
+/// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
+/// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
+/// the lead.
 #[must_use]
-pub fn judge(attempts: &[Attempt], quorum: usize) -> Judgement {
+pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
+    let counts = |attempt: &&Attempt| !attempt.void && (!rule.strict || attempt.mode == RunMode::Strict);
+    let live: Vec<&Attempt> = attempts.iter().filter(counts).collect();
+    if depends_on_nan(&live, rule) {
+        return Judgement::Nan;
+    }
     let mut votes: BTreeMap<(Outcome, Option<Digest>), Vec<&Attempt>> = BTreeMap::new();
-    for attempt in attempts {
+    for attempt in &live {
         // Which limit was hit differs between PCs; that one was hit is the common ground.
         let vote = (attempt.outcome, (attempt.outcome != Outcome::Limit).then_some(attempt.digest));
         votes.entry(vote).or_default().push(attempt);
     }
-    let winner = votes
-        .into_values()
-        .map(|agreeing| (independent(&agreeing), agreeing))
-        .filter(|(independent, _)| *independent >= quorum)
-        .max_by_key(|(independent, _)| *independent)
-        .and_then(|(_, agreeing)| Some((u32::try_from(agreeing.len()).ok()?, *agreeing.first()?)));
-    match winner {
-        Some((agreeing, attempt)) => Judgement::Decided {
+    let groups: Vec<(usize, &Attempt)> = votes
+        .values()
+        .filter_map(|agreeing| Some((independent(agreeing, rule), *agreeing.first()?)))
+        .collect();
+    let is_answer = |attempt: &Attempt| attempt.outcome != Outcome::Limit;
+    let answers = groups.iter().filter(|(_, first)| is_answer(first)).count();
+    let contested = answers > 1;
+    let word = live.iter().find(|attempt| contested && attempt.by_referee && is_answer(attempt));
+    let mut decided: Option<(usize, &Attempt, bool)> = None;
+    for (at, &(count, first)) in groups.iter().enumerate() {
+        let others = groups.iter().enumerate().filter(|(other, (_, one))| *other != at && is_answer(one));
+        let second = others.map(|(_, (count, _))| *count).max().unwrap_or(0);
+        let is_sure = is_answer(first)
+            && match word {
+                Some(word) => (word.outcome, word.digest) == (first.outcome, first.digest),
+                None => contested && count >= second + rule.lead,
+            };
+        let has_quorum = match (is_answer(first), rule.by_vote) {
+            (_, true) => count >= rule.needed,
+            (true, false) => !contested && count >= rule.needed,
+            (false, false) => answers == 0 && count >= rule.needed.max(2),
+        };
+        let may_win = is_sure || (has_quorum && word.is_none());
+        if may_win && decided.is_none_or(|(best, ..)| count > best) {
+            decided = Some((count, first, is_sure));
+        }
+    }
+    match decided {
+        Some((count, attempt, is_sure)) => Judgement::Decided {
             outcome: attempt.outcome,
             digest: attempt.digest,
             size_bytes: attempt.size_bytes,
-            agreeing,
+            agreeing: u32::try_from(count).unwrap_or(u32::MAX),
+            is_sure,
         },
         None if attempts.len() >= ATTEMPTS_MAX => Judgement::Undecidable,
-        None => Judgement::Undecided,
+        None => Judgement::Undecided { contested },
     }
 }
 
-/// The most attempts that have no owner's work in common. It never falls when another attempt comes.
-fn independent(attempts: &[&Attempt]) -> usize {
-    if attempts.iter().all(|attempt| attempt.lineage.is_empty()) {
-        return attempts.len();
-    }
-    pack(attempts, &[])
+/// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead.
+fn depends_on_nan(live: &[&Attempt], rule: Rule) -> bool {
+    let both = || {
+        live.iter().filter_map(|attempt| {
+            let (outcome, digest) = attempt.strict?;
+            Some((attempt.by_referee, (outcome, digest) != (attempt.outcome, attempt.digest)))
+        })
+    };
+    let differing = both().filter(|(_, differs)| *differs).count();
+    both().any(|(by_referee, differs)| by_referee && differs)
+        || differing >= both().count() - differing + rule.lead
+}
+
+/// The most attempts that have no owner's work in common. It never falls when another attempt comes. Where a job
+/// buys confidence, attempts that were out together are one voice: two liars who know each other could agree
+/// at no risk by waiting for each other.
+fn independent(attempts: &[&Attempt], rule: Rule) -> usize {
+    let alone: Vec<&Attempt> =
+        attempts.iter().copied().filter(|attempt| rule.by_vote || !attempt.late).collect();
+    let count =
+        if alone.iter().all(|attempt| attempt.lineage.is_empty()) { alone.len() } else { pack(&alone, &[]) };
+    count.max(usize::from(!attempts.is_empty()))
 }
 
 /// Tries every choice, which are few: a unit has at most `ATTEMPTS_MAX` attempts, and a choice that takes all
@@ -78,6 +146,14 @@ fn pack(attempts: &[&Attempt], used: &[OwnerId]) -> usize {
         most = 1 + pack(rest, &[used, first.owners()].concat());
     }
     if most == attempts.len() { most } else { most.max(pack(rest, used)) }
+}
+
+/// Owners without common work that still stand for a verdict; a referee alone is enough.
+#[must_use]
+pub(super) fn support(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
+    let agreeing: Vec<&Attempt> =
+        attempts.iter().filter(|one| !one.void && agrees(one, outcome, digest)).collect();
+    if agreeing.iter().any(|attempt| attempt.by_referee) { usize::MAX } else { independent(&agreeing, rule) }
 }
 
 /// Whether an attempt is one of those that a verdict rests on.
@@ -104,7 +180,17 @@ mod tests {
             origin: None,
             lineage: Vec::new(),
             witnessed: Vec::new(),
+            mode: RunMode::Normal,
+            strict: None,
+            by_referee: false,
+            late: false,
+            void: false,
+            settled: false,
         }
+    }
+
+    const fn votes(needed: usize) -> Rule {
+        Rule { needed, strict: false, lead: 4, by_vote: true }
     }
 
     #[test]
@@ -112,7 +198,7 @@ mod tests {
         use Outcome::{GuestFailed, Limit, Result};
         let check = |attempts: &[(Outcome, &str)], quorum, expected: Option<(Outcome, u32)>| {
             let attempts: Vec<_> = (0..).zip(attempts).map(|(owner, (o, r))| attempt(owner, *o, r)).collect();
-            let decided = match judge(&attempts, quorum) {
+            let decided = match judge(&attempts, votes(quorum)) {
                 Judgement::Decided { outcome, agreeing, .. } => Some((outcome, agreeing)),
                 _ => None,
             };
@@ -136,8 +222,8 @@ mod tests {
             .take(ATTEMPTS_MAX)
             .map(|owner| attempt(owner, Outcome::Result, &owner.to_string()))
             .collect();
-        assert_eq!(judge(&attempts[..ATTEMPTS_MAX - 1], 2), Judgement::Undecided);
-        assert_eq!(judge(&attempts, 2), Judgement::Undecidable);
+        assert_eq!(judge(&attempts[..ATTEMPTS_MAX - 1], votes(2)), Judgement::Undecided { contested: true });
+        assert_eq!(judge(&attempts, votes(2)), Judgement::Undecidable);
     }
 
     proptest! {
@@ -146,7 +232,7 @@ mod tests {
             let forward: Vec<_> = (0..).zip(&results).map(|(o, r)| attempt(o, Outcome::Result, &r.to_string())).collect();
             let mut backward = forward.clone();
             backward.reverse();
-            let agreeing = |attempts: &[Attempt]| match judge(attempts, quorum) {
+            let agreeing = |attempts: &[Attempt]| match judge(attempts, votes(quorum)) {
                 Judgement::Decided { agreeing, .. } => Some(agreeing),
                 _ => None,
             };

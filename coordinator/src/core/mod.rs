@@ -11,15 +11,20 @@ mod fairness;
 mod ids;
 mod job;
 mod judge;
+mod review;
 mod slice;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use allocate::{lease_units, repeats};
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
 pub use checkpoint::{Blame, Checkpoint, Fault, Made, Offer, state_bytes_max, steps_to_witness};
 pub use fairness::Fairness;
 pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};
-pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost};
-pub use judge::{Judgement, judge};
-pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, Slice, Verdict, Wanted};
+pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost, tolerance};
+pub use judge::{Judgement, Rule, judge};
+pub use lull_job::Share;
+pub use review::{Census, review};
+pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
+pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Standing, StandingChange, lead};

@@ -8,6 +8,7 @@ use lull_ledger::{Amount, Transfer};
 use super::checkpoint::{Blame, Checkpoint, Offer};
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
+use super::trust::{Held, Policy, Standing, StandingChange};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,18 @@ pub enum Outcome {
     Limit,
     /// Of verdicts only: too many attempts and no agreement.
     Undecidable,
+}
+
+/// How a unit is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RunMode {
+    /// At full speed.
+    #[default]
+    Normal,
+    /// Bits of NaN made the same on every PC, fuel counted.
+    Strict,
+    /// Both, one after the other: to settle a dispute.
+    Referee,
 }
 
 /// A recorded attempt, as far as judging needs it.
@@ -42,6 +55,18 @@ pub struct Attempt {
     pub lineage: Vec<OwnerId>,
     /// States that it told of: steps and what the state was.
     pub witnessed: Vec<(u64, Digest)>,
+    /// How the unit was run.
+    pub mode: RunMode,
+    /// Of both runs: how the strict one ended, and its result.
+    pub strict: Option<(Outcome, Digest)>,
+    /// Whether a device of the operator's trust made it.
+    pub by_referee: bool,
+    /// Whether another attempt of the unit was out meanwhile: the two may have known of each other.
+    pub late: bool,
+    /// Whether its owner was caught after it: it says nothing any more.
+    pub void: bool,
+    /// Whether its pay was decided with an earlier verdict.
+    pub settled: bool,
 }
 
 impl Attempt {
@@ -82,6 +107,8 @@ pub struct Verdict {
     pub agreeing: u32,
     /// Attempts in all.
     pub attempts: u32,
+    /// 1 for the first; a unit that was decided again has more, and the last counts.
+    pub version: u16,
 }
 
 /// A unit behind the frontier that needs an attempt.
@@ -91,6 +118,8 @@ pub struct Wanted {
     pub unit: UnitKey,
     /// Owners that have an attempt of it already, or whose work is in one; sorted.
     pub excluded: Vec<OwnerId>,
+    /// Whether attempts of it differ: it is run both ways, by a referee where there is one.
+    pub contested: bool,
 }
 
 impl Wanted {
@@ -118,6 +147,8 @@ pub struct Lease {
     pub open: Vec<u64>,
     /// Whether its deadline has passed: its units went elsewhere, its results are evidence only.
     pub expired: bool,
+    /// How its units are run.
+    pub mode: RunMode,
     /// Of units that came with a checkpoint, or might be made from one that was offered earlier.
     pub offers: BTreeMap<u64, Offer>,
 }
@@ -151,6 +182,16 @@ pub struct Slice {
     pub owners_there: BTreeSet<OwnerId>,
     /// Devices that called lately, a hint for the size of leases.
     pub grid_slots: u64,
+    /// Verdicts that no longer stand, of reported units: they are decided again.
+    pub reopened: BTreeMap<UnitKey, Verdict>,
+    /// What is known of owners with attempts of reported units; of others it is nothing.
+    pub standings: BTreeMap<OwnerId, Standing>,
+    /// Owners that called lately: a hint of how many take part.
+    pub grid_owners: u64,
+    /// Whether a referee called lately.
+    pub referees_there: bool,
+    /// What the operator assumes.
+    pub policy: Policy,
 }
 
 /// What paid attempts of one device add up to.
@@ -185,8 +226,16 @@ pub struct Changes {
     pub checkpoints_removed: Vec<(UnitKey, LeaseToken)>,
     /// Units of checkpointed jobs that were decided: their checkpoints and offers go.
     pub units_closed: Vec<UnitKey>,
-    /// Who was wrong.
+    /// Who was wrong about a checkpoint.
     pub blames: Vec<Blame>,
+    /// What else is known of owners.
+    pub standings: BTreeMap<OwnerId, StandingChange>,
+    /// Of rewards: those that are held back, in the order in which they were earned.
+    pub held: Vec<Held>,
+    /// Units of which the verdict no longer stands, with the owners that had an attempt then.
+    pub reopened: Vec<(UnitKey, Vec<OwnerId>)>,
+    /// Reopened units that have a verdict again.
+    pub reclosed: Vec<UnitKey>,
     /// Leases to insert.
     pub leases_added: Vec<Lease>,
     /// Leases whose open units or expiry changed; one without open units is deleted.

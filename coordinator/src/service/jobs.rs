@@ -31,7 +31,11 @@ impl JobsService {
     }
 
     async fn view(&self, id: JobId, submitter: Option<SubmitterId>) -> Result<v1::Job, Status> {
-        Ok(view::job(self.context.store.job(id, submitter).await.map_err(status::from_store)?))
+        Ok(view::job(self.context.store.job(id, submitter).await.map_err(status::from_store)?, self.liars()))
+    }
+
+    fn liars(&self) -> lull_job::Share {
+        self.context.grid.policy().liars
     }
 }
 
@@ -46,7 +50,7 @@ impl Jobs for JobsService {
         let validate_only = request.validate_only;
         let new = submission::check(&self.context, submitter, request).await?;
         if validate_only {
-            return Ok(Response::new(validated(new)));
+            return Ok(Response::new(validated(new, self.liars())));
         }
         let (id, aftermath) = self.context.store.create_job(&new).await.map_err(status::from_store)?;
         tracing::info!(job = %id, %submitter, items = new.items, "job accepted");
@@ -76,7 +80,7 @@ impl Jobs for JobsService {
         let full = i64::try_from(views.len()) == Ok(limit);
         let next_page_token =
             views.last().filter(|_| full).map(|view| view.job.id.to_string()).unwrap_or_default();
-        let jobs = views.into_iter().map(view::job).collect();
+        let jobs = views.into_iter().map(|view| view::job(view, self.liars())).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
     }
 
@@ -96,7 +100,7 @@ impl Jobs for JobsService {
         let submitter = self.context.auth.job_reader(&request).await?;
         let id = JobId(number(&request.into_inner().name, "jobs")?);
         let mut last = self.view(id, submitter).await?;
-        let store = self.context.store.clone();
+        let (store, liars) = (self.context.store.clone(), self.liars());
         let (send, receive) = tokio::sync::mpsc::channel(1);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(WATCH_INTERVAL);
@@ -105,7 +109,7 @@ impl Jobs for JobsService {
                 ticks.tick().await;
                 sent = match store.job(id, submitter).await {
                     Ok(view) => {
-                        let job = view::job(view);
+                        let job = view::job(view, liars);
                         if job == last {
                             if send.is_closed() { return } else { continue }
                         }
@@ -187,9 +191,9 @@ fn state_name(state: JobState) -> &'static str {
 }
 
 /// A job that was only checked: what it would be, without a name.
-fn validated(new: crate::store::NewJob) -> v1::Job {
+fn validated(new: crate::store::NewJob, liars: lull_job::Share) -> v1::Job {
     let plan = new.spec.plan(new.items);
-    let expected = crate::core::expected_cost(&plan, new.prices, new.spec.copies);
+    let expected = crate::core::expected_cost(&plan, new.prices, new.copies, new.strangers);
     v1::Job {
         progress: Some(v1::Progress {
             units: plan.work_units() + plan.service_units().total(),
@@ -200,6 +204,8 @@ fn validated(new: crate::store::NewJob) -> v1::Job {
             expected: expected.map(|cost| cost.to_string()).unwrap_or_default(),
             ..v1::Costs::default()
         }),
+        confidence: (new.strangers > 0)
+            .then(|| view::confidence(new.copies, liars, new.strangers, plan.work_units())),
         spec: Some(new.message),
         ..v1::Job::default()
     }

@@ -6,11 +6,14 @@ use lull_proto::v1;
 use tonic::Status;
 
 use super::{Context, status};
-use crate::core::{Prices, SubmitterId, expected_cost};
+use crate::core::{Copies, Prices, SubmitterId, expected_cost, tolerance};
 use crate::store::NewJob;
 
 /// A request id: a UUID has 36 characters.
 const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Owners that take part in a job, at least: for a price, when nobody is there yet.
+const OWNERS_EXPECTED: u64 = 3;
 
 /// Checks a submission: every field, the module, the blobs, the money.
 ///
@@ -34,11 +37,20 @@ pub(super) async fn check(
     let items = count_items(context, &spec).await?;
     let plan = spec.plan(items);
     let too_large = |error: lull_ledger::AmountError| status::invalid("item_price", &error.to_string());
-    let expected = expected_cost(&plan, prices, spec.copies).map_err(too_large)?;
+    let tolerance = tolerance(spec.max_error, spec.max_answer_error, plan.work_units());
+    let hints = context.grid.hints();
+    let owners = hints.grid_owners.max(OWNERS_EXPECTED);
+    let copies = match tolerance {
+        Some(tolerance) => Copies::for_error(tolerance, hints.policy.liars, owners, plan.work_units()),
+        None => Copies::whole(spec.copies),
+    };
+    let strangers = if tolerance.is_some() { owners } else { 0 };
+    let expected = expected_cost(&plan, prices, copies, strangers).map_err(too_large)?;
     let longest = prices.item.times(plan.items_per_unit.min(plan.items)).map_err(too_large)?;
     let budget = budget(&message, &spec, expected, longest.max(prices.service))?;
     fill_in(&mut message, &spec, &plan, prices, budget);
-    Ok(NewJob { submitter, request_id, message, spec, items, prices, budget, order_key: rand::random() })
+    let order_key = rand::random();
+    Ok(NewJob { submitter, request_id, message, spec, items, prices, copies, strangers, budget, order_key })
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
@@ -67,7 +79,8 @@ fn prices(message: &v1::JobSpec) -> Result<Prices, Status> {
 
 /// What the submitter left to the defaults: a job says what it is, not what was typed.
 fn fill_in(message: &mut v1::JobSpec, spec: &Spec, plan: &Plan, prices: Prices, budget: Amount) {
-    message.copies = spec.copies;
+    message.copies =
+        if tolerance(spec.max_error, spec.max_answer_error, 1).is_some() { 0 } else { spec.copies };
     message.merge_fan_in = spec.merge_fan_in;
     message.limits = Some(spec.limits);
     message.service_price = prices.service.to_string();

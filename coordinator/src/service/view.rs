@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
-use lull_job::{Stage, stage_to_proto};
+use lull_job::{Share, Stage, stage_to_proto};
 use lull_ledger::Amount;
 use lull_proto::v1;
 
-use crate::core::{Job, JobState, Outcome};
+use crate::core::{Copies, Job, JobState, Outcome};
 use crate::store::{JobView, UnitRow};
 
 pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
@@ -14,7 +14,7 @@ pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
 }
 
 /// A job as its submitter sees it.
-pub(super) fn job(view: JobView) -> v1::Job {
+pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
     let JobView { job, message, submitter, created_at, ended_at, owners, leased } = view;
     let state = match job.state {
         JobState::Running => v1::JobState::Running,
@@ -38,7 +38,28 @@ pub(super) fn job(view: JobView) -> v1::Job {
             digest: answer.digest.as_bytes().to_vec(),
             size_bytes: answer.size_bytes,
         }),
+        confidence: job.buys_confidence().then(|| v1::Confidence {
+            doubtful_units: job.doubtful,
+            strict: job.strict,
+            ..confidence(job.wish_copies, liars, owners.max(OWNERS_MIN), job.plan.work_units())
+        }),
         spec: Some(message),
+    }
+}
+
+/// Nothing is verified by fewer.
+const OWNERS_MIN: u64 = 2;
+
+/// What copies mean for a job of so many owners and units.
+pub(super) fn confidence(copies: Copies, liars: Share, owners: u64, units: u64) -> v1::Confidence {
+    #[allow(clippy::cast_precision_loss, reason = "for people")]
+    let units = units as f64;
+    v1::Confidence {
+        wrong_units: copies.expected_errors(liars, owners).min(units),
+        copies: copies.as_f64(),
+        assumed_liars: liars.as_f64(),
+        doubtful_units: 0,
+        strict: false,
     }
 }
 
@@ -108,7 +129,7 @@ fn projection(job: &Job) -> Option<v1::Projection> {
         units,
         items: whole.items,
         cpu_micros_one_copy: one_copy,
-        cpu_micros: one_copy.saturating_mul(u64::from(job.copies)),
+        cpu_micros: job.copies_on_average().times(one_copy),
         cost: job.expected_cost(&whole).map(|cost| cost.to_string()).unwrap_or_default(),
     })
 }

@@ -287,7 +287,7 @@ fn read(
         units_max: u64::from(request.max_units),
     });
     let held = request.held_leases.into_iter().map(token).collect();
-    Ok((core::Request { device, owner, reports, hand_backs, held, want }, refusals))
+    Ok((core::Request { device, owner, reports, hand_backs, held, want, referee: false }, refusals))
 }
 
 fn read_attempt(
@@ -322,6 +322,7 @@ fn read_attempt(
         outcome,
         digest,
         witnessed: witnessed.collect(),
+        strict: None,
         size_bytes: attempt.size_bytes,
         result: inline.then_some(attempt.result),
         // A device may claim anything; nothing but estimates rests on it.

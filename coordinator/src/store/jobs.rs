@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 use super::batch::{Aftermath, write_transfers};
 use super::rows::{self, From, bigint, stage_code};
 use super::{Error, Store, run_tx};
-use crate::core::{DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId};
+use crate::core::{Copies, DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId};
 
 /// A checked job that is to be accepted.
 #[derive(Debug, Clone)]
@@ -29,6 +29,10 @@ pub struct NewJob {
     pub items: u64,
     /// What it pays.
     pub prices: Prices,
+    /// Copies of a work unit, on average.
+    pub copies: Copies,
+    /// Owners that are expected to take part as strangers; 0 where copies were named.
+    pub strangers: u64,
     /// The most that it may cost.
     pub budget: Amount,
     /// Key of the order in which its units go out.
@@ -152,11 +156,11 @@ impl Store {
                 return Err(Error::InsufficientFunds { available, needed: new.budget });
             }
             let insert = "INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price,
-                    service_price, budget, state, items, stage, stage_units)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11) RETURNING id";
+                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14) RETURNING id";
             let plan = new.spec.plan(new.items);
             let stage = plan.first_stage();
-            let parameters: [&(dyn ToSql + Sync); 11] = [
+            let parameters: [&(dyn ToSql + Sync); 14] = [
                 &new.submitter.0,
                 &new.request_id,
                 &spec,
@@ -168,6 +172,9 @@ impl Store {
                 &bigint(new.items),
                 &stage_code(stage),
                 &bigint(plan.units(stage)),
+                &bigint(new.spec.max_error.number()),
+                &bigint(new.spec.max_answer_error.number()),
+                &bigint(if new.strangers > 0 { new.copies.number() } else { 0 }),
             ];
             let id: i64 = tx.query_one(insert, &parameters).await?.try_get(0)?;
             let escrow = AccountId::new(AccountKind::Escrow, id).number();

@@ -10,13 +10,14 @@ mod identity;
 mod jobs;
 mod migrate;
 mod rows;
+mod trust;
 
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
-pub use batch::{Aftermath, Decided, Extras, Tokens};
+pub use batch::{Aftermath, Decided, Extras, Hints, Tokens};
 pub use books::{Books, DeviceEarnings, EarningsLine, OwnerEarnings, SubmitterBalance};
 pub use error::Error;
 pub use identity::{BlameRow, DeviceRow, DeviceSeen, Subject};

@@ -9,7 +9,8 @@ use tokio_postgres::Row;
 
 use super::Error;
 use crate::core::{
-    Answer, Attempt, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, SubmitterId, Totals,
+    Answer, Attempt, Copies, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, RunMode, Share,
+    SubmitterId, Totals,
 };
 
 /// Columns of a job, in the order that [`job`] reads them.
@@ -18,7 +19,7 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.frontier, job.stage_accepted, job.stage_failed, job.wanted, job.unit_micros, job.reserved, job.spent, \
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
     job.items_accepted, job.answer_digest, job.answer_bytes, \
-    job.checkpointed";
+    job.checkpointed, job.max_error, job.max_answer_error, job.wish_copies, job.strict, job.reviewed, job.doubtful";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -124,6 +125,12 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
         key: key.try_into().map_err(|error| from.wrong("order_key", error))?,
         priority: row.try_get("priority")?,
         copies: spec.copies,
+        max_error: Share::parts(from.count(row, "max_error")?),
+        max_answer_error: Share::parts(from.count(row, "max_answer_error")?),
+        wish_copies: Copies::from_number(from.count(row, "wish_copies")?),
+        strict: row.try_get("strict")?,
+        reviewed: row.try_get("reviewed")?,
+        doubtful: from.count(row, "doubtful")?,
         allow_missing: spec.allow_missing,
         result_bytes_max: spec.limits.result_bytes,
         memory_bytes_max: spec.limits.memory_bytes,
@@ -166,5 +173,33 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
         origin: None,
         lineage: Vec::new(),
         witnessed: Vec::new(),
+        mode: row
+            .try_get::<_, Option<i16>>("mode")?
+            .map_or(Ok(RunMode::Normal), |code| run_mode(from, code))?,
+        strict: match row.try_get::<_, Option<i16>>("strict_outcome")? {
+            None => None,
+            Some(_) => Some((from.outcome(row, "strict_outcome")?, from.digest(row, "strict_digest")?)),
+        },
+        by_referee: row.try_get::<_, Option<bool>>("by_referee")?.unwrap_or(false),
+        late: row.try_get::<_, Option<bool>>("late")?.unwrap_or(false),
+        void: false,
+        settled: false,
     })
+}
+
+pub(super) fn run_mode_code(mode: RunMode) -> i16 {
+    match mode {
+        RunMode::Normal => 1,
+        RunMode::Strict => 2,
+        RunMode::Referee => 3,
+    }
+}
+
+pub(super) fn run_mode(from: From, code: i16) -> Result<RunMode, Error> {
+    match code {
+        1 => Ok(RunMode::Normal),
+        2 => Ok(RunMode::Strict),
+        3 => Ok(RunMode::Referee),
+        other => Err(from.wrong("mode", other)),
+    }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::limits::JOB_FILE_BYTES_MAX;
 
 /// A job file. Unknown keys are errors.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobFile {
     /// Shown to people.
@@ -37,6 +37,12 @@ pub struct JobFile {
     /// Owners that must agree.
     #[serde(default)]
     pub copies: u32,
+    /// Instead of copies: share of accepted work units that may be wrong.
+    #[serde(default)]
+    pub max_error: f64,
+    /// Instead of copies: chance that the answer may be wrong.
+    #[serde(default)]
+    pub max_answer_error: f64,
     /// Whether the answer may be made without failed units.
     #[serde(default)]
     pub allow_missing: bool,
@@ -236,6 +242,8 @@ impl JobFile {
             reduce: reduce.into(),
             merge_fan_in: self.merge_fan_in,
             copies: self.copies,
+            max_error: self.max_error,
+            max_answer_error: self.max_answer_error,
             allow_missing: self.allow_missing,
             item_price: self.pay.item_price.clone(),
             service_price: self.pay.service_price.clone(),

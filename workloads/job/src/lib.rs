@@ -7,6 +7,7 @@
 //! - [`Permutation`]: the secret order in which units go out;
 //! - [`check_module`]: whether bytes are a module that a runner will take;
 //! - [`unit_payload`]: the input of one unit;
+//! - [`Share`]: of units that may be wrong;
 //! - [`limits`]: every limit, with its reason.
 //!
 //! Nothing here reads a clock, a socket, a database or runs a guest.
@@ -18,6 +19,7 @@ mod module;
 mod payload;
 mod permutation;
 mod plan;
+mod share;
 mod spec;
 
 pub use digest::{Digest, NotADigest};
@@ -27,4 +29,5 @@ pub use module::{ModuleError, check_module};
 pub use payload::{PayloadError, count_lines, unit_payload};
 pub use permutation::Permutation;
 pub use plan::{Plan, ServiceUnits};
+pub use share::Share;
 pub use spec::{InputFile, Reduce, Spec, SpecError, Split, stage_from_proto, stage_to_proto};

@@ -28,6 +28,10 @@ pub const MERGE_FAN_IN_DEFAULT: u32 = 32;
 pub const COPIES_MAX: u32 = 8;
 /// Owners that must agree unless the job says otherwise.
 pub const COPIES_DEFAULT: u32 = 2;
+/// The smallest share of wrong units that can be bought: for less, every unit has more copies than a grid has owners.
+pub const ERROR_MIN: f64 = 1e-9;
+/// The largest; a job that does not care names one copy.
+pub const ERROR_MAX: f64 = 0.5;
 /// Attempts of one unit before it fails as undecidable.
 pub const ATTEMPTS_MAX: usize = 16;
 /// Failed units after which a job that allows none missing stops spending.

@@ -4,12 +4,12 @@ use lull_abi::Stage;
 use lull_proto::v1;
 
 use crate::limits::{
-    COPIES_DEFAULT, COPIES_MAX, GRID_AXES_MAX, GRID_VALUES_MAX, GUEST_MEMORY_BYTES_DEFAULT,
-    GUEST_MEMORY_BYTES_MAX, GUEST_MEMORY_BYTES_MIN, INPUT_BYTES_MAX, INPUTS_MAX, ITEMS_MAX,
-    MERGE_FAN_IN_DEFAULT, MERGE_FAN_IN_MAX, MODULE_BYTES_MAX, NAME_BYTES_MAX, PILOT_UNITS_MAX,
+    COPIES_DEFAULT, COPIES_MAX, ERROR_MAX, ERROR_MIN, GRID_AXES_MAX, GRID_VALUES_MAX,
+    GUEST_MEMORY_BYTES_DEFAULT, GUEST_MEMORY_BYTES_MAX, GUEST_MEMORY_BYTES_MIN, INPUT_BYTES_MAX, INPUTS_MAX,
+    ITEMS_MAX, MERGE_FAN_IN_DEFAULT, MERGE_FAN_IN_MAX, MODULE_BYTES_MAX, NAME_BYTES_MAX, PILOT_UNITS_MAX,
     RESULT_BYTES_DEFAULT, RESULT_BYTES_MAX, SPLIT_FILES_MAX, UNIT_SECS_DEFAULT, UNIT_SECS_MAX, UNITS_DEFAULT,
 };
-use crate::{Digest, Plan};
+use crate::{Digest, Plan, Share};
 
 /// A named blob of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,10 @@ pub struct Spec {
     pub merge_fan_in: u32,
     /// Owners that must agree.
     pub copies: u32,
+    /// Share of accepted work units that may be wrong; when it or the next is named, `copies` is not used.
+    pub max_error: Share,
+    /// Chance that the answer may be wrong.
+    pub max_answer_error: Share,
     /// Whether the answer may be made without failed units.
     pub allow_missing: bool,
     /// Order among the submitter's own jobs, higher first.
@@ -92,6 +96,17 @@ pub struct SpecError {
 
 fn wrong<T>(field: &'static str, problem: impl Into<String>) -> Result<T, SpecError> {
     Err(SpecError { field, problem: problem.into() })
+}
+
+/// A chance or a share that somebody buys; 0 is none.
+fn probability(field: &'static str, value: f64) -> Result<Share, SpecError> {
+    if value == 0.0 {
+        return Ok(Share::default());
+    }
+    if !(ERROR_MIN..=ERROR_MAX).contains(&value) {
+        return wrong(field, format!("{value} is out of range: {ERROR_MIN} to {ERROR_MAX}"));
+    }
+    Ok(Share::of(value))
 }
 
 impl InputFile {
@@ -270,6 +285,12 @@ impl Spec {
         };
         let merge_fan_in =
             default_or("merge_fan_in", spec.merge_fan_in, MERGE_FAN_IN_DEFAULT, 2, MERGE_FAN_IN_MAX)?;
+        if spec.copies > 0 && (spec.max_error > 0.0 || spec.max_answer_error > 0.0) {
+            return wrong(
+                "copies",
+                "cannot be combined with max_error or max_answer_error: name one of them",
+            );
+        }
         let copies = default_or("copies", spec.copies, COPIES_DEFAULT, 1, COPIES_MAX)?;
         let limits = spec.limits.unwrap_or_default();
         let limits = v1::Limits {
@@ -299,6 +320,8 @@ impl Spec {
             reduce,
             merge_fan_in,
             copies,
+            max_error: probability("max_error", spec.max_error)?,
+            max_answer_error: probability("max_answer_error", spec.max_answer_error)?,
             allow_missing: spec.allow_missing,
             priority: spec.priority,
             limits,

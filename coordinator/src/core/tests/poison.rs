@@ -121,6 +121,8 @@ impl Grid {
             result: Some(result),
             cpu_micros: 1_000,
             witnessed,
+            strict: (lease.mode == RunMode::Referee)
+                .then(|| (Outcome::Result, Digest::of(format!("{unit:?} {wrong}").as_bytes()))),
         };
         let request = Request { reports: vec![report], ..self.model.request(lease.device.0, lease.owner.0) };
         self.model.decide(&[request]);
@@ -210,7 +212,7 @@ proptest! {
             let lineage: Vec<OwnerId> = lineage.iter().copied().map(OwnerId).collect();
             Attempt { lineage, ..attempt(owner, &result.to_string()) }
         }).collect();
-        let decided = |attempts: &[Attempt]| match judge(attempts, quorum) {
+        let decided = |attempts: &[Attempt]| match judge(attempts, Rule { needed: quorum, strict: false, lead: 20, by_vote: true }) {
             Judgement::Decided { digest, .. } => Some(digest),
             _ => None,
         };
@@ -246,6 +248,12 @@ fn attempt(owner: i64, result: &str) -> Attempt {
         origin: None,
         lineage: Vec::new(),
         witnessed: Vec::new(),
+        mode: RunMode::Normal,
+        strict: None,
+        by_referee: false,
+        late: false,
+        void: false,
+        settled: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::{Tokens, checkpoints};
+use super::{Hints, Tokens, checkpoints, trust};
 use crate::core::{
     DeviceId, Job, JobId, Lease, LeaseToken, OwnerId, Request, Slice, UnitKey, Verdict, Want, Wanted,
     lease_units, repeats,
@@ -24,7 +24,7 @@ pub(super) async fn load(
     tx: &Transaction<'_>,
     requests: &[Request],
     tokens: &mut Tokens,
-    grid_slots: u64,
+    hints: Hints,
 ) -> Result<Slice, Error> {
     let reports = || requests.iter().flat_map(|request| &request.reports);
     let handed_back: Vec<i64> = requests.iter().flat_map(|r| &r.hand_backs).map(|h| h.token.0).collect();
@@ -63,7 +63,7 @@ pub(super) async fn load(
         load_leases(tx, "device_id", &devices),
         load_attempts(tx, &units),
         load_blobs(tx, &large),
-        load_wanted(tx, &jobs, requests, &owners, grid_slots),
+        load_wanted(tx, &jobs, requests, &owners, hints.grid_slots),
     )?;
     // What honest devices report is all in the leases that they hold and on units without a verdict:
     // the rest is looked up only where there is a rest.
@@ -88,9 +88,13 @@ pub(super) async fn load(
         wanted_late,
         leased_again,
         blobs,
-        grid_slots,
+        grid_slots: hints.grid_slots,
+        grid_owners: hints.grid_owners,
+        referees_there: hints.referees_there,
+        policy: hints.policy,
         ..Slice::default()
     };
+    trust::complete(tx, &mut slice, requests).await?;
     checkpoints::complete(tx, &mut slice, requests).await?;
     Ok(slice)
 }
@@ -148,6 +152,7 @@ pub(in crate::store) fn lease(row: &Row) -> Result<Lease, Error> {
         owner: OwnerId(row.try_get("owner_id")?),
         open: open.collect::<Result<_, _>>()?,
         expired: row.try_get("expired")?,
+        mode: rows::run_mode(from, row.try_get("mode")?)?,
         offers: BTreeMap::new(),
     })
 }
@@ -202,7 +207,8 @@ pub(super) async fn load_attempts(
         return Ok(attempts);
     }
     let select = format!(
-        "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, size_bytes FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
+        "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, size_bytes, mode, late, by_referee, strict_outcome, strict_digest
+         FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
     );
     let (jobs, stages, indexes) = unit_columns(units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
@@ -211,13 +217,15 @@ pub(super) async fn load_attempts(
     Ok(attempts)
 }
 
-/// Units with so many attempts that there may be a verdict: a verdict takes a quorum.
+/// Units with so many attempts that there may be a verdict: a verdict takes a quorum, or one attempt where a job
+/// buys confidence.
 fn perhaps_decided(
     jobs: &BTreeMap<JobId, Job>,
     attempts: &BTreeMap<UnitKey, Vec<crate::core::Attempt>>,
 ) -> Vec<UnitKey> {
-    let enough =
-        |unit: &UnitKey, count| jobs.get(&unit.job).is_none_or(|job| count >= job.quorum(unit.stage));
+    let enough = |unit: &UnitKey, count| {
+        jobs.get(&unit.job).is_none_or(|job| job.buys_confidence() || count >= job.quorum(unit.stage))
+    };
     attempts.iter().filter(|(unit, list)| enough(unit, list.len())).map(|(unit, _)| *unit).collect()
 }
 
@@ -231,7 +239,8 @@ pub(super) async fn load_verdicts(
     }
     let from = From("verdict");
     let select = format!(
-        "SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts FROM {UNITS} JOIN verdict USING (job_id, stage, idx)"
+        "SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version
+         FROM {UNITS} JOIN verdict USING (job_id, stage, idx) ORDER BY version"
     );
     let (jobs, stages, indexes) = unit_columns(units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
@@ -244,6 +253,7 @@ pub(super) async fn load_verdicts(
             size_bytes: from.count(&row, "size_bytes")?,
             agreeing: small("agreeing")?,
             attempts: small("attempts")?,
+            version: u16::try_from(row.try_get::<_, i16>("version")?).unwrap_or(0),
         };
         verdicts.insert(unit, verdict);
     }
@@ -261,7 +271,11 @@ async fn load_blobs(tx: &Transaction<'_>, digests: &[&[u8]]) -> Result<BTreeSet<
 
 fn wanted(row: &Row) -> Result<Wanted, Error> {
     let excluded: Vec<i64> = row.try_get("excluded")?;
-    Ok(Wanted { unit: unit_key(From("wanted"), row)?, excluded: excluded.into_iter().map(OwnerId).collect() })
+    Ok(Wanted {
+        unit: unit_key(From("wanted"), row)?,
+        excluded: excluded.into_iter().map(OwnerId).collect(),
+        contested: row.try_get("contested")?,
+    })
 }
 
 /// What could be leased of each job: as many rows as the batch can take, and, where the frontier is used up

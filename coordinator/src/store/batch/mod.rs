@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod load;
+mod trust;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,12 @@ use self::load::{load, load_attempts, load_verdicts, lock_jobs, open_units};
 use self::write::{renew, write};
 use super::{Error, Store, run_tx};
 use crate::core::{
-    Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, Reply, Request, Slice, decide, expire,
+    Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, Policy, Reply, Request, Slice, decide, expire,
 };
 
 pub use self::checkpoints::Extras;
 pub(super) use self::load::lease;
+pub(super) use self::trust::{review_slice, write_review};
 pub(super) use self::write::write_transfers;
 
 /// Leases that one run of the expiry chore takes away.
@@ -38,6 +40,19 @@ pub struct Decided {
     pub aftermath: Aftermath,
 }
 
+/// What is known of the grid as a whole: it sets sizes and rates, and may be a little wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints {
+    /// Devices that called lately.
+    pub grid_slots: u64,
+    /// Their owners.
+    pub grid_owners: u64,
+    /// Whether one of them is a referee.
+    pub referees_there: bool,
+    /// What the operator assumes.
+    pub policy: Policy,
+}
+
 /// What a transaction means for those who wait.
 #[derive(Debug, Clone, Default)]
 pub struct Aftermath {
@@ -45,6 +60,8 @@ pub struct Aftermath {
     pub changed: BTreeSet<JobId>,
     /// Jobs whose split has returned and must be counted.
     pub uncounted: BTreeSet<JobId>,
+    /// Jobs whose work is done and must be looked over.
+    pub unreviewed: BTreeSet<JobId>,
     /// Whether there is work that was not there before.
     pub new_work: bool,
 }
@@ -86,11 +103,11 @@ impl Store {
         fairness: &mut Fairness,
         tokens: &mut Tokens,
         lease_ttl: Duration,
-        grid_slots: u64,
+        hints: Hints,
     ) -> Result<Decided, Error> {
         run_tx!(self.batch_pool, "sync_batch", tx => {
             let started = Instant::now();
-            let mut slice = load(tx, requests, tokens, grid_slots).await?;
+            let mut slice = load(tx, requests, tokens, hints).await?;
             let loaded = started.elapsed();
             let (replies, changes) = decide(&mut slice, fairness, tokens, requests);
             tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, requests, lease_ttl))?;
@@ -135,6 +152,7 @@ impl Store {
             let units = open_units(slice.leases.values());
             (slice.attempts, slice.verdicts) = tokio::try_join!(load_attempts(tx, &units), load_verdicts(tx, &units))?;
             checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
+            trust::complete(tx, &mut slice, &[]).await?;
             let tokens: Vec<LeaseToken> = slice.leases.keys().copied().collect();
             let changes = expire(&mut slice, &tokens);
             write(tx, &slice, &changes, lease_ttl).await?;
@@ -167,6 +185,7 @@ fn aftermath(slice: &Slice, changes: &Changes) -> Aftermath {
     let changed = changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id));
     let is_uncounted = |job: &&Job| job.state == JobState::Running && job.stage_units == 0;
     Aftermath {
+        unreviewed: changed.clone().filter(|job| job.awaits_review()).map(|job| job.id).collect(),
         uncounted: changed.clone().filter(is_uncounted).map(|job| job.id).collect(),
         new_work: !changes.wanted_added.is_empty()
             || changed.clone().any(|job| job.state == JobState::Running && job.frontier == 0),

@@ -7,9 +7,9 @@ use deadpool_postgres::Transaction;
 use lull_ledger::{Transfer, postings};
 use rust_decimal::Decimal;
 
-use super::checkpoints;
 use super::load::unit_columns;
-use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, Slice, Verdict, Wanted};
+use super::{checkpoints, trust};
+use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted};
 use crate::store::Error;
 use crate::store::error::ensure_affected;
 use crate::store::rows::{self, bigint, outcome_code, stage_code};
@@ -57,7 +57,8 @@ pub(super) async fn write(
     tokio::try_join!(
         add_wanted(tx, changes),
         add_earnings(tx, &changes.earned),
-        checkpoints::write(tx, slice, changes)
+        checkpoints::write(tx, slice, changes),
+        trust::write(tx, changes)
     )?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
@@ -89,15 +90,16 @@ async fn add_wanted(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error
     if added.is_empty() {
         return Ok(());
     }
-    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded)
-        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high]
-        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[])
-             AS unit (job_id, stage, idx, first_excluded, low, high)";
+    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded, contested)
+        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high], contested
+        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[], $8::boolean[])
+             AS unit (job_id, stage, idx, first_excluded, low, high, contested)";
+    let contested: Vec<bool> = added.iter().map(|row| row.contested).collect();
     let (jobs, stages, indexes) = unit_columns(added.iter().map(|row| &row.unit));
     let first: Vec<i64> = added.iter().map(|row| row.first_excluded().0).collect();
     let (flat, low, high) = flatten(added.iter().map(|row| row.excluded.iter().map(|owner| owner.0)));
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&jobs, &stages, &indexes, &first, &flat, &low, &high];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&jobs, &stages, &indexes, &first, &flat, &low, &high, &contested];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     Ok(())
 }
@@ -121,9 +123,11 @@ async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
     if list.is_empty() {
         return Ok(());
     }
-    let insert = "INSERT INTO attempt (job_id, stage, idx, owner_id, device_id, lease_token, outcome, digest, size_bytes, result, cpu_micros)
+    let insert = "INSERT INTO attempt (job_id, stage, idx, owner_id, device_id, lease_token, outcome, digest, size_bytes, result,
+            cpu_micros, mode, late, by_referee, strict_outcome, strict_digest)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                             $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[])";
+                             $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[], $12::smallint[],
+                             $13::boolean[], $14::boolean[], $15::smallint[], $16::bytea[])";
     let (jobs, stages, indexes) = unit_columns(list.iter().map(|recorded| &recorded.unit));
     let owners: Vec<i64> = list.iter().map(|recorded| recorded.attempt.owner.0).collect();
     let devices: Vec<i64> = list.iter().map(|recorded| recorded.attempt.device.0).collect();
@@ -134,8 +138,41 @@ async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
     let sizes: Vec<i64> = list.iter().map(|recorded| bigint(recorded.attempt.size_bytes)).collect();
     let results: Vec<Option<&[u8]>> = list.iter().map(|recorded| recorded.result.as_deref()).collect();
     let cpu: Vec<i64> = list.iter().map(|recorded| bigint(recorded.cpu_micros)).collect();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] =
-        [&jobs, &stages, &indexes, &owners, &devices, &tokens, &outcomes, &digests, &sizes, &results, &cpu];
+    // What an attempt mostly is takes no room.
+    let modes: Vec<Option<i16>> = list
+        .iter()
+        .map(|recorded| recorded.attempt.mode)
+        .map(|mode| (mode != RunMode::Normal).then(|| rows::run_mode_code(mode)))
+        .collect();
+    let late: Vec<Option<bool>> = list.iter().map(|recorded| recorded.attempt.late.then_some(true)).collect();
+    let by_referee: Vec<Option<bool>> =
+        list.iter().map(|recorded| recorded.attempt.by_referee.then_some(true)).collect();
+    let strict_outcomes: Vec<Option<i16>> = list
+        .iter()
+        .map(|recorded| recorded.attempt.strict.map(|(outcome, _)| outcome_code(outcome)))
+        .collect();
+    let strict_digests: Vec<Option<&[u8]>> = list
+        .iter()
+        .map(|recorded| recorded.attempt.strict.as_ref().map(|(_, digest)| digest.as_bytes().as_slice()))
+        .collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 16] = [
+        &jobs,
+        &stages,
+        &indexes,
+        &owners,
+        &devices,
+        &tokens,
+        &outcomes,
+        &digests,
+        &sizes,
+        &results,
+        &cpu,
+        &modes,
+        &late,
+        &by_referee,
+        &strict_outcomes,
+        &strict_digests,
+    ];
     let insert = tx.prepare_cached(insert).await?;
     let pairs: BTreeSet<(i64, i64)> = list.iter().map(|r| (r.unit.job.0, r.attempt.owner.0)).collect();
     let (pair_jobs, pair_owners): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
@@ -151,9 +188,11 @@ async fn write_verdicts(tx: &Transaction<'_>, list: &[Verdict]) -> Result<(), Er
     if list.is_empty() {
         return Ok(());
     }
-    let insert = "INSERT INTO verdict (job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts)
+    let insert = "INSERT INTO verdict (job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::smallint[], $5::bytea[], $6::bigint[],
-                             $7::integer[], $8::integer[])";
+                             $7::integer[], $8::integer[], $9::smallint[])";
+    let versions: Vec<i16> =
+        list.iter().map(|verdict| i16::try_from(verdict.version).unwrap_or(i16::MAX)).collect();
     let (jobs, stages, indexes) = unit_columns(list.iter().map(|verdict| &verdict.unit));
     let outcomes: Vec<i16> = list.iter().map(|verdict| outcome_code(verdict.outcome)).collect();
     let digests: Vec<&[u8]> = list.iter().map(|verdict| verdict.digest.as_bytes().as_slice()).collect();
@@ -161,8 +200,8 @@ async fn write_verdicts(tx: &Transaction<'_>, list: &[Verdict]) -> Result<(), Er
     let small = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let agreeing: Vec<i32> = list.iter().map(|verdict| small(verdict.agreeing)).collect();
     let attempts: Vec<i32> = list.iter().map(|verdict| small(verdict.attempts)).collect();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
-        [&jobs, &stages, &indexes, &outcomes, &digests, &sizes, &agreeing, &attempts];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+        [&jobs, &stages, &indexes, &outcomes, &digests, &sizes, &agreeing, &attempts, &versions];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     Ok(())
 }
@@ -244,10 +283,11 @@ async fn write_leases(
     }
     if !changes.leases_added.is_empty() {
         let added: Vec<&Lease> = changes.leases_added.iter().collect();
-        let insert = "INSERT INTO lease (token, job_id, stage, device_id, owner_id, open, deadline)
-            SELECT token, job_id, stage, device_id, owner_id, ($6::bigint[])[low:high], now() + $9::bigint * interval '1 millisecond'
-            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[])
-                 AS new (token, job_id, stage, device_id, owner_id, low, high)";
+        let insert = "INSERT INTO lease (token, job_id, stage, device_id, owner_id, open, deadline, mode)
+            SELECT token, job_id, stage, device_id, owner_id, ($6::bigint[])[low:high], now() + $9::bigint * interval '1 millisecond', mode
+            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[], $10::smallint[])
+                 AS new (token, job_id, stage, device_id, owner_id, low, high, mode)";
+        let modes: Vec<i16> = added.iter().map(|lease| rows::run_mode_code(lease.mode)).collect();
         let tokens: Vec<i64> = added.iter().map(|lease| lease.token.0).collect();
         let jobs: Vec<i64> = added.iter().map(|lease| lease.job.0).collect();
         let stages: Vec<i16> = added.iter().map(|lease| stage_code(lease.stage)).collect();
@@ -255,8 +295,8 @@ async fn write_leases(
         let owners: Vec<i64> = added.iter().map(|lease| lease.owner.0).collect();
         let (flat, low, high) = indexes(&added);
         let ttl = millis(lease_ttl);
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-            [&tokens, &jobs, &stages, &devices, &owners, &flat, &low, &high, &ttl];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 10] =
+            [&tokens, &jobs, &stages, &devices, &owners, &flat, &low, &high, &ttl, &modes];
         tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     }
     Ok(())
@@ -267,13 +307,14 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
             accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
             work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23, checkpointed = $24,
+            wish_copies = $25, strict = $26, reviewed = $27, doubtful = $28,
             ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
         WHERE id = $1";
     let update = tx.prepare_cached(update).await?;
     for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {
         let totals = job.totals;
         let answer = job.answer.map(|answer| answer.digest.as_bytes().to_vec());
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 24] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 28] = [
             &job.id.0,
             &rows::job_state_code(job.state),
             &job.reason,
@@ -298,6 +339,10 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             &answer,
             &job.answer.map(|answer| bigint(answer.size_bytes)),
             &job.checkpointed,
+            &bigint(job.wish_copies.number()),
+            &job.strict,
+            &job.reviewed,
+            &bigint(job.doubtful),
         ];
         ensure_affected("job update", 1, tx.execute(&update, &parameters).await?)?;
     }

@@ -1,0 +1,237 @@
+//! Who is believed, who is caught, and who is not.
+
+use super::*;
+
+/// A job that buys confidence, on a grid of which everybody is known.
+fn trusting(units: u64, max_error: f64) -> Model {
+    let mut model = Model::new(Job { max_error: Share::of(max_error), ..job(units, 2, Reduce::None) });
+    for owner in 1..=20 {
+        let known = Standing { correct: 1_000, held: 10_000, catches: 0 };
+        model.standings.insert(OwnerId(owner), known);
+    }
+    model
+}
+
+impl Model {
+    fn ask(&mut self, owner: i64) -> Option<Lease> {
+        let want = Some(Want { leases: 1, units_max: 1 });
+        let request = Request { want, ..self.request(owner, owner) };
+        let token = *self.decide(&[request])[0].leases.last()?;
+        Some(self.leases[&token].clone())
+    }
+
+    fn answer(&mut self, lease: &Lease, text: &str) {
+        self.answer_as(lease, text, text, false);
+    }
+
+    fn answer_as(&mut self, lease: &Lease, text: &str, strict: &str, referee: bool) {
+        let mut report = self.report(lease.token, 0, text).expect("an open unit");
+        report.strict = report.strict.map(|(outcome, _)| (outcome, Digest::of(strict.as_bytes())));
+        let request =
+            Request { reports: vec![report], referee, ..self.request(lease.device.0, lease.owner.0) };
+        self.decide(&[request]);
+    }
+
+    /// This owner takes a unit and says that.
+    fn says(&mut self, owner: i64, text: &str) {
+        let lease = self.ask(owner).expect("a lease");
+        self.answer(&lease, text);
+    }
+
+    fn caught(&self) -> Vec<i64> {
+        self.caught.iter().map(|catch| catch.owner.0).collect()
+    }
+}
+
+#[test]
+fn known_owners_are_believed_and_strangers_checked() {
+    let mut model = trusting(1, 0.5);
+    model.says(1, "right");
+    assert!(model.job.awaits_review(), "one owner that is known is enough for so loose a promise");
+    let mut model = trusting(1, 0.5);
+    model.standings.clear();
+    model.says(1, "right");
+    assert_eq!(model.job.wanted, 1, "a stranger is checked");
+    model.says(2, "right");
+    assert!(model.job.awaits_review());
+    assert_eq!(model.standings[&OwnerId(1)].correct, 1);
+}
+
+#[test]
+fn pay_for_what_could_still_be_wrong_is_held_back() {
+    let mut model = trusting(1_000, 0.5);
+    model.says(1, "right");
+    let held = &model.held[&OwnerId(1)];
+    assert_eq!((held.len(), held[0].checked), (1, false));
+    assert_eq!(held[0].results, 200, "at one check in a hundred, twice as many results as a check takes");
+    let reward = model.transfers.last().expect("a reward");
+    assert_eq!(reward.credit, lull_ledger::AccountId::new(lull_ledger::AccountKind::Pending, 1));
+}
+
+#[test]
+fn a_liar_is_caught_by_the_owners_asked_after_it_and_nobody_sooner() {
+    let mut model = trusting(1, 1e-4);
+    model.says(1, "wrong");
+    model.says(2, "right");
+    for owner in 3..=5 {
+        assert!(model.caught().is_empty(), "two owners ahead are not enough to blame anybody");
+        assert!(!model.verdicts.contains_key(&UnitKey { job: JobId(1), stage: Stage::Work, index: 0 }));
+        model.says(owner, "right");
+    }
+    assert!(model.caught().is_empty());
+    model.says(6, "right");
+    assert_eq!(model.caught(), [1]);
+    assert_eq!(model.standings[&OwnerId(1)], Standing { correct: 0, held: 0, catches: 1 });
+}
+
+#[test]
+fn one_liar_frames_nobody() {
+    let mut model = trusting(1, 1e-4);
+    model.says(1, "right");
+    model.says(2, "wrong");
+    for owner in 3..=6 {
+        model.says(owner, "right");
+    }
+    assert_eq!(model.caught(), [2]);
+}
+
+#[test]
+fn a_referee_has_the_last_word() {
+    let mut model = trusting(1, 1e-4);
+    model.referees = true;
+    model.says(1, "right");
+    model.says(2, "wrong");
+    assert!(model.ask(3).is_none(), "it waits for a referee");
+    let want = Some(Want { leases: 1, units_max: 1 });
+    let request = Request { want, referee: true, ..model.request(9, 9) };
+    let token = model.decide(&[request])[0].leases[0];
+    let lease = model.leases[&token].clone();
+    assert_eq!(lease.mode, RunMode::Referee);
+    model.answer_as(&lease, "right", "right", true);
+    assert_eq!(model.caught(), [2]);
+}
+
+#[test]
+fn bits_of_nan_blame_nobody_and_turn_the_job_strict() {
+    let mut model = trusting(1, 1e-4);
+    model.referees = true;
+    model.says(1, "nan 1");
+    model.says(2, "nan 2");
+    let want = Some(Want { leases: 1, units_max: 1 });
+    let request = Request { want, referee: true, ..model.request(9, 9) };
+    let token = model.decide(&[request])[0].leases[0];
+    let lease = model.leases[&token].clone();
+    model.answer_as(&lease, "nan 1", "canonical", true);
+    assert!(model.caught().is_empty());
+    assert!(model.job.strict);
+    for owner in 3..=10 {
+        let Some(lease) = model.ask(owner) else { break };
+        assert_eq!(lease.mode, RunMode::Strict);
+        model.answer(&lease, "canonical");
+    }
+    assert!(model.job.awaits_review());
+    let verdict = model.verdicts.values().next().expect("a verdict");
+    assert_eq!(verdict.digest, Digest::of(b"canonical"));
+    assert!(model.caught().is_empty());
+}
+
+#[test]
+fn without_a_referee_a_nan_is_found_by_those_asked_after_it() {
+    let mut model = trusting(1, 1e-4);
+    model.says(1, "nan 1");
+    model.says(2, "nan 2");
+    for owner in 3..=6 {
+        let lease = model.ask(owner).expect("a lease");
+        model.answer_as(&lease, "nan 1", "canonical", false);
+    }
+    assert!(model.job.strict);
+    assert!(model.caught().is_empty());
+}
+
+#[test]
+fn two_attempts_that_were_out_together_are_one_voice() {
+    let mut model = trusting(1, 1e-4);
+    let stalled = model.ask(1).expect("a lease");
+    model.expire(stalled.token);
+    let second = model.ask(2).expect("a lease");
+    model.answer(&stalled, "agreed in secret");
+    model.answer(&second, "agreed in secret");
+    assert_eq!(model.job.wanted, 1, "two who may have known of each other do not check each other");
+    model.says(3, "right");
+    for owner in 4..=8 {
+        let Some(lease) = model.ask(owner) else { break };
+        model.answer(&lease, "right");
+    }
+    assert_eq!(model.caught(), [1, 2]);
+}
+
+#[test]
+fn what_a_liar_got_accepted_is_run_again_and_its_pay_is_lost() {
+    let mut model = trusting(50, 0.5);
+    model.job.unit_micros = 1;
+    for _ in 0..25 {
+        model.says(1, "wrong");
+    }
+    let accepted = model.job.stage_accepted;
+    assert!(accepted > 15, "most are believed: {accepted}");
+    let mut owner = 2;
+    while model.caught().is_empty() {
+        if let Some(lease) = model.ask(owner) {
+            model.answer(&lease, "right");
+        }
+        owner = 2 + (owner - 1) % 18;
+        if model.job.awaits_review() {
+            model.job.wish_copies = Copies::whole(2);
+            model.review();
+        }
+    }
+    let forfeited =
+        model.transfers.iter().filter(|one| one.code == lull_ledger::Code::Forfeit).count() as u64;
+    assert!(forfeited >= accepted, "{forfeited} of {accepted}");
+    model.review();
+    model.drain_from(2);
+    let right = Digest::of(b"right");
+    assert!(model.verdicts.values().all(|verdict| verdict.digest == right));
+    assert!(model.verdicts.values().any(|verdict| verdict.version > 1));
+}
+
+impl Model {
+    /// Everybody from `first` on works honestly until the job is done.
+    fn drain_from(&mut self, first: i64) {
+        for round in 0..5_000 {
+            if self.job.state != JobState::Running {
+                return;
+            }
+            if self.job.awaits_review() {
+                self.review();
+                continue;
+            }
+            let owner = first + round % 18;
+            if let Some(lease) = self.ask(owner) {
+                self.answer(&lease, "right");
+            }
+        }
+        panic!("the queue does not drain: {:?}", self.job);
+    }
+}
+
+#[test]
+fn looking_over_asks_for_the_checks_that_the_promise_needs() {
+    let mut model = trusting(200, 0.5);
+    for round in 0..400 {
+        if model.job.awaits_review() {
+            break;
+        }
+        model.says(1 + round % 3, "right");
+    }
+    assert!(model.job.awaits_review());
+    model.job.max_error = Share::of(0.001);
+    model.review();
+    assert!(model.job.wanted > 5, "{} units are checked after all", model.job.wanted);
+    let short = (0..200).filter(|index| {
+        let unit = UnitKey { job: JobId(1), stage: Stage::Work, index: *index };
+        model.verdicts.get(&unit).is_some_and(|verdict| model.job.is_short(unit, verdict.agreeing))
+    });
+    assert_eq!(short.count() as u64, model.job.wanted, "these and no others");
+    model.drain_from(1);
+}

@@ -1,0 +1,347 @@
+//! What an owner's results are worth, and how often they are checked.
+//!
+//! A job buys a share of wrong units, [`Share`], not a number of copies. Whoever lies does not know which of its
+//! results another owner will repeat. Let y be the chance that one lie goes unnoticed. Of b lies told before
+//! the first is noticed, b y^b are expected to stay, as everything unchecked of an owner that is caught is run
+//! again. The liar chooses b: at most W(y) = max over b >= 1 of b y^b stays, which is y for y <= 1/e (it lies
+//! once) and below 1/(e ln(1/y)) otherwise. With f M liars among the M owners of a job of N units, f M W(y)
+//! wrong units are expected, and y is chosen so that this is at most the share that the job allows, times N.
+//!
+//! A unit that one owner of M made is checked with probability q, by an owner who lies too with probability f.
+//! A checker cannot tell a check from a first attempt, so each check tests two owners: of 1 + q attempts, 2 q are
+//! compared with another, and y = 1 - (1 - f) 2q / (1 + q). Where two copies of each unit do not suffice, a part
+//! of them gets a third, and so on: a lie of m liars who agree goes unnoticed with f^(m - 1).
+//!
+//! Sources: L. F. G. Sarmenta, Sabotage-tolerance mechanisms for volunteer computing systems, Future Generation
+//! Computer Systems 18 (2002), for spot checks and the credibility of groups that agree; the bound on b lies
+//! with everything run again, and that a check tests two, are derived in `docs/TRUST.md`.
+
+#![allow(clippy::float_arithmetic, reason = "probabilities; money is never here")]
+
+use lull_job::Share;
+
+use super::ids::{DeviceId, OwnerId, UnitKey};
+
+#[allow(clippy::cast_precision_loss, reason = "counts that only set a probability")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// What a grid's operator assumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Share of owners that may lie, all together if they like.
+    pub liars: Share,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { liars: Share::parts(Share::WHOLE / 20) }
+    }
+}
+
+/// Copies of a work unit on average, in parts of 2^32: of 2.25, three quarters of the units get two and the
+/// others three.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Copies(u64);
+
+/// Checks never become rarer than one in a hundred: pay is then held back for at most two hundred results.
+const CHECKS_MIN: f64 = 0.01;
+/// More owners than this for one unit: the grid's assumption leaves no hope.
+const COPIES_MAX: f64 = 8.0;
+/// Right results of a new owner that are checked one and all.
+pub const STRANGER_RESULTS: u64 = 10;
+/// Twice the results after which one check is expected: pay is held back for so many, so that lying once
+/// costs more than it brings, and lying always too.
+const HELD_CHECKS: f64 = 2.0;
+
+impl Copies {
+    /// One whole copy.
+    const ONE: u64 = 1 << 32;
+
+    /// So many of every unit.
+    #[must_use]
+    pub const fn whole(copies: u32) -> Self {
+        Self(copies as u64 * Self::ONE)
+    }
+
+    /// Attempts that `units` take, with those of `owners` strangers all checked.
+    #[must_use]
+    pub fn attempts(self, units: u64, owners: u64) -> u64 {
+        let planned = self.times(units);
+        let strange = owners.saturating_mul(STRANGER_RESULTS).min(units);
+        planned.max(units.saturating_add(strange)).min(planned.saturating_add(strange))
+    }
+
+    /// `count` times these copies, rounded up.
+    #[must_use]
+    pub fn times(self, count: u64) -> u64 {
+        let product = u128::from(count) * u128::from(self.0);
+        u64::try_from(product.div_ceil(u128::from(Self::ONE))).unwrap_or(u64::MAX)
+    }
+
+    /// From its number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// In parts of 2^32.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// As a number.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        float(self.0) / float(Self::ONE)
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 8")]
+    fn of(copies: f64) -> Self {
+        Self((copies.clamp(1.0, COPIES_MAX) * float(Self::ONE)).ceil() as u64)
+    }
+
+    /// What holds the share of wrong units below `max_error`, when `liars` of `owners` lie in a job of
+    /// `units`: the formula at the head of this module.
+    #[must_use]
+    pub fn for_error(max_error: Share, liars: Share, owners: u64, units: u64) -> Self {
+        let f = liars.as_f64();
+        let lying = f * float(owners.max(2));
+        let allowed = max_error.as_f64() * float(units.max(1));
+        if lying <= 0.0 {
+            return Self::of(1.0 + CHECKS_MIN);
+        }
+        if allowed <= 0.0 {
+            return Self::of(COPIES_MAX);
+        }
+        let each = allowed / lying;
+        let e = std::f64::consts::E;
+        let unnoticed = if each <= 1.0 / e { each } else { (-1.0 / (e * each)).exp() };
+        let noticed = (1.0 - unnoticed).max(0.0);
+        if noticed <= 1.0 - f {
+            // 2q / (1 + q) (1 - f) = noticed
+            let rate = noticed / (1.0 - f);
+            return Self::of(1.0 + (rate / (2.0 - rate)).max(CHECKS_MIN));
+        }
+        // Of m copies f^(m - 1) goes unnoticed; between m and m + 1 a part theta gets one more.
+        let mut copies = 2.0;
+        let mut left = f;
+        while copies < COPIES_MAX {
+            let next = left * f;
+            if next <= unnoticed {
+                return Self::of(copies + ((left - unnoticed) / (left - next)).clamp(0.0, 1.0));
+            }
+            left = next;
+            copies += 1.0;
+        }
+        Self::of(COPIES_MAX)
+    }
+
+    /// The most owners that a unit may need.
+    #[must_use]
+    pub fn most(self) -> u64 {
+        self.0.div_ceil(Self::ONE)
+    }
+
+    /// Owners that a unit needs, by its coin.
+    #[must_use]
+    pub fn needed(self, coin: Coin) -> usize {
+        let whole = usize::try_from(self.0 / Self::ONE).unwrap_or(usize::MAX);
+        whole.max(1) + usize::from(u64::from(coin.0) < self.0 % Self::ONE)
+    }
+
+    /// The same, where one owner only has spoken, whose results are checked at a rate of its own.
+    #[must_use]
+    pub fn needed_after(self, coin: Coin, standing: Standing) -> usize {
+        self.needed(coin).max(1 + usize::from(f64::from(coin.0) < standing.check_rate() * float(Self::ONE)))
+    }
+
+    /// Later results of an owner until pay that was held back is released.
+    #[must_use]
+    pub fn held_results(self) -> u64 {
+        let rate = (self.as_f64() - 1.0).clamp(CHECKS_MIN, 1.0);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 2 and 200")]
+        let results = (HELD_CHECKS / rate).ceil() as u64;
+        results
+    }
+
+    /// The most units among `units` that are expected to be wrong, when `liars` of `owners` lie: W(y) of the
+    /// head of this module for these copies.
+    #[must_use]
+    pub fn expected_errors(self, liars: Share, owners: u64) -> f64 {
+        let f = liars.as_f64();
+        let copies = self.as_f64();
+        let unnoticed = if copies <= 2.0 {
+            let q = copies - 1.0;
+            1.0 - (1.0 - f) * 2.0 * q / (1.0 + q)
+        } else {
+            let (whole, part) = (copies.floor(), copies.fract());
+            f.powf(whole - 1.0) * (1.0 - part) + f.powf(whole) * part
+        };
+        let e = std::f64::consts::E;
+        let each = if unnoticed <= 1.0 / e { unnoticed } else { -1.0 / (e * unnoticed.ln()) };
+        each * f * float(owners)
+    }
+}
+
+/// A secret number of each unit that decides how many owners it needs. It stays the same however often it is
+/// looked at: nobody gets a second throw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Coin(u32);
+
+impl Coin {
+    /// The coin of a unit, of a job with this secret key.
+    #[must_use]
+    pub fn of(key: &[u8; 32], unit: UnitKey) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(b"coin");
+        hasher.update(&[unit.stage.code()]);
+        hasher.update(&unit.index.to_le_bytes());
+        let mut bytes = [0; 4];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(u32::from_le_bytes(bytes))
+    }
+}
+
+/// What is known of an owner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Checked results that were right, since the last wrong one.
+    pub correct: u64,
+    /// Results whose pay is held back.
+    pub held: u64,
+    /// Wrong results found.
+    pub catches: u32,
+}
+
+impl Standing {
+    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger, then
+    /// as often as makes a lie cost more than it brings, by the pay that it would lose.
+    #[must_use]
+    pub fn check_rate(self) -> f64 {
+        if self.correct < STRANGER_RESULTS { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+    }
+}
+
+/// By how many owners one answer must be ahead of another before whoever gave the other is blamed: each vote
+/// multiplies the odds by (1 - f) / f, and the odds have to reach 1 / `max_error` (Sarmenta's credibility of a
+/// group, for two groups).
+#[must_use]
+pub fn lead(liars: Share, max_error: Share) -> usize {
+    let f = liars.as_f64().clamp(0.01, 0.4);
+    let doubt = max_error.as_f64().clamp(1e-12, 0.5);
+    let votes = ((1.0 / doubt).ln() / ((1.0 - f) / f).ln()).ceil();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 70")]
+    let votes = votes as usize;
+    votes.clamp(2, LEAD_MAX)
+}
+
+/// With so many votes more the other answer has no friends left.
+const LEAD_MAX: usize = 7;
+
+/// What is known of an owner changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandingChange {
+    /// Whether it starts from nothing: what came before is void.
+    pub caught: Option<Catch>,
+    /// Checked results that were right, since.
+    pub correct: u64,
+}
+
+/// A wrong result was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catch {
+    /// Whose.
+    pub owner: OwnerId,
+    /// Which of its devices made it.
+    pub device: DeviceId,
+    /// Of which unit.
+    pub unit: UnitKey,
+    /// What was wrong, in words.
+    pub reason: String,
+}
+
+/// Pay that is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Whose.
+    pub owner: OwnerId,
+    /// For which unit.
+    pub unit: UnitKey,
+    /// How much.
+    pub amount: lull_ledger::Amount,
+    /// Until the owner has so many more results.
+    pub results: u64,
+    /// Whether another owner returned the same.
+    pub checked: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_job::Stage;
+
+    use super::*;
+    use crate::core::JobId;
+
+    fn copies(max_error: f64, liars: f64, owners: u64, units: u64) -> f64 {
+        Copies::for_error(Share::of(max_error), Share::of(liars), owners, units).as_f64()
+    }
+
+    #[test]
+    fn what_a_promise_costs() {
+        let near = |copies: f64, expected: f64| {
+            assert!((copies - expected).abs() < 0.005, "{copies} instead of {expected}");
+        };
+        near(copies(1e-4, 0.05, 200, 200_000), 1.097);
+        near(copies(1e-4, 0.05, 200, 2_000_000), 1.01);
+        near(copies(1e-4, 0.20, 200, 200_000), 1.483);
+        near(copies(1e-3, 0.05, 200, 200_000), 1.01);
+    }
+
+    #[test]
+    fn what_it_costs_is_what_it_promises() {
+        for (owners, units, error) in
+            [(3, 20, 1e-3), (200, 200_000, 1e-4), (1_000, 5_000, 1e-3), (50, 100, 1e-6)]
+        {
+            for liars in [0.01, 0.05, 0.2, 0.3] {
+                let copies = Copies::for_error(Share::of(error), Share::of(liars), owners, units);
+                let wrong = copies.expected_errors(Share::of(liars), owners.max(2));
+                #[allow(clippy::cast_precision_loss, reason = "a test's own number")]
+                let allowed = error * units as f64;
+                assert!(
+                    wrong <= allowed * 1.001 || copies.as_f64() >= COPIES_MAX,
+                    "{owners} owners, {liars} liars: {wrong} of {allowed} with {copies:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn coins_are_spread_evenly_and_stay_as_they_are() {
+        let unit = |index| UnitKey { job: JobId(1), stage: Stage::Work, index };
+        let copies = Copies::of(1.25);
+        let checked =
+            (0..10_000).filter(|index| copies.needed(Coin::of(&[7; 32], unit(*index))) == 2).count();
+        assert!((2_400..2_600).contains(&checked), "{checked}");
+        assert_eq!(Coin::of(&[7; 32], unit(3)), Coin::of(&[7; 32], unit(3)));
+        assert_ne!(Coin::of(&[7; 32], unit(3)), Coin::of(&[8; 32], unit(3)));
+    }
+
+    #[test]
+    fn strangers_are_always_checked_and_nobody_never() {
+        let known = |correct, held| Standing { correct, held, catches: 0 }.check_rate();
+        assert!((known(0, 50) - 1.0).abs() < 1e-9);
+        assert!((known(STRANGER_RESULTS, 0) - 1.0).abs() < 1e-9);
+        assert!(known(1_000, 18) < 0.11);
+        assert!(Copies::for_error(Share::of(0.5), Share::of(0.05), 10, 1_000_000).as_f64() >= 1.01);
+    }
+
+    #[test]
+    fn how_far_ahead_is_enough() {
+        assert_eq!(lead(Share::of(0.05), Share::of(1e-4)), 4);
+        assert_eq!(lead(Share::of(0.2), Share::of(1e-4)), 7);
+        assert_eq!(lead(Share::of(0.05), Share::of(0.5)), 2);
+    }
+}

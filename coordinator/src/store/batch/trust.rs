@@ -1,0 +1,291 @@
+//! What is known of owners, pay that is held back, and verdicts that are taken back. Looked up for jobs that buy
+//! confidence only: the others pay nothing for it but the counts of right results.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use deadpool_postgres::Transaction;
+use rust_decimal::Decimal;
+
+use super::Aftermath;
+use super::load::{UNITS, load_attempts, load_verdicts, lock_jobs, unit_columns, unit_key};
+use crate::core::{
+    Attempt, Catch, Census, Changes, Held, JobId, OwnerId, Policy, Request, Slice, Standing, UnitKey,
+};
+use crate::store::Error;
+use crate::store::error::ensure_affected;
+use crate::store::rows::{From, bigint};
+
+/// Adds what judging needs to know of the owners of loaded attempts and of the callers.
+pub(super) async fn complete(
+    tx: &Transaction<'_>,
+    slice: &mut Slice,
+    requests: &[Request],
+) -> Result<(), Error> {
+    let confident: BTreeSet<_> =
+        slice.jobs.values().filter(|job| job.buys_confidence()).map(|job| job.id).collect();
+    if confident.is_empty() {
+        return Ok(());
+    }
+    let reporting =
+        requests.iter().filter(|request| !request.reports.is_empty()).map(|request| request.owner);
+    let attempts = slice.attempts.iter().filter(|(unit, _)| confident.contains(&unit.job));
+    let owners: BTreeSet<OwnerId> =
+        attempts.clone().flat_map(|(_, list)| list.iter().map(|one| one.owner)).chain(reporting).collect();
+    let units: Vec<UnitKey> = attempts.map(|(unit, _)| *unit).collect();
+    let (standings, known) = tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &units))?;
+    slice.standings = standings;
+    let caught: Vec<i64> =
+        slice.standings.iter().filter(|(_, one)| one.catches > 0).map(|(owner, _)| owner.0).collect();
+    if !caught.is_empty() {
+        void(tx, &mut slice.attempts, &units, &caught).await?;
+    }
+    if !known.is_empty() {
+        let reopened: Vec<UnitKey> = known.keys().copied().collect();
+        let verdicts = load_verdicts(tx, &reopened).await?;
+        for (unit, verdict) in verdicts {
+            slice.verdicts.remove(&unit);
+            slice.reopened.insert(unit, verdict);
+        }
+        for (unit, owners) in known {
+            for attempt in slice.attempts.get_mut(&unit).into_iter().flatten() {
+                attempt.settled = owners.contains(&attempt.owner);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn load_standings(
+    tx: &Transaction<'_>,
+    owners: &BTreeSet<OwnerId>,
+) -> Result<BTreeMap<OwnerId, Standing>, Error> {
+    let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
+    let select = "SELECT owner_id, correct, held_to - released_to AS held, catches FROM standing WHERE owner_id = ANY($1)";
+    let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners]).await?;
+    let from = From("standing");
+    let standing = |row: &tokio_postgres::Row| {
+        Ok::<_, Error>(Standing {
+            correct: from.count(row, "correct")?,
+            held: from.count(row, "held")?,
+            catches: u32::try_from(row.try_get::<_, i32>("catches")?).unwrap_or(0),
+        })
+    };
+    rows.iter().map(|row| Ok((OwnerId(row.try_get("owner_id")?), standing(row)?))).collect()
+}
+
+async fn load_reopened(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+) -> Result<BTreeMap<UnitKey, Vec<OwnerId>>, Error> {
+    let select =
+        format!("SELECT job_id, stage, idx, known FROM {UNITS} JOIN reopened USING (job_id, stage, idx)");
+    let (jobs, stages, indexes) = unit_columns(units);
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
+    let owners = |row: &tokio_postgres::Row| Ok::<Vec<i64>, Error>(row.try_get("known")?);
+    rows.iter()
+        .map(|row| Ok((unit_key(From("reopened"), row)?, owners(row)?.into_iter().map(OwnerId).collect())))
+        .collect()
+}
+
+/// Marks attempts that were made before their owner was caught.
+async fn void(
+    tx: &Transaction<'_>,
+    attempts: &mut BTreeMap<UnitKey, Vec<Attempt>>,
+    units: &[UnitKey],
+    caught: &[i64],
+) -> Result<(), Error> {
+    let select = format!(
+        "SELECT job_id, stage, idx, attempt.owner_id FROM {UNITS} JOIN attempt USING (job_id, stage, idx)
+         JOIN standing ON standing.owner_id = attempt.owner_id AND attempt.created_at <= standing.caught_at
+         WHERE attempt.owner_id = ANY($4)"
+    );
+    let (jobs, stages, indexes) = unit_columns(units);
+    for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes, &caught]).await? {
+        let owner = OwnerId(row.try_get("owner_id")?);
+        let list = attempts.get_mut(&unit_key(From("attempt"), &row)?).into_iter().flatten();
+        list.filter(|attempt| attempt.owner == owner).for_each(|attempt| attempt.void = true);
+    }
+    Ok(())
+}
+
+pub(super) async fn write(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+    write_reopened(tx, changes).await?;
+    if changes.standings.is_empty() && changes.held.is_empty() {
+        return Ok(());
+    }
+    let first = add_to_standings(tx, changes).await?;
+    write_held(tx, &changes.held, first).await?;
+    for (owner, change) in &changes.standings {
+        if let Some(catch) = &change.caught {
+            write_catch(tx, *owner, catch, change.correct).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_reopened(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+    let closed: BTreeSet<UnitKey> = changes.reclosed.iter().copied().collect();
+    let insert = "INSERT INTO reopened (job_id, stage, idx, known) VALUES ($1, $2, $3, $4)";
+    let mut opened = BTreeSet::new();
+    for (unit, known) in &changes.reopened {
+        opened.insert(*unit);
+        if closed.contains(unit) {
+            continue;
+        }
+        let (jobs, stages, indexes) = unit_columns([unit]);
+        let known: Vec<i64> = known.iter().map(|owner| owner.0).collect();
+        let insert = tx.prepare_cached(insert).await?;
+        tx.execute(&insert, &[&jobs[0], &stages[0], &indexes[0], &known]).await?;
+    }
+    let gone: Vec<UnitKey> = closed.difference(&opened).copied().collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let delete = format!(
+        "DELETE FROM reopened USING {UNITS}
+         WHERE reopened.job_id = unit.job_id AND reopened.stage = unit.stage AND reopened.idx = unit.idx"
+    );
+    let (jobs, stages, indexes) = unit_columns(&gone);
+    let deleted = tx.execute(&tx.prepare_cached(&delete).await?, &[&jobs, &stages, &indexes]).await?;
+    ensure_affected("reopened delete", gone.len(), deleted)
+}
+
+/// Adds to the counts of owners, in their order. Returns the place in its queue that each owner's first new held
+/// pay takes.
+async fn add_to_standings(tx: &Transaction<'_>, changes: &Changes) -> Result<BTreeMap<OwnerId, i64>, Error> {
+    let mut added: BTreeMap<OwnerId, (i64, i64)> = BTreeMap::new();
+    for (owner, change) in &changes.standings {
+        added.entry(*owner).or_default().0 = bigint(change.correct);
+    }
+    for held in &changes.held {
+        added.entry(held.owner).or_default().1 += 1;
+    }
+    let upsert = "INSERT INTO standing AS known (owner_id, correct, held_to)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS new (owner_id, correct, held) ORDER BY owner_id
+        ON CONFLICT (owner_id) DO UPDATE
+        SET correct = known.correct + excluded.correct, held_to = known.held_to + excluded.held_to
+        RETURNING owner_id, held_to";
+    let owners: Vec<i64> = added.keys().map(|owner| owner.0).collect();
+    let (correct, held): (Vec<i64>, Vec<i64>) = added.values().copied().unzip();
+    let rows = tx.query(&tx.prepare_cached(upsert).await?, &[&owners, &correct, &held]).await?;
+    ensure_affected("standing upsert", owners.len(), rows.len() as u64)?;
+    let mut first = BTreeMap::new();
+    for row in rows {
+        let owner = OwnerId(row.try_get("owner_id")?);
+        let new = added.get(&owner).map_or(0, |(_, held)| *held);
+        first.insert(owner, row.try_get::<_, i64>("held_to")? - new + 1);
+    }
+    Ok(first)
+}
+
+async fn write_held(
+    tx: &Transaction<'_>,
+    list: &[Held],
+    mut next: BTreeMap<OwnerId, i64>,
+) -> Result<(), Error> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let insert = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
+        SELECT * FROM unnest($4::bigint[], $5::bigint[], $1::bigint[], $2::smallint[], $3::bigint[], $6::numeric[],
+                             $7::bigint[], $8::boolean[])";
+    let (jobs, stages, indexes) = unit_columns(list.iter().map(|held| &held.unit));
+    let owners: Vec<i64> = list.iter().map(|held| held.owner.0).collect();
+    let mut places = Vec::with_capacity(list.len());
+    for held in list {
+        let next = next.entry(held.owner).or_default();
+        places.push(*next);
+        *next += 1;
+    }
+    let amounts: Vec<Decimal> = list.iter().map(|held| held.amount.decimal()).collect();
+    let until: Vec<i64> =
+        list.iter().zip(&places).map(|(held, place)| place + bigint(held.results)).collect();
+    let checked: Vec<bool> = list.iter().map(|held| held.checked).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&jobs, &stages, &indexes, &owners, &places, &amounts, &until, &checked];
+    tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    Ok(())
+}
+
+/// An owner starts from nothing: what is held for it will be forfeited, job by job, and jobs in which it took part
+/// are to be looked through.
+async fn write_catch(tx: &Transaction<'_>, owner: OwnerId, catch: &Catch, correct: u64) -> Result<(), Error> {
+    let insert = "WITH known AS (SELECT released_to, held_to FROM standing WHERE owner_id = $1),
+        reset AS (UPDATE standing SET correct = $7, released_to = held_to, catches = catches + 1,
+                      caught_at = clock_timestamp() WHERE owner_id = $1),
+        caught AS (
+            INSERT INTO catch (owner_id, device_id, job_id, stage, idx, from_seq, to_seq, reason)
+            SELECT $1, $2, $3, $4, $5, released_to, held_to, $6 FROM known RETURNING id)
+        INSERT INTO recheck (catch_id, job_id, owner_id)
+        SELECT caught.id, job_owner.job_id, $1 FROM caught, job_owner WHERE job_owner.owner_id = $1";
+    let (jobs, stages, indexes) = unit_columns([&catch.unit]);
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&owner.0, &catch.device.0, &jobs[0], &stages[0], &indexes[0], &catch.reason, &bigint(correct)];
+    tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    tracing::warn!(owner = owner.0, device = catch.device.0, unit = ?catch.unit, reason = catch.reason, "caught");
+    Ok(())
+}
+
+/// A job with the accepted units that may not stand: those that too few owners support now, by the census of
+/// the job, and those of owners that were caught. Returns the numbers of those catches too.
+pub(in crate::store) async fn review_slice(
+    tx: &Transaction<'_>,
+    id: JobId,
+    policy: Policy,
+) -> Result<(Slice, Vec<i64>), Error> {
+    let mut slice = Slice { jobs: lock_jobs(tx, &[id.0]).await?, policy, ..Slice::default() };
+    let job = slice.jobs.get_mut(&id).ok_or(Error::NotFound("job"))?;
+    let census = "SELECT count(*) AS owners, count(*) FILTER (WHERE EXISTS (
+            SELECT FROM catch WHERE catch.job_id = $1 AND catch.owner_id = job_owner.owner_id)) AS caught
+        FROM job_owner WHERE job_id = $1";
+    let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0]).await?;
+    let from = From("job_owner");
+    job.count(Census { owners: from.count(&row, "owners")?, caught: from.count(&row, "caught")? }, policy);
+    let mut units = BTreeSet::new();
+    if job.awaits_review() {
+        let most = i32::try_from(job.wish_copies.most()).unwrap_or(i32::MAX);
+        let few = "SELECT job_id, stage, idx, agreeing FROM verdict
+            WHERE job_id = $1 AND stage = 1 AND outcome = 1 AND agreeing < $2 ORDER BY idx, version";
+        for row in tx.query(&tx.prepare_cached(few).await?, &[&id.0, &most]).await? {
+            let unit = unit_key(From("verdict"), &row)?;
+            let agreeing = u32::try_from(row.try_get::<_, i32>("agreeing")?).unwrap_or(0);
+            if job.is_short(unit, agreeing) {
+                units.insert(unit);
+            }
+        }
+    }
+    let catches = "SELECT catch_id, owner_id FROM recheck WHERE job_id = $1";
+    let rows = tx.query(&tx.prepare_cached(catches).await?, &[&id.0]).await?;
+    let catches: Vec<i64> = rows.iter().map(|row| row.get("catch_id")).collect();
+    if !rows.is_empty() && job.buys_confidence() {
+        let owners: Vec<i64> = rows.iter().map(|row| row.get("owner_id")).collect();
+        let theirs = "SELECT DISTINCT job_id, stage, idx FROM attempt WHERE job_id = $1 AND stage = 1 AND owner_id = ANY($2)";
+        for row in tx.query(&tx.prepare_cached(theirs).await?, &[&id.0, &owners]).await? {
+            units.insert(unit_key(From("attempt"), &row)?);
+        }
+    }
+    let units: Vec<UnitKey> = units.into_iter().collect();
+    (slice.attempts, slice.verdicts) =
+        tokio::try_join!(load_attempts(tx, &units), load_verdicts(tx, &units))?;
+    super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
+    complete(tx, &mut slice, &[]).await?;
+    Ok((slice, catches))
+}
+
+/// Writes what looking a job over changed, and that these catches are done with.
+pub(in crate::store) async fn write_review(
+    tx: &Transaction<'_>,
+    slice: &Slice,
+    changes: &Changes,
+    id: JobId,
+    catches: &[i64],
+    lease_ttl: std::time::Duration,
+) -> Result<Aftermath, Error> {
+    super::write::write(tx, slice, changes, lease_ttl).await?;
+    if !catches.is_empty() {
+        let delete = "DELETE FROM recheck WHERE job_id = $1 AND catch_id = ANY($2)";
+        let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&id.0, &catches]).await?;
+        ensure_affected("recheck delete", catches.len(), deleted)?;
+    }
+    Ok(super::aftermath(slice, changes))
+}

@@ -1,0 +1,136 @@
+//! Trust outside of batches: jobs are looked over, pay that was held back is released or forfeited.
+
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use lull_job::Stage;
+use lull_ledger::{AccountId, AccountKind, Key, Transfer};
+
+use super::batch::{Aftermath, review_slice, write_review, write_transfers};
+use super::rows::{From, stage_code};
+use super::{Error, Store, run_tx};
+use crate::core::{JobId, JobState, Policy, review};
+
+/// Results of one owner whose pay is released at once: the rest follows with the next look.
+const RESULTS_PER_RELEASE: i64 = 10_000;
+/// Pay is held back no longer than this, whatever its owner still returns.
+const HELD_DAYS_MAX: i32 = 30;
+
+impl Store {
+    /// Jobs that wait to be looked over: their work is done, or somebody who took part was caught.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unreviewed(&self) -> Result<Vec<JobId>, Error> {
+        run_tx!(self.pool, "unreviewed", tx => {
+            let select = "SELECT id FROM job WHERE state = 1 AND stage = 1 AND NOT reviewed AND stage_units > 0
+                    AND max_error + max_answer_error > 0 AND stage_accepted + stage_failed = stage_units
+                UNION SELECT job_id FROM recheck";
+            let rows = tx.query(&tx.prepare_cached(select).await?, &[]).await?;
+            rows.iter().map(|row| Ok(JobId(row.try_get(0)?))).collect()
+        })
+    }
+
+    /// Looks a job over: pay of owners that were caught is forfeited, units that no longer stand are reopened,
+    /// and where all the work stands, what is made from it begins.
+    ///
+    /// # Errors
+    /// When there is no such job, or the database fails.
+    pub async fn review(&self, id: JobId, policy: Policy) -> Result<Aftermath, Error> {
+        run_tx!(self.batch_pool, "review", tx => {
+            let (mut slice, caught) = review_slice(tx, id, policy).await?;
+            let mut lost = Vec::new();
+            if let Some(job) = slice.jobs.get_mut(&id) {
+                lost = forfeits(tx, id, &caught, job.state == JobState::Running && !job.reviewed).await?;
+                let back = lost.iter().filter(|one| one.credit == AccountId::new(AccountKind::Escrow, id.0));
+                job.spent = job.spent - back.map(|one| one.amount).sum();
+            }
+            let mut changes = review(&mut slice, id);
+            changes.transfers.extend(lost);
+            tracing::info!(job = %id, reopened = changes.reopened.len(), caught = caught.len(), "looked over");
+            write_review(tx, &slice, &changes, id, &caught, Duration::ZERO).await
+        })
+    }
+
+    /// Releases pay of owners that have returned enough since, and that was held back for the longest time.
+    /// Returns how many owners it was.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_held(&self) -> Result<usize, Error> {
+        run_tx!(self.pool, "release_held", tx => {
+            let waiting = "SELECT owner_id FROM standing WHERE held_to > released_to ORDER BY owner_id";
+            let rows = tx.query(&tx.prepare_cached(waiting).await?, &[]).await?;
+            let owners: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
+            let due = "SELECT standing.owner_id, released_to, last.seq AS to_seq
+                FROM unnest($1::bigint[]) AS owner (id) JOIN standing ON owner_id = owner.id CROSS JOIN LATERAL (
+                    SELECT max(seq) AS seq FROM (
+                        SELECT seq, bool_and(until_seq <= held_to OR created_at < now() - $2::integer * interval '1 day')
+                            OVER (ORDER BY seq) AS is_due
+                        FROM held WHERE held.owner_id = standing.owner_id AND seq > released_to
+                        ORDER BY seq LIMIT $3) AS queue
+                    WHERE is_due) AS last
+                WHERE last.seq IS NOT NULL ORDER BY standing.owner_id";
+            let due = tx.prepare_cached(due).await?;
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE];
+            let owners: Vec<i64> = tx.query(&due, &parameters).await?.iter().map(|row| row.get("owner_id")).collect();
+            // Accounts are locked before standings, as batches do; what is due is read again under the locks.
+            let accounts: Vec<i64> = owners
+                .iter()
+                .flat_map(|owner| [AccountKind::Available, AccountKind::Pending].map(|kind| AccountId::new(kind, *owner)))
+                .map(AccountId::number)
+                .collect();
+            let lock = "SELECT id FROM account WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+            tx.query(&tx.prepare_cached(lock).await?, &[&accounts]).await?;
+            let lock = "SELECT owner_id FROM standing WHERE owner_id = ANY($1) ORDER BY owner_id FOR UPDATE";
+            tx.query(&tx.prepare_cached(lock).await?, &[&owners]).await?;
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE];
+            let rows = tx.query(&due, &parameters).await?;
+            let mut transfers = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let owner: i64 = row.try_get("owner_id")?;
+                let (from_seq, to_seq): (i64, i64) = (row.try_get("released_to")?, row.try_get("to_seq")?);
+                let insert = "INSERT INTO release (owner_id, from_seq, to_seq, amount)
+                    SELECT $1, $2, $3, sum(amount) FROM held WHERE owner_id = $1 AND seq > $2 AND seq <= $3
+                    RETURNING id, amount";
+                let release = tx.query_one(&tx.prepare_cached(insert).await?, &[&owner, &from_seq, &to_seq]).await?;
+                let amount = From("release").amount(&release, "amount")?;
+                transfers.push(Transfer::release(release.try_get("id")?, owner, amount));
+                let update = "UPDATE standing SET released_to = $2 WHERE owner_id = $1";
+                tx.execute(&tx.prepare_cached(update).await?, &[&owner, &to_seq]).await?;
+            }
+            write_transfers(tx, &transfers).await?;
+            Ok(rows.len())
+        })
+    }
+}
+
+/// What owners lose of a job's pay: back to its escrow while the work can be done again.
+async fn forfeits(
+    tx: &Transaction<'_>,
+    id: JobId,
+    caught: &[i64],
+    can_be_done_again: bool,
+) -> Result<Vec<Transfer>, Error> {
+    let select = "SELECT held.owner_id, held.stage, held.idx, held.amount FROM catch
+        JOIN held ON held.owner_id = catch.owner_id AND held.seq > catch.from_seq AND held.seq <= catch.to_seq
+        WHERE catch.id = ANY($2) AND held.job_id = $1 ORDER BY held.owner_id, held.seq";
+    let rows = tx.query(&tx.prepare_cached(select).await?, &[&id.0, &caught]).await?;
+    let from = From("held");
+    rows.iter()
+        .map(|row| {
+            let owner: i64 = row.try_get("owner_id")?;
+            let stage: i16 = row.try_get("stage")?;
+            let key = Key { job: id.0, stage, index: row.try_get("idx")?, attempt: owner };
+            let amount = from.amount(row, "amount")?;
+            let again = can_be_done_again && stage == stage_code(Stage::Work);
+            Ok(if again {
+                Transfer::forfeit(key, owner, amount)
+            } else {
+                Transfer::forfeit_to_losses(key, owner, amount)
+            })
+        })
+        .collect()
+}
