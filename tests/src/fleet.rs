@@ -351,16 +351,21 @@ impl Submitter {
     /// # Errors
     /// When the coordinator refuses.
     pub async fn trivial_job(&mut self, module: &v1::Input, units: u64) -> Result<v1::Job> {
+        self.create(Self::trivial_spec(module, units)).await.context("submitting")
+    }
+
+    /// A job of trivial units, as it is submitted.
+    #[must_use]
+    pub fn trivial_spec(module: &v1::Input, units: u64) -> v1::JobSpec {
         let range = v1::split::Kind::Range(v1::IntegerRange { start: 0, end: units });
-        let spec = v1::JobSpec {
+        v1::JobSpec {
             module: Some(module.clone()),
             split: Some(v1::Split { kind: Some(range) }),
             items_per_unit: 1,
             reduce: v1::Reduce::None.into(),
             item_price: "0.000001".to_owned(),
             ..v1::JobSpec::default()
-        };
-        self.create(spec).await.context("submitting")
+        }
     }
 
     /// Submits a job.

@@ -234,7 +234,7 @@ const PAID_ATTEMPT: &str =
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 6] = [
+const FAULTS: [(&str, &str); 7] = [
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -247,7 +247,9 @@ const FAULTS: [(&str, &str); 6] = [
     (
         "a job's spending is not what its escrow paid",
         "SELECT 'job ' || job.id || ' spent ' || spent || ', rewards make ' || coalesce(paid, 0)
-         FROM job LEFT JOIN (SELECT job_id, sum(amount) AS paid FROM transfer WHERE code = 3 GROUP BY 1) AS reward
+         FROM job LEFT JOIN (
+             SELECT job_id, sum(CASE code WHEN 3 THEN amount ELSE -amount END) AS paid FROM transfer
+             WHERE code = 3 OR code = 6 AND credit = job_id * 8 + 2 GROUP BY 1) AS reward
            ON reward.job_id = job.id WHERE spent <> coalesce(paid, 0) LIMIT 100",
     ),
     (
@@ -255,6 +257,15 @@ const FAULTS: [(&str, &str); 6] = [
         "SELECT 'job ' || job.id || ' has ' || balance || ' in escrow'
          FROM job JOIN account ON account.id = job.id * 8 + 2
          WHERE balance <> CASE WHEN state = 1 THEN budget - spent ELSE 0 END LIMIT 100",
+    ),
+    (
+        "pay that is held back is not in its owner's queue",
+        "SELECT 'owner ' || owner_id || ' has rewards of ' || coalesce(rewards, 0) || ' held back, its queue makes '
+             || coalesce(queued, 0)
+         FROM (SELECT credit / 8 AS owner_id, sum(amount) AS rewards FROM transfer WHERE code = 3 AND credit % 8 = 4
+               GROUP BY 1) AS reward
+         FULL JOIN (SELECT owner_id, sum(amount) AS queued FROM held GROUP BY 1) AS queue USING (owner_id)
+         WHERE rewards IS DISTINCT FROM queued LIMIT 100",
     ),
     (
         "a reward has no attempt that agrees with an unfailing verdict",
@@ -286,7 +297,12 @@ const FAULTS: [(&str, &str); 6] = [
          JOIN job ON job.id = v.job_id
          LEFT JOIN transfer t ON t.code = 3 AND t.job_id = v.job_id AND t.stage = v.stage AND t.idx = v.idx
            AND t.attempt = a.owner_id
+         -- Whoever was caught since is paid nothing, and a unit that was decided again may have nothing left to pay with.
          WHERE v.outcome <= 2 AND t.id IS NULL
+           AND NOT EXISTS (SELECT FROM standing WHERE standing.owner_id = a.owner_id AND a.created_at <= caught_at)
+           AND NOT EXISTS (SELECT FROM verdict AS w WHERE w.job_id = v.job_id AND w.stage = v.stage AND w.idx = v.idx
+             AND w.version > 1)
+           AND NOT EXISTS (SELECT FROM reopened AS r WHERE r.job_id = v.job_id AND r.stage = v.stage AND r.idx = v.idx)
            AND CASE WHEN v.stage = 1 THEN job.item_price ELSE job.service_price END > 0 LIMIT 100",
     ),
 ];

@@ -1,0 +1,103 @@
+//! A job that buys confidence, on a real coordinator and database: liars are caught, what they got accepted is run
+//! again, and their pay is lost.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lull_proto::v1;
+use lull_tests::fleet::{self, Submitter};
+use lull_tests::{Fleet, Grid, guest};
+
+/// Calls of all devices after which a job must be done.
+const ROUNDS_MAX: u32 = 400;
+
+/// Plays owners until the job ends; the first lies once it has returned `honest` units.
+async fn play(grid: &Grid, owners: usize, max_error: f64, units: u64, honest: u64) -> Result<v1::Job> {
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut submitter = fleet.submitter("clinic", "1000").await?;
+    let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
+    let spec = v1::JobSpec {
+        copies: 0,
+        max_error,
+        budget: "500".to_owned(),
+        ..Submitter::trivial_spec(&module, units)
+    };
+    let mut job = submitter.create(spec).await?;
+    let mut devices = Vec::new();
+    for owner in 0..owners {
+        devices.push(fleet.device(&format!("owner-{owner}")).await?);
+    }
+    let mut told = 0;
+    for _ in 0..ROUNDS_MAX {
+        for (at, device) in devices.iter_mut().enumerate() {
+            for lease in device.ask(5, Duration::ZERO).await? {
+                let mut lies = false;
+                if at == 0 {
+                    told += lease.indices.len() as u64;
+                    lies = told > honest;
+                }
+                let text = move |index: u64| {
+                    format!("{} {index}", if lies { "wrong" } else { "right" }).into_bytes()
+                };
+                device.report(fleet::report(&lease, text)).await?;
+            }
+        }
+        job = submitter.job(&job.name).await?;
+        if job.settled {
+            return Ok(job);
+        }
+    }
+    anyhow::bail!("the job does not end: {job:?}")
+}
+
+async fn database(grid: &Grid) -> Result<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+/// Accepted units whose newest verdict is not on the right result, and how many were decided again.
+async fn wrong_and_decided_again(grid: &Grid) -> Result<(usize, i64)> {
+    let client = database(&grid).await?;
+    let select = "SELECT DISTINCT ON (idx) idx, digest FROM verdict WHERE stage = 1 AND outcome = 1 ORDER BY idx, version DESC";
+    let rows = client.query(select, &[]).await?;
+    let right = |row: &tokio_postgres::Row| {
+        lull_job::Digest::of(format!("right {}", row.get::<_, i64>("idx")).as_bytes()).as_bytes()
+            == row.get::<_, &[u8]>("digest")
+    };
+    let again = client.query_one("SELECT count(*) FROM verdict WHERE version > 1", &[]).await?.get(0);
+    Ok((rows.iter().filter(|row| !right(row)).count(), again))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_is_caught_and_nothing_wrong_is_accepted() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let job = play(&grid, 8, 1e-3, 60, 0).await?;
+    ensure!(job.state() == v1::JobState::Complete, "{job:?}");
+    assert_eq!(wrong_and_decided_again(&grid).await?.0, 0);
+    let confidence = job.confidence.context("it bought confidence")?;
+    assert!(confidence.wrong_units <= 0.06 + 1e-9, "{confidence:?}");
+    let client = database(&grid).await?;
+    let caught =
+        client.query("SELECT DISTINCT owner.name FROM catch JOIN owner ON owner.id = owner_id", &[]).await?;
+    let caught: Vec<&str> = caught.iter().map(|row| row.get(0)).collect();
+    assert_eq!(caught, ["owner-0"]);
+    grid.check_books()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let job = play(&grid, 8, 1e-2, 400, 30).await?;
+    ensure!(job.state() == v1::JobState::Complete, "{job:?}");
+    let (wrong, again) = wrong_and_decided_again(&grid).await?;
+    assert_eq!(wrong, 0);
+    assert!(again > 0, "some of its lies had been accepted");
+    let client = database(&grid).await?;
+    let lost = "SELECT count(*), count(*) FILTER (WHERE owner.name <> 'owner-0') FROM transfer
+        JOIN owner ON debit = owner.id * 8 + 4 WHERE code = 6";
+    let row = client.query_one(lost, &[]).await?;
+    assert!(row.get::<_, i64>(0) > 0, "what was held back for the liar is lost");
+    assert_eq!(row.get::<_, i64>(1), 0, "and nothing of anybody else's");
+    grid.check_books()
+}
