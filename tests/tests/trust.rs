@@ -58,7 +58,7 @@ async fn database(grid: &Grid) -> Result<tokio_postgres::Client> {
 
 /// Accepted units whose newest verdict is not on the right result, and how many were decided again.
 async fn wrong_and_decided_again(grid: &Grid) -> Result<(usize, i64)> {
-    let client = database(&grid).await?;
+    let client = database(grid).await?;
     let select = "SELECT DISTINCT ON (idx) idx, digest FROM verdict WHERE stage = 1 AND outcome = 1 ORDER BY idx, version DESC";
     let rows = client.query(select, &[]).await?;
     let right = |row: &tokio_postgres::Row| {
