@@ -301,6 +301,10 @@ impl Batch<'_> {
     fn record(&mut self, request: &Request, report: &Report, under: &Under) -> Attempt {
         let unit = report.unit;
         let offer = under.offer.as_ref();
+        // A lease that has expired may be older than an offer to another device of the owner.
+        let offered = self.slice.offered.get(&(unit, request.owner)).filter(|_| under.late);
+        let is_alone = offer.is_none() && offered.is_none();
+        let others = offer.iter().flat_map(|offer| &offer.lineage).chain(offered.into_iter().flatten());
         let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
         let attempts = self.slice.attempts.entry(unit).or_default();
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
@@ -311,8 +315,8 @@ impl Batch<'_> {
             digest: report.digest,
             size_bytes: report.size_bytes,
             origin: offer.and_then(|offer| offer.origin),
-            lineage: offer.map_or_else(Vec::new, |offer| union(offer.lineage.iter().chain([&request.owner]))),
-            witnessed: to_compare(known, if offer.is_none() { &report.witnessed } else { &[] }),
+            lineage: if is_alone { Vec::new() } else { union(others.chain([&request.owner])) },
+            witnessed: to_compare(known, if is_alone { &report.witnessed } else { &[] }),
             mode: under.mode,
             strict: report.strict.filter(|_| under.mode == RunMode::Referee),
             by_referee: request.referee,

@@ -388,3 +388,21 @@ fn nobody_witnesses_about_work_of_their_own() {
     // Witnesses that contradict each other say nothing.
     assert_eq!(blame(&[wrong, told(4, true), told(5, false)]), [0i64; 0]);
 }
+
+#[test]
+fn a_late_result_may_be_made_from_a_state_that_its_owner_was_offered_since() {
+    let mut grid = grid(1, true);
+    grid.ask(3, 3);
+    let old = grid.lease(0).expect("a lease");
+    grid.model.expire(old.token);
+    grid.ask(1, 1);
+    let cheats = grid.model.leases.values().find(|lease| lease.owner == CHEAT).cloned().expect("a lease");
+    let unit = Grid::unit(&cheats, 0).expect("an open unit");
+    grid.hand_back(&cheats, unit, 1);
+    grid.ask(33, 3);
+    assert!(grid.spoilt.contains(&(unit, OwnerId(3))), "its owner goes on from the poisoned state");
+    grid.report(&old, unit, false);
+    grid.check();
+    assert_eq!(grid.model.attempts[&unit][0].owners(), [CHEAT, OwnerId(3)]);
+    grid.drain();
+}

@@ -98,8 +98,7 @@ pub(super) async fn complete(
     let units: BTreeSet<UnitKey> =
         wanted.iter().copied().chain(reported).chain(handed).filter(with_checkpoints).collect();
     let units: Vec<UnitKey> = units.into_iter().collect();
-    let wanted: Vec<UnitKey> = wanted.into_iter().collect();
-    let owners: BTreeSet<i64> = requests.iter().filter(|r| r.want.is_some()).map(|r| r.owner.0).collect();
+    let owners: BTreeSet<i64> = requests.iter().map(|r| r.owner.0).collect();
     let owners: Vec<i64> = owners.into_iter().collect();
     let tokens =
         slice.leases.values().filter(|lease| slice.jobs.get(&lease.job).is_some_and(|j| j.checkpointed));
@@ -107,7 +106,7 @@ pub(super) async fn complete(
     let (checkpoints, offers, offered, ()) = tokio::try_join!(
         load_checkpoints(tx, &units),
         load_offers(tx, &tokens),
-        load_offered(tx, &wanted, &owners),
+        load_offered(tx, &units, &owners),
         add_lineages(tx, &mut slice.attempts),
     )?;
     let shared = |unit: &UnitKey| checkpoints.get(unit).is_some_and(|list| !list.is_empty());
