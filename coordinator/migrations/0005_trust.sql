@@ -62,8 +62,6 @@ CREATE TABLE held (
     PRIMARY KEY (owner_id, seq)
 );
 
-CREATE INDEX held_unit ON held (job_id, stage, idx);
-
 -- A release of pay: all that was held in a range of the sequence. Its transfer has this number as its key.
 CREATE TABLE release (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -107,5 +105,3 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO lull_app;
 
 -- 1 normal, 2 strict, 3 both ways.
 ALTER TABLE lease ADD COLUMN mode smallint NOT NULL DEFAULT 1;
--- Trusted by the operator to settle disputes.
-ALTER TABLE device ADD COLUMN referee boolean NOT NULL DEFAULT false;

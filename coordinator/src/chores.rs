@@ -31,7 +31,7 @@ async fn expire(store: Store, grid: Grid) {
     let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     loop {
         ticks.tick().await;
-        match store.expire_leases(grid.lease_ttl()).await {
+        match store.expire_leases(grid.lease_ttl(), grid.policy()).await {
             Ok(aftermath) => grid.tell(&aftermath),
             Err(error) => tracing::warn!(%error, "cannot look for expired leases"),
         }

@@ -19,18 +19,6 @@ pub enum Code {
     Release,
     /// Of pay that was held back: its owner returned a wrong result.
     Forfeit,
-    /// The platform's part of what a job paid.
-    Fee,
-    /// To an owner, out of the grid.
-    Payout,
-    /// A payout that came back.
-    Returned,
-    /// The opposite of an earlier transfer that was a mistake.
-    Reversal,
-    /// What rounding left over.
-    Remainder,
-    /// Of what was forfeited: it pays for running units again.
-    Rerun,
 }
 
 impl Code {
@@ -44,12 +32,6 @@ impl Code {
             Self::Refund => 4,
             Self::Release => 5,
             Self::Forfeit => 6,
-            Self::Fee => 7,
-            Self::Payout => 8,
-            Self::Returned => 9,
-            Self::Reversal => 10,
-            Self::Remainder => 11,
-            Self::Rerun => 12,
         }
     }
 }

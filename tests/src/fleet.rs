@@ -373,8 +373,15 @@ impl Submitter {
     /// # Errors
     /// When the coordinator refuses.
     pub async fn create(&mut self, spec: v1::JobSpec) -> Result<v1::Job, Status> {
-        let request =
-            v1::CreateJobRequest { spec: Some(spec), request_id: request_id(), validate_only: false };
+        self.create_as(request_id(), spec).await
+    }
+
+    /// Submits a job under this name of the request.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn create_as(&mut self, request_id: String, spec: v1::JobSpec) -> Result<v1::Job, Status> {
+        let request = v1::CreateJobRequest { spec: Some(spec), request_id, validate_only: false };
         Ok(self.jobs.create_job(with(request, &self.token)).await?.into_inner())
     }
 

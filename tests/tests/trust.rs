@@ -101,3 +101,36 @@ async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> R
     assert_eq!(row.get::<_, i64>(1), 0, "and nothing of anybody else's");
     grid.check_books()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submitting_again_gives_the_same_job_whoever_has_joined_since() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut submitter = fleet.submitter("clinic", "1000").await?;
+    let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
+    let spec = |budget: &str| v1::JobSpec {
+        max_error: 1e-3,
+        budget: budget.to_owned(),
+        ..Submitter::trivial_spec(&module, 5_000)
+    };
+    let names = ["by default", "by name"].map(|name| (name, fleet::request_id()));
+    let mut first = Vec::new();
+    for ((_, id), budget) in names.iter().zip(["", "0.0055"]) {
+        first.push(submitter.create_as(id.clone(), spec(budget)).await?);
+    }
+    for owner in 0..12 {
+        fleet.device(&format!("owner-{owner}")).await?.ask(1, Duration::ZERO).await?;
+    }
+    for (((what, id), budget), first) in names.iter().zip(["", "0.0055"]).zip(&first) {
+        let again = submitter.create_as(id.clone(), spec(budget)).await?;
+        assert_eq!(
+            (&again.name, &again.costs.context("costs")?.budget),
+            (&first.name, &first.costs.clone().context("costs")?.budget),
+            "a budget {what}"
+        );
+    }
+    let (_, id) = &names[0];
+    let other = submitter.create_as(id.clone(), v1::JobSpec { priority: 7, ..spec("") }).await;
+    assert_eq!(other.expect_err("another job").code(), tonic::Code::AlreadyExists);
+    Ok(())
+}

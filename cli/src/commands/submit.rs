@@ -23,7 +23,6 @@ Examples:
   lull submit job.toml
   lull submit job.toml --pilot 20 --budget 12.50 --watch
   lull submit job.toml --items 0..1_000_000 --items-per-unit 50_000 --validate-only
-
   lull submit job.toml --max-error 1e-4
 
 --name, --pilot, --budget, --copies, --max-error, --max-answer-error, --priority,
@@ -118,7 +117,7 @@ pub(crate) async fn run(grid: &Grid, args: &SubmitArgs, input: JobInput, format:
     }
     out::say(&format!("{} is accepted: {}.", job.name, cost(&job)));
     if let Some(confidence) = &job.confidence {
-        out::say(&promise(confidence, &job));
+        out::say(&promise(confidence));
     }
     out::say("The owners of the PCs that run its units can read its module and inputs.");
     if args.watch {
@@ -152,13 +151,12 @@ async fn create(grid: &Grid, args: &SubmitArgs, input: JobInput) -> Result<v1::J
 
 /// What the confidence that a job buys means, in one sentence.
 #[allow(clippy::float_arithmetic, reason = "for people")]
-fn promise(confidence: &v1::Confidence, job: &v1::Job) -> String {
-    let units = job.progress.as_ref().map_or(0, |progress| progress.units);
+fn promise(confidence: &v1::Confidence) -> String {
     format!(
         "At most {:.2} wrong units of {} are expected, with {:.2} copies of each on average, as long as no more than {:.0} % of \
          the owners lie; owners that the grid does not know yet are checked more.",
         confidence.wrong_units,
-        human::count(units),
+        human::count(confidence.work_units),
         confidence.copies,
         confidence.assumed_liars * 100.0
     )

@@ -1,18 +1,18 @@
 //! One batch of `Sync` calls: reports are recorded and judged, units handed back, leases given.
 
-use lull_job::limits::{FAILED_UNITS_MAX, INLINE_RESULT_BYTES_MAX};
+use lull_job::limits::INLINE_RESULT_BYTES_MAX;
 use lull_job::{Digest, Stage};
-use lull_ledger::{Amount, Key, Transfer};
+use lull_ledger::{Amount, Transfer};
 use lull_proto::v1::RefusalReason;
 
 use super::allocate::Allocator;
-use super::checkpoint::{self, Blame, Checkpoint, Fault, Made, Offer, owners_in, to_compare, union};
+use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, union};
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
-use super::job::{Answer, Job, JobState};
+use super::job::{Job, JobState};
 use super::judge::{Judgement, agrees, judge};
-use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
-use super::trust::{Catch, Held, Standing};
+use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Wanted};
+use super::verdict::{is_paid, pay};
 
 /// One call of one device.
 #[derive(Debug, Clone)]
@@ -343,241 +343,6 @@ impl Batch<'_> {
         attempt
     }
 
-    /// Whether a report differs from the verdict on its unit, so that the unit has to be decided again.
-    fn is_dissent(&self, report: &Report) -> bool {
-        let unit = report.unit;
-        let Some(verdict) = self.slice.verdicts.get(&unit) else { return false };
-        let job = self.slice.jobs.get(&unit.job);
-        job.is_some_and(|job| job.buys_confidence() && job.stage == unit.stage && !job.strict)
-            && report.outcome != Outcome::Limit
-            && is_paid(verdict.outcome)
-            && (report.outcome, report.digest) != (verdict.outcome, verdict.digest)
-    }
-
-    /// Takes the verdict on a unit of the running stage back.
-    pub(super) fn reopen(&mut self, unit: UnitKey) {
-        let Some(verdict) = self.slice.verdicts.remove(&unit) else { return };
-        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let attempts = self.slice.attempts.entry(unit).or_default();
-        let known = attempts.iter().map(|attempt| attempt.owner).collect();
-        for attempt in attempts {
-            attempt.settled = true;
-        }
-        if verdict.outcome == Outcome::Result {
-            job.stage_accepted -= 1;
-            job.totals.accepted -= 1;
-            if unit.stage == Stage::Work {
-                job.totals.items_accepted -= job.plan.item_count(unit.index);
-            }
-        } else {
-            job.stage_failed -= 1;
-            job.totals.failed -= 1;
-        }
-        self.slice.reopened.insert(unit, verdict);
-        self.changes.jobs_changed.insert(unit.job);
-        self.changes.reopened.push((unit, known));
-    }
-
-    fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
-        let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
-        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let mut live = attempts.iter().filter(|attempt| !attempt.void);
-        let first = match (live.next(), live.next()) {
-            (Some(only), None) => Some(self.slice.standings.get(&only.owner).copied().unwrap_or_default()),
-            _ => None,
-        };
-        let rule = job.rule(unit, first, self.slice.policy);
-        let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
-            Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
-                (outcome, digest, size_bytes, agreeing, is_sure)
-            }
-            Judgement::Undecidable => (Outcome::Undecidable, Digest::of(b""), 0, 0, false),
-            Judgement::Nan => {
-                job.strict = true;
-                if still_out == StillOut::No {
-                    self.want(unit, false);
-                }
-                return;
-            }
-            Judgement::Undecided { contested } => {
-                if still_out == StillOut::No {
-                    self.want(unit, contested);
-                }
-                return;
-            }
-        };
-        let before = self.slice.reopened.remove(&unit);
-        self.settle(unit, &attempts, (outcome, digest), agreeing, before.as_ref());
-        let right: Vec<Attempt> =
-            attempts.iter().filter(|attempt| agrees(attempt, outcome, digest)).cloned().collect();
-        let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
-        if is_paid(outcome) && right.len() > 1 && !was_checked {
-            self.correct(&right);
-        }
-        let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
-        if is_sure {
-            self.catch_liars(unit, &attempts, (outcome, digest), &blames);
-        }
-        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        if outcome == Outcome::Result {
-            job.stage_accepted += 1;
-            job.totals.accepted += 1;
-            if unit.stage == Stage::Work {
-                job.totals.items_accepted += job.plan.item_count(unit.index);
-            }
-        } else {
-            job.stage_failed += 1;
-            job.totals.failed += 1;
-        }
-        let count = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-        let version = before.as_ref().map_or(1, |before| before.version.saturating_add(1));
-        let verdict = Verdict { unit, outcome, digest, size_bytes, agreeing, attempts: count, version };
-        self.slice.verdicts.insert(unit, verdict.clone());
-        self.changes.verdicts.push(verdict);
-        if before.is_some() {
-            self.changes.reclosed.push(unit);
-        }
-        self.advance(unit, digest, size_bytes);
-    }
-
-    /// Pays attempts that agree with the verdict, and frees what was held for the others.
-    fn settle(
-        &mut self,
-        unit: UnitKey,
-        attempts: &[Attempt],
-        (outcome, digest): (Outcome, Digest),
-        agreeing: u32,
-        before: Option<&Verdict>,
-    ) {
-        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let reward = job.reward(unit.stage, unit.index);
-        for attempt in attempts {
-            if !attempt.settled {
-                job.reserved = job.reserved - reward;
-                job.totals.judged += 1;
-            }
-            let was_paid = attempt.settled
-                && before.is_some_and(|before| {
-                    is_paid(before.outcome) && agrees(attempt, before.outcome, before.digest)
-                });
-            // Somebody who was overruled before, wrongly: there may be nothing left to pay with.
-            let is_covered = !attempt.settled || job.unreserved() >= reward;
-            if is_paid(outcome)
-                && agrees(attempt, outcome, digest)
-                && !attempt.void
-                && !was_paid
-                && is_covered
-            {
-                pay(job, attempt, unit, agreeing > 1, &mut self.changes);
-            }
-        }
-    }
-
-    /// Checkpoints of a decided unit are done with; what they show is kept.
-    fn close_checkpoints(
-        &mut self,
-        unit: UnitKey,
-        attempts: &[Attempt],
-        verdict: (Outcome, Digest),
-    ) -> Vec<Blame> {
-        if !self.slice.jobs.get(&unit.job).is_some_and(|job| job.checkpointed) {
-            return Vec::new();
-        }
-        let known = self.slice.checkpoints.remove(&unit).unwrap_or_default();
-        let blames = checkpoint::blame(unit, &known, attempts, verdict);
-        self.changes.blames.extend(blames.iter().cloned());
-        // They are deleted as a whole: what this batch decided of them before is void.
-        self.changes.checkpoints_added.retain(|(other, _)| *other != unit);
-        self.changes.checkpoints_removed.retain(|(other, _)| *other != unit);
-        self.changes.units_closed.push(unit);
-        blames
-    }
-
-    /// Results that another owner returned too.
-    fn correct(&mut self, attempts: &[Attempt]) {
-        for attempt in attempts.iter().filter(|attempt| !attempt.void) {
-            self.slice.standings.entry(attempt.owner).or_default().correct += 1;
-            self.changes.standings.entry(attempt.owner).or_default().correct += 1;
-        }
-    }
-
-    /// Whoever differs from a verdict that is beyond doubt was wrong, or was handed a wrong checkpoint.
-    fn catch_liars(
-        &mut self,
-        unit: UnitKey,
-        attempts: &[Attempt],
-        (outcome, digest): (Outcome, Digest),
-        blames: &[Blame],
-    ) {
-        let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
-        let wrong = attempts.iter().filter(|attempt| {
-            !attempt.void
-                && attempt.outcome != Outcome::Limit
-                && attempt.lineage.is_empty()
-                && (!is_strict || attempt.mode == RunMode::Strict)
-                && !agrees(attempt, outcome, digest)
-        });
-        let own = wrong.map(|attempt| Catch {
-            owner: attempt.owner,
-            device: attempt.device,
-            unit,
-            reason: "returned another result than the owners that were asked after it".to_owned(),
-        });
-        let handed = blames.iter().map(|blame| Catch {
-            owner: blame.owner,
-            device: blame.device,
-            unit,
-            reason: match blame.fault {
-                Fault::Poisoned => "handed back a state that is not the one after its steps".to_owned(),
-                Fault::Resumed => "went on from a right state to a wrong result".to_owned(),
-            },
-        });
-        for catch in own.chain(handed).collect::<Vec<_>>() {
-            let owner = catch.owner;
-            for attempt in self.slice.attempts.values_mut().flatten().filter(|one| one.owner == owner) {
-                attempt.void = true;
-            }
-            let standing = self.slice.standings.entry(owner).or_default();
-            *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1 };
-            let change = self.changes.standings.entry(owner).or_default();
-            change.correct = 0;
-            change.caught.get_or_insert(catch);
-        }
-    }
-
-    /// Opens the next stage when this one is decided, or ends the job.
-    pub(super) fn advance(&mut self, unit: UnitKey, digest: Digest, size_bytes: u64) {
-        let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let decided = job.stage_accepted + job.stage_failed == job.stage_units;
-        let fatal = job.stage_failed > 0 && !(job.allow_missing && job.stage == Stage::Work);
-        if fatal && (decided || job.stage_failed >= FAILED_UNITS_MAX) {
-            let reason = format!(
-                "{} of {} {} units failed: see `lull results --failed`",
-                job.stage_failed, job.stage_units, job.stage
-            );
-            end(job, JobState::Incomplete, reason, &mut self.changes);
-        } else if decided && job.stage == Stage::Work && job.stage_accepted == 0 {
-            end(
-                job,
-                JobState::Incomplete,
-                "every unit failed: see `lull results --failed`".to_owned(),
-                &mut self.changes,
-            );
-        } else if decided && job.stage == Stage::Work && job.buys_confidence() && !job.reviewed {
-            // The work is looked over as a whole before anything is made from it: see `review`.
-        } else if decided {
-            match job.plan.next_stage(job.stage) {
-                Some(stage) => open_stage(job, stage),
-                None => {
-                    if job.stage == Stage::Finish {
-                        job.answer = Some(Answer { digest, size_bytes });
-                    }
-                    end(job, JobState::Complete, String::new(), &mut self.changes);
-                }
-            }
-        }
-    }
-
     fn hand_back(&mut self, request: &Request, hand_back: &HandBack) {
         let lease = self.slice.leases.get_mut(&hand_back.token);
         let Some(lease) = lease.filter(|lease| lease.device == request.device && !lease.expired) else {
@@ -673,43 +438,13 @@ impl Batch<'_> {
 
 /// Whether another attempt of a unit is wanted or leased already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StillOut {
+pub(super) enum StillOut {
     Yes,
     No,
 }
 
-/// Owners are paid for what the program did, a failure of its own included; a limit of the PC, which
-/// anybody could claim without having computed, is not paid.
-fn is_paid(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Result | Outcome::GuestFailed)
-}
-
 fn find(attempts: &[Attempt], owner: OwnerId) -> Option<&Attempt> {
     attempts.iter().find(|attempt| attempt.owner == owner)
-}
-
-fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, checked: bool, changes: &mut Changes) {
-    let amount = job.reward(unit.stage, unit.index);
-    if !amount.is_positive() {
-        return;
-    }
-    let key = Key {
-        job: unit.job.0,
-        stage: i16::from(unit.stage.code()),
-        index: i64::try_from(unit.index).unwrap_or(i64::MAX),
-        attempt: attempt.owner.0,
-    };
-    job.spent = job.spent + amount;
-    if job.buys_confidence() {
-        let results = job.wish_copies.held_results();
-        changes.held.push(Held { owner: attempt.owner, unit, amount, results, checked });
-        changes.transfers.push(Transfer::reward_held(key, attempt.owner.0, amount));
-    } else {
-        changes.transfers.push(Transfer::reward(key, attempt.owner.0, amount));
-    }
-    let earned = changes.earned.entry(attempt.device).or_default();
-    earned.amount = earned.amount + amount;
-    earned.units += 1;
 }
 
 /// A moving average with a weight of a quarter; the first attempt sets it.

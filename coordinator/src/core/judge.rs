@@ -163,13 +163,13 @@ pub(super) fn agrees(attempt: &Attempt, outcome: Outcome, digest: Digest) -> boo
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::core::DeviceId;
 
-    fn attempt(owner: i64, outcome: Outcome, result: &str) -> Attempt {
+    pub(in crate::core) fn attempt(owner: i64, outcome: Outcome, result: &str) -> Attempt {
         let digest = Digest::of(result.as_bytes());
         Attempt {
             owner: OwnerId(owner),

@@ -16,6 +16,7 @@ mod slice;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod verdict;
 
 pub use allocate::{lease_units, repeats};
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};

@@ -52,7 +52,7 @@ impl Job {
 /// Reopens the accepted work units in the slice that no longer stand: their coins ask for more owners, or who
 /// supported them was caught. Where the work is done and all of it stands, the next stage opens. Units of
 /// jobs that are past that are counted as doubtful. The slice holds the job and the units in question, with
-/// all their attempts.
+/// all their attempts and whether somebody still has them.
 pub fn review(slice: &mut Slice, id: JobId) -> Changes {
     let policy = slice.policy;
     let mut batch = Batch { slice, changes: Changes::default() };
@@ -77,7 +77,9 @@ pub fn review(slice: &mut Slice, id: JobId) -> Changes {
         }
         if job.state == JobState::Running && job.stage == Stage::Work && !job.reviewed {
             batch.reopen(unit);
-            batch.want(unit, false);
+            if !batch.slice.leased_again.contains(&unit) {
+                batch.want(unit, false);
+            }
         } else {
             job.doubtful += 1;
         }

@@ -168,7 +168,7 @@ pub struct Slice {
     pub wanted: BTreeMap<JobId, Vec<Wanted>>,
     /// Of units reported under expired leases: their rows in `wanted`.
     pub wanted_late: BTreeMap<UnitKey, Wanted>,
-    /// Of units reported under expired leases: those under another open lease.
+    /// Of units reported under expired leases, or looked over: those under an open lease.
     pub leased_again: BTreeSet<UnitKey>,
     /// Digests of large results that have been uploaded.
     pub blobs: BTreeSet<Digest>,

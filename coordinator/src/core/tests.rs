@@ -108,11 +108,6 @@ impl Model {
             .filter(|report| self.leases.get(&report.token).is_some_and(|lease| lease.expired))
             .map(|report| report.unit)
             .collect();
-        let leased = |unit: &UnitKey| {
-            self.leases
-                .values()
-                .any(|lease| !lease.expired && lease.stage == unit.stage && lease.open.contains(&unit.index))
-        };
         Slice {
             jobs: [(self.job.id, self.job.clone())].into(),
             leases: self.leases.clone(),
@@ -128,7 +123,7 @@ impl Model {
                 .iter()
                 .filter_map(|unit| Some((*unit, self.wanted.get(unit)?.clone())))
                 .collect(),
-            leased_again: late.iter().copied().filter(leased).collect(),
+            leased_again: late.iter().copied().filter(|unit| self.is_leased(unit)).collect(),
             blobs: BTreeSet::new(),
             checkpoints: self.checkpoints.clone(),
             offered: self.offered.clone(),
@@ -242,6 +237,12 @@ impl Model {
         self.check();
     }
 
+    fn is_leased(&self, unit: &UnitKey) -> bool {
+        self.leases
+            .values()
+            .any(|lease| !lease.expired && lease.stage == unit.stage && lease.open.contains(&unit.index))
+    }
+
     fn verdicts_by(&self, choose: impl Fn(&UnitKey) -> bool) -> BTreeMap<UnitKey, Verdict> {
         self.verdicts.iter().filter(|(unit, _)| choose(unit)).map(|(unit, v)| (*unit, v.clone())).collect()
     }
@@ -281,6 +282,7 @@ impl Model {
     /// What the coordinator's chores do when work is done or somebody was caught.
     fn review(&mut self) {
         let mut slice = self.slice(&[]);
+        slice.leased_again = self.verdicts.keys().copied().filter(|unit| self.is_leased(unit)).collect();
         let owners: BTreeSet<OwnerId> =
             self.attempts.values().flatten().map(|attempt| attempt.owner).collect();
         let census = Census { owners: owners.len() as u64, caught: self.caught.len() as u64 };

@@ -47,10 +47,28 @@ pub(super) async fn check(
     let strangers = if tolerance.is_some() { owners } else { 0 };
     let expected = expected_cost(&plan, prices, copies, strangers).map_err(too_large)?;
     let longest = prices.item.times(plan.items_per_unit.min(plan.items)).map_err(too_large)?;
-    let budget = budget(&message, &spec, expected, longest.max(prices.service))?;
+    // What somebody may name must not depend on who is there: submitting again gives the same job.
+    let least = match tolerance {
+        Some(_) => expected_cost(&plan, prices, Copies::whole(1), 0).map_err(too_large)?,
+        None => expected,
+    };
+    let has_default_budget = message.budget.is_empty();
+    let budget = budget(&message, &spec, expected, least, longest.max(prices.service))?;
     fill_in(&mut message, &spec, &plan, prices, budget);
     let order_key = rand::random();
-    Ok(NewJob { submitter, request_id, message, spec, items, prices, copies, strangers, budget, order_key })
+    Ok(NewJob {
+        submitter,
+        request_id,
+        message,
+        spec,
+        items,
+        prices,
+        copies,
+        strangers,
+        budget,
+        has_default_budget,
+        order_key,
+    })
 }
 
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
@@ -97,7 +115,13 @@ fn fill_in(message: &mut v1::JobSpec, spec: &Spec, plan: &Plan, prices: Prices, 
 /// The budget asked for, or the default: the expected cost and a quarter, and at least one attempt more, so
 /// that two owners who disagree do not stop a small job.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount, attempt: Amount) -> Result<Amount, Status> {
+fn budget(
+    message: &v1::JobSpec,
+    spec: &Spec,
+    expected: Amount,
+    least: Amount,
+    attempt: Amount,
+) -> Result<Amount, Status> {
     if message.budget.is_empty() {
         if spec.split == Split::Module {
             return Err(status::invalid(
@@ -109,8 +133,8 @@ fn budget(message: &v1::JobSpec, spec: &Spec, expected: Amount, attempt: Amount)
         return budget.map_err(|error| status::invalid("budget", &error.to_string()));
     }
     let budget = amount("budget", &message.budget)?;
-    if budget < expected || !budget.is_positive() {
-        let problem = format!("{budget} does not cover the expected cost of {expected}: give at least that");
+    if budget < least || !budget.is_positive() {
+        let problem = format!("{budget} does not cover the expected cost of {least}: give at least that");
         return Err(status::invalid("budget", &problem));
     }
     Ok(budget)

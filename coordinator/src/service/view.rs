@@ -40,7 +40,6 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
         }),
         confidence: job.buys_confidence().then(|| v1::Confidence {
             doubtful_units: job.doubtful,
-            strict: job.strict,
             ..confidence(job.wish_copies, liars, owners.max(OWNERS_MIN), job.plan.work_units())
         }),
         spec: Some(message),
@@ -53,13 +52,13 @@ const OWNERS_MIN: u64 = 2;
 /// What copies mean for a job of so many owners and units.
 pub(super) fn confidence(copies: Copies, liars: Share, owners: u64, units: u64) -> v1::Confidence {
     #[allow(clippy::cast_precision_loss, reason = "for people")]
-    let units = units as f64;
+    let all = units as f64;
     v1::Confidence {
-        wrong_units: copies.expected_errors(liars, owners).min(units),
+        wrong_units: copies.expected_errors(liars, owners).min(all),
         copies: copies.as_f64(),
         assumed_liars: liars.as_f64(),
         doubtful_units: 0,
-        strict: false,
+        work_units: units,
     }
 }
 

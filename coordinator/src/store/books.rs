@@ -132,7 +132,7 @@ impl Store {
         })
     }
 
-    /// What one owner, or each, has earned.
+    /// What one owner, or each, has earned, less what was forfeited.
     ///
     /// # Errors
     /// When the database fails.
@@ -149,8 +149,10 @@ impl Store {
                     ("to_char(transfer.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')", ""),
                 ]) {
                     let select = format!(
-                        "SELECT {key} AS key, sum(amount) AS amount, count(*) AS attempts FROM transfer {join}
-                         WHERE credit IN ($1::bigint * 8 + 3, $1::bigint * 8 + 4) AND code = 3 GROUP BY 1 ORDER BY 1"
+                        "SELECT {key} AS key, sum(CASE code WHEN 3 THEN amount ELSE -amount END) AS amount,
+                             count(*) FILTER (WHERE code = 3) AS attempts FROM transfer {join}
+                         WHERE credit IN ($1::bigint * 8 + 3, $1::bigint * 8 + 4) AND code = 3
+                            OR debit = $1::bigint * 8 + 4 AND code = 6 GROUP BY 1 ORDER BY 1"
                     );
                     *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
                 }

@@ -35,6 +35,8 @@ pub struct NewJob {
     pub strangers: u64,
     /// The most that it may cost.
     pub budget: Amount,
+    /// Whether nobody named that.
+    pub has_default_budget: bool,
     /// Key of the order in which its units go out.
     pub order_key: [u8; 32],
 }
@@ -141,7 +143,13 @@ impl Store {
             let available = From("account").amount(&row, "balance")?;
             let same = "SELECT id, spec FROM job WHERE submitter_id = $1 AND request_id = $2";
             if let Some(row) = tx.query_opt(same, &[&new.submitter.0, &new.request_id]).await? {
-                if row.try_get::<_, &[u8]>("spec")? != spec.as_slice() {
+                let mut known = v1::JobSpec::decode(row.try_get::<_, &[u8]>("spec")?)
+                    .map_err(|error| From("job").wrong("spec", error))?;
+                if new.has_default_budget {
+                    // It follows from who was there then.
+                    known.budget.clone_from(&new.message.budget);
+                }
+                if known != new.message {
                     return Err(Error::RequestReused(new.request_id.clone()));
                 }
                 return Ok((JobId(row.try_get("id")?), Aftermath::default()));

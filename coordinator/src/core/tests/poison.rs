@@ -239,22 +239,7 @@ proptest! {
 }
 
 fn attempt(owner: i64, result: &str) -> Attempt {
-    Attempt {
-        owner: OwnerId(owner),
-        device: DeviceId(owner),
-        outcome: Outcome::Result,
-        digest: Digest::of(result.as_bytes()),
-        size_bytes: 1,
-        origin: None,
-        lineage: Vec::new(),
-        witnessed: Vec::new(),
-        mode: RunMode::Normal,
-        strict: None,
-        by_referee: false,
-        late: false,
-        void: false,
-        settled: false,
-    }
+    super::super::judge::tests::attempt(owner, Outcome::Result, result)
 }
 
 /// A leases the unit, gives it back with a checkpoint; B goes on from it; then others run it from the start.

@@ -235,3 +235,18 @@ fn looking_over_asks_for_the_checks_that_the_promise_needs() {
     assert_eq!(short.count() as u64, model.job.wanted, "these and no others");
     model.drain_from(1);
 }
+
+#[test]
+fn a_unit_that_somebody_still_has_is_not_given_to_another_when_it_is_looked_over() {
+    let mut model = trusting(1, 0.5);
+    let stalled = model.ask(1).expect("a lease");
+    model.expire(stalled.token);
+    let other = model.ask(2).expect("a lease");
+    model.answer(&stalled, "right");
+    assert!(model.job.awaits_review(), "the late result decided it");
+    model.job.wish_copies = Copies::whole(2);
+    model.review();
+    assert_eq!((model.job.wanted, model.leases.len()), (0, 1), "its second owner is at it already");
+    model.answer(&other, "right");
+    model.drain_from(3);
+}

@@ -319,7 +319,7 @@ async fn load_wanted(
 }
 
 /// Whether units reported late are wanted or leased again.
-async fn load_late(
+pub(super) async fn load_late(
     tx: &Transaction<'_>,
     units: &[UnitKey],
 ) -> Result<(BTreeMap<UnitKey, Wanted>, BTreeSet<UnitKey>), Error> {

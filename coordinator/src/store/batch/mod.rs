@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn expire_leases(&self, lease_ttl: Duration) -> Result<Aftermath, Error> {
+    pub async fn expire_leases(&self, lease_ttl: Duration, policy: Policy) -> Result<Aftermath, Error> {
         run_tx!(self.batch_pool, "expire_leases", tx => {
             let due = "SELECT token, job_id, stage, open FROM lease WHERE NOT expired AND deadline < now() \
                        ORDER BY deadline LIMIT $1";
@@ -144,7 +144,7 @@ impl Store {
             }
             let tokens: Vec<i64> = due.iter().map(|row| row.get("token")).collect();
             let jobs: Vec<i64> = due.iter().map(|row| row.get("job_id")).collect();
-            let mut slice = Slice { jobs: lock_jobs(tx, &jobs).await?, ..Slice::default() };
+            let mut slice = Slice { jobs: lock_jobs(tx, &jobs).await?, policy, ..Slice::default() };
             // Read again under the locks: some may have been renewed or reported meanwhile.
             let again = "SELECT * FROM lease WHERE token = ANY($1) AND NOT expired AND deadline < now()";
             let leases = tx.query(&tx.prepare_cached(again).await?, &[&tokens]).await?;

@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use rust_decimal::Decimal;
 
 use super::Aftermath;
-use super::load::{UNITS, load_attempts, load_verdicts, lock_jobs, unit_columns, unit_key};
+use super::load::{UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
 use crate::core::{
     Attempt, Catch, Census, Changes, Held, JobId, OwnerId, Policy, Request, Slice, Standing, UnitKey,
 };
@@ -265,8 +265,9 @@ pub(in crate::store) async fn review_slice(
         }
     }
     let units: Vec<UnitKey> = units.into_iter().collect();
-    (slice.attempts, slice.verdicts) =
-        tokio::try_join!(load_attempts(tx, &units), load_verdicts(tx, &units))?;
+    let ((_, leased_again), attempts, verdicts) =
+        tokio::try_join!(load_late(tx, &units), load_attempts(tx, &units), load_verdicts(tx, &units))?;
+    (slice.leased_again, slice.attempts, slice.verdicts) = (leased_again, attempts, verdicts);
     super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
     complete(tx, &mut slice, &[]).await?;
     Ok((slice, catches))
