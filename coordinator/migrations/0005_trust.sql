@@ -23,6 +23,15 @@ CREATE TABLE reopened (
     PRIMARY KEY (job_id, stage, idx)
 );
 
+-- Verdicts that stand: results are read from here, and from nowhere else.
+CREATE VIEW standing_verdict AS SELECT * FROM verdict
+    WHERE NOT EXISTS (
+        SELECT FROM verdict AS later WHERE later.job_id = verdict.job_id AND later.stage = verdict.stage
+          AND later.idx = verdict.idx AND later.version > verdict.version)
+      AND NOT EXISTS (
+        SELECT FROM reopened WHERE reopened.job_id = verdict.job_id AND reopened.stage = verdict.stage
+          AND reopened.idx = verdict.idx);
+
 -- Of attempts, where it is not what it mostly is. late: another attempt of the unit was out meanwhile, so that the
 -- two may have known of each other. mode: 2 strict, 3 both ways, with how the strict run ended.
 ALTER TABLE attempt ADD COLUMN late boolean;
@@ -99,6 +108,7 @@ CREATE TABLE recheck (
 );
 
 GRANT SELECT, INSERT, UPDATE ON standing TO lull_app;
+GRANT SELECT ON standing_verdict TO lull_app;
 GRANT SELECT, INSERT ON held, release, catch TO lull_app;
 GRANT SELECT, INSERT, DELETE ON reopened, recheck TO lull_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO lull_app;

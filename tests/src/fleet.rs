@@ -394,6 +394,23 @@ impl Submitter {
         Ok(self.jobs.get_job(request).await?.into_inner())
     }
 
+    /// Its accepted work units.
+    ///
+    /// # Errors
+    /// When the coordinator refuses.
+    pub async fn units(&mut self, name: &str) -> Result<Vec<v1::DecidedUnit>, Status> {
+        let mut request = v1::ListUnitsRequest { parent: name.to_owned(), ..v1::ListUnitsRequest::default() };
+        let mut units = Vec::new();
+        loop {
+            let page = self.jobs.list_units(with(request.clone(), &self.token)).await?.into_inner();
+            units.extend(page.units);
+            if page.next_page_token.is_empty() {
+                return Ok(units);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
     /// Cancels a job.
     ///
     /// # Errors

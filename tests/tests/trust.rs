@@ -12,7 +12,13 @@ use lull_tests::{Fleet, Grid, guest};
 const ROUNDS_MAX: u32 = 400;
 
 /// Plays owners until the job ends; the first lies once it has returned `honest` units.
-async fn play(grid: &Grid, owners: usize, max_error: f64, units: u64, honest: u64) -> Result<v1::Job> {
+async fn play(
+    grid: &Grid,
+    owners: usize,
+    max_error: f64,
+    units: u64,
+    honest: u64,
+) -> Result<(v1::Job, Vec<v1::DecidedUnit>)> {
     let fleet = Fleet::new(&grid.url, &grid.operator).await?;
     let mut submitter = fleet.submitter("clinic", "1000").await?;
     let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
@@ -44,7 +50,8 @@ async fn play(grid: &Grid, owners: usize, max_error: f64, units: u64, honest: u6
         }
         job = submitter.job(&job.name).await?;
         if job.settled {
-            return Ok(job);
+            let units = submitter.units(&job.name).await?;
+            return Ok((job, units));
         }
     }
     anyhow::bail!("the job does not end: {job:?}")
@@ -56,25 +63,21 @@ async fn database(grid: &Grid) -> Result<tokio_postgres::Client> {
     Ok(client)
 }
 
-/// Accepted units whose newest verdict is not on the right result, and how many were decided again.
-async fn wrong_and_decided_again(grid: &Grid) -> Result<(usize, i64)> {
-    let client = database(grid).await?;
-    let select = "SELECT DISTINCT ON (idx) idx, digest FROM verdict WHERE stage = 1 AND outcome = 1 ORDER BY idx, version DESC";
-    let rows = client.query(select, &[]).await?;
-    let right = |row: &tokio_postgres::Row| {
-        lull_job::Digest::of(format!("right {}", row.get::<_, i64>("idx")).as_bytes()).as_bytes()
-            == row.get::<_, &[u8]>("digest")
-    };
-    let again = client.query_one("SELECT count(*) FROM verdict WHERE version > 1", &[]).await?.get(0);
-    Ok((rows.iter().filter(|row| !right(row)).count(), again))
+/// Each unit has one result, and it is the right one.
+fn check_results(units: &[v1::DecidedUnit], count: u64) {
+    let indexes: Vec<u64> = units.iter().map(|unit| unit.index).collect();
+    assert_eq!(indexes, (0..count).collect::<Vec<_>>(), "each unit once");
+    for unit in units {
+        assert_eq!(String::from_utf8_lossy(&unit.result), format!("right {}", unit.index));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_liar_is_caught_and_nothing_wrong_is_accepted() -> Result<()> {
     let grid = Grid::start(60)?;
-    let job = play(&grid, 8, 1e-3, 60, 0).await?;
+    let (job, units) = play(&grid, 8, 1e-3, 60, 0).await?;
     ensure!(job.state() == v1::JobState::Complete, "{job:?}");
-    assert_eq!(wrong_and_decided_again(&grid).await?.0, 0);
+    check_results(&units, 60);
     let confidence = job.confidence.context("it bought confidence")?;
     assert!(confidence.wrong_units <= 0.06 + 1e-9, "{confidence:?}");
     let client = database(&grid).await?;
@@ -88,12 +91,12 @@ async fn a_liar_is_caught_and_nothing_wrong_is_accepted() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> Result<()> {
     let grid = Grid::start(60)?;
-    let job = play(&grid, 8, 1e-2, 400, 30).await?;
+    let (job, units) = play(&grid, 8, 1e-2, 400, 30).await?;
     ensure!(job.state() == v1::JobState::Complete, "{job:?}");
-    let (wrong, again) = wrong_and_decided_again(&grid).await?;
-    assert_eq!(wrong, 0);
-    assert!(again > 0, "some of its lies had been accepted");
+    check_results(&units, 400);
     let client = database(&grid).await?;
+    let again = client.query_one("SELECT count(*) FROM verdict WHERE version > 1", &[]).await?;
+    assert!(again.get::<_, i64>(0) > 0, "some of its lies had been accepted");
     let lost = "SELECT count(*), count(*) FILTER (WHERE owner.name <> 'owner-0') FROM transfer
         JOIN owner ON debit = owner.id * 8 + 4 WHERE code = 6";
     let row = client.query_one(lost, &[]).await?;

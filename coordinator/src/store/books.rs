@@ -293,18 +293,15 @@ const FAULTS: [(&str, &str); 7] = [
     ),
     (
         "an agreeing attempt is unpaid",
-        "SELECT 'job ' || v.job_id || ', stage ' || v.stage || ', unit ' || v.idx FROM verdict v
+        "SELECT 'job ' || v.job_id || ', stage ' || v.stage || ', unit ' || v.idx FROM standing_verdict v
          JOIN attempt a ON a.job_id = v.job_id AND a.stage = v.stage AND a.idx = v.idx
            AND a.digest = v.digest AND a.outcome = v.outcome
          JOIN job ON job.id = v.job_id
          LEFT JOIN transfer t ON t.code = 3 AND t.job_id = v.job_id AND t.stage = v.stage AND t.idx = v.idx
            AND t.attempt = a.owner_id
          -- Whoever was caught since is paid nothing, and a unit that was decided again may have nothing left to pay with.
-         WHERE v.outcome <= 2 AND t.id IS NULL
+         WHERE v.outcome <= 2 AND v.version = 1 AND t.id IS NULL
            AND NOT EXISTS (SELECT FROM standing WHERE standing.owner_id = a.owner_id AND a.created_at <= caught_at)
-           AND NOT EXISTS (SELECT FROM verdict AS w WHERE w.job_id = v.job_id AND w.stage = v.stage AND w.idx = v.idx
-             AND w.version > 1)
-           AND NOT EXISTS (SELECT FROM reopened AS r WHERE r.job_id = v.job_id AND r.stage = v.stage AND r.idx = v.idx)
            AND CASE WHEN v.stage = 1 THEN job.item_price ELSE job.service_price END > 0 LIMIT 100",
     ),
 ];

@@ -280,7 +280,7 @@ impl Store {
             let filter = if failed { "outcome <> 1" } else { "outcome = 1 AND stage = 1" };
             let select = format!(
                 "SELECT stage, idx, outcome, digest, size_bytes, agreeing, attempts, {RESULT}
-                 FROM verdict WHERE job_id = $1 AND {filter} AND (stage, idx) > ($2, $3) ORDER BY stage, idx LIMIT $4"
+                 FROM standing_verdict AS verdict WHERE job_id = $1 AND {filter} AND (stage, idx) > ($2, $3) ORDER BY stage, idx LIMIT $4"
             );
             let from = From("verdict");
             let small = |row: &Row, column| row.try_get::<_, i32>(column).map(|n| u32::try_from(n).unwrap_or(0));
@@ -314,7 +314,7 @@ impl Store {
     ) -> Result<Vec<PartRow>, Error> {
         run_tx!(self.pool, "parts", tx => {
             let select = format!(
-                "SELECT idx, digest, size_bytes, {RESULT} FROM verdict
+                "SELECT idx, digest, size_bytes, {RESULT} FROM standing_verdict AS verdict
                  WHERE job_id = $1 AND stage = $2 AND idx >= $3 AND idx < $4 AND outcome = 1 ORDER BY idx"
             );
             let parameters: [&(dyn ToSql + Sync); 4] =

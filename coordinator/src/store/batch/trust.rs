@@ -244,8 +244,8 @@ pub(in crate::store) async fn review_slice(
     let mut units = BTreeSet::new();
     if job.awaits_review() {
         let most = i32::try_from(job.wish_copies.most()).unwrap_or(i32::MAX);
-        let few = "SELECT job_id, stage, idx, agreeing FROM verdict
-            WHERE job_id = $1 AND stage = 1 AND outcome = 1 AND agreeing < $2 ORDER BY idx, version";
+        let few = "SELECT job_id, stage, idx, agreeing FROM standing_verdict
+            WHERE job_id = $1 AND stage = 1 AND outcome = 1 AND agreeing < $2 ORDER BY idx";
         for row in tx.query(&tx.prepare_cached(few).await?, &[&id.0, &most]).await? {
             let unit = unit_key(From("verdict"), &row)?;
             let agreeing = u32::try_from(row.try_get::<_, i32>("agreeing")?).unwrap_or(0);
