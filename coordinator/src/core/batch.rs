@@ -244,7 +244,8 @@ impl Batch<'_> {
         let attempt = self.record(request, report, under);
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
-            let paid = is_paid(verdict.outcome) && agrees(&attempt, verdict.outcome, verdict.digest);
+            let agrees = agrees(&attempt, verdict.outcome, verdict.digest);
+            let paid = is_paid(verdict.outcome) && agrees && !attempt.void;
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
