@@ -12,6 +12,7 @@ pub mod display;
 pub mod fleet;
 pub mod grid;
 mod job_file;
+pub mod sim;
 pub mod money;
 pub mod procfs;
 pub mod study;

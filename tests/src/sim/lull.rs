@@ -1,0 +1,180 @@
+//! Lull's own coordinator core, with its tables in memory.
+
+use std::collections::BTreeSet;
+
+use lull_coordinator::core::{
+    Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices, Report,
+    Request, Share, SubmitterId, Totals, UnitKey, Want,
+};
+use lull_job::{Digest, Plan, Reduce, Stage};
+use lull_ledger::Amount;
+
+use super::memory::{Hints, MemoryStore};
+use super::world::{Answer, Call, Server, Work};
+
+/// The job of a simulation.
+pub(super) const JOB: JobId = JobId(1);
+
+/// A coordinator with one job.
+#[derive(Debug)]
+pub struct Lull {
+    store: MemoryStore,
+    hints: Hints,
+    owners: BTreeSet<i64>,
+    unit_micros: u64,
+    result: Vec<u8>,
+}
+
+impl Lull {
+    /// A job of so many units that buys this confidence on a grid whose operator assumes so many liars.
+    #[must_use]
+    pub fn new(seed: u64, units: u64, max_error: Share, liars: Share, unit_micros: u64) -> Self {
+        let plan = Plan {
+            has_split: false,
+            items: units,
+            items_per_unit: 1,
+            pilot_units: 0,
+            reduce: Reduce::None,
+            merge_fan_in: 2,
+        };
+        let budget = reward().times(units.saturating_mul(BUDGET_COPIES)).unwrap_or(Amount::MAX);
+        let mut store = MemoryStore::default();
+        store.submit(Job {
+            id: JOB,
+            submitter: SubmitterId(1),
+            state: JobState::Running,
+            reason: String::new(),
+            key: *Digest::of(&seed.to_le_bytes()).as_bytes(),
+            priority: 0,
+            copies: 2,
+            max_error,
+            max_answer_error: Share::default(),
+            wish_copies: Copies::default(),
+            strict: false,
+            reviewed: false,
+            doubtful: 0,
+            allow_missing: true,
+            result_bytes_max: 1_000,
+            memory_bytes_max: 1 << 20,
+            checkpointed: false,
+            plan,
+            stage: Stage::Work,
+            stage_units: plan.work_units(),
+            frontier: 0,
+            stage_accepted: 0,
+            stage_failed: 0,
+            wanted: 0,
+            unit_micros: 0,
+            prices: Prices { item: reward(), service: reward() },
+            budget,
+            reserved: Amount::ZERO,
+            spent: Amount::ZERO,
+            totals: Totals::default(),
+            answer: None,
+        });
+        let policy = Policy { liars };
+        let hints = Hints { slots: 0, owners: 0, policy };
+        Self { store, hints, owners: BTreeSet::new(), unit_micros, result: Vec::new() }
+    }
+
+    /// The tables.
+    #[must_use]
+    pub const fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    /// What the operator assumes.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        self.hints.policy
+    }
+
+    fn report(&self, token: i64, index: u64, answer: Answer) -> Report {
+        let outcome = if answer == Answer::Limit { Outcome::Limit } else { Outcome::Result };
+        Report {
+            token: LeaseToken(token),
+            unit: UnitKey { job: JOB, stage: Stage::Work, index },
+            outcome,
+            digest: digest(answer),
+            size_bytes: self.result.len() as u64,
+            result: Some(self.result.clone()),
+            cpu_micros: self.unit_micros,
+            witnessed: Vec::new(),
+            strict: None,
+        }
+    }
+}
+
+/// What one unit is paid.
+pub(super) fn reward() -> Amount {
+    static REWARD: std::sync::LazyLock<Amount> =
+        std::sync::LazyLock::new(|| "0.001".parse().expect("an amount"));
+    *REWARD
+}
+
+/// For how many copies of each unit there is money.
+const BUDGET_COPIES: u64 = 12;
+
+/// The same for all units: results of different units are never compared.
+#[must_use]
+pub(super) fn digest(answer: Answer) -> Digest {
+    static KNOWN: std::sync::LazyLock<[Digest; 3]> =
+        std::sync::LazyLock::new(|| [b"right".as_slice(), b"lie", b"limit"].map(Digest::of));
+    match answer {
+        Answer::Right => KNOWN[0],
+        Answer::Lie => KNOWN[1],
+        Answer::Limit => KNOWN[2],
+        Answer::Odd(number) => Digest::of(&number.to_le_bytes()),
+    }
+}
+
+impl Server for Lull {
+    fn call(&mut self, call: &Call<'_>) -> Option<Work> {
+        let hand_back = HandBack {
+            token: LeaseToken(call.token),
+            indexes: call.hand_backs.to_vec(),
+            checkpoints: Vec::new(),
+        };
+        let request = Request {
+            device: DeviceId(call.device),
+            owner: OwnerId(call.owner),
+            reports: call.reports.iter().map(|(unit, answer)| self.report(call.token, *unit, *answer)).collect(),
+            hand_backs: if call.hand_backs.is_empty() { Vec::new() } else { vec![hand_back] },
+            held: Vec::new(),
+            want: call.wants.then_some(Want { leases: 1, units_max: 0 }),
+            referee: false,
+        };
+        let replies = self.store.sync(&[request], self.hints);
+        let token = *replies.first()?.leases.first()?;
+        Some(Work { token: token.0, units: self.store.lease(token)?.open.clone() })
+    }
+
+    fn lapse(&mut self, token: i64) {
+        self.store.expire(&[LeaseToken(token)], self.hints.policy);
+    }
+
+    fn chores(&mut self) {
+        self.store.release_held();
+        for job in self.store.unreviewed() {
+            self.store.review(job, self.hints.policy);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.store.job(JOB).is_none_or(|job| job.state != JobState::Running)
+    }
+
+    fn has_new(&self) -> bool {
+        self.store.job(JOB).is_some_and(|job| job.beyond_frontier() > 0)
+    }
+
+    fn catches(&self, owner: i64) -> u32 {
+        self.store.standing(OwnerId(owner)).catches
+    }
+
+    fn enrol(&mut self, owner: i64, devices: u64) {
+        self.owners.insert(owner);
+        self.hints.owners = self.owners.len() as u64;
+        self.hints.slots = devices;
+    }
+}

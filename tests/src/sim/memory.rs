@@ -1,0 +1,534 @@
+//! The coordinator's store in memory: it loads slices for the core as the one on PostgreSQL does, and keeps exactly
+//! what the core decided. It fails where the database would.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lull_coordinator::core::{
+    Attempt, Catch, Census, Changes, DeviceId, Earned, Fairness, Held, Job, JobId, JobState, Lease,
+    LeaseToken, Outcome, OwnerId, Policy, Recorded, Reply, Request, Slice, Standing, UnitKey, Verdict,
+    Wanted, decide, expire, lease_units, repeats, review,
+};
+use lull_job::Stage;
+use lull_ledger::{AccountId, AccountKind, Amount, Key, Transfer};
+
+/// What is kept of one unit.
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    attempts: Vec<(u64, Attempt)>,
+    verdict: Option<Verdict>,
+    /// Whether the verdict was taken back: with the owners that had an attempt then.
+    reopened: Option<Vec<OwnerId>>,
+}
+
+impl Unit {
+    /// The verdict, if there is one that stands.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Verdict> {
+        self.verdict.as_ref().filter(|_| self.reopened.is_none())
+    }
+
+    /// All attempts, in the order in which they came.
+    pub fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().map(|(_, attempt)| attempt)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeldRow {
+    held: Held,
+    until: u64,
+}
+
+/// What is kept of one owner.
+#[derive(Debug, Clone, Default)]
+struct Owner {
+    standing: Standing,
+    /// Attempts up to then say nothing any more.
+    caught_at: u64,
+    /// Results whose pay was held back, ever.
+    held_to: u64,
+    held: VecDeque<HeldRow>,
+    releases: i64,
+}
+
+/// The pay that a catch takes: until the jobs in question are looked through.
+#[derive(Debug, Default)]
+struct Recheck {
+    owners: BTreeSet<OwnerId>,
+    lost: Vec<Held>,
+}
+
+/// What is known of the grid as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints {
+    /// Devices that called lately.
+    pub slots: u64,
+    /// Their owners.
+    pub owners: u64,
+    /// What the operator assumes.
+    pub policy: Policy,
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    jobs: BTreeMap<JobId, Job>,
+    leases: BTreeMap<LeaseToken, Lease>,
+    of_device: BTreeMap<DeviceId, BTreeSet<LeaseToken>>,
+    units: BTreeMap<(JobId, Stage), Vec<Unit>>,
+    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), Wanted>,
+    owners: BTreeMap<OwnerId, Owner>,
+    job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
+    catches: Vec<Catch>,
+    rechecks: BTreeMap<JobId, Recheck>,
+    transfers: Vec<Transfer>,
+    earned: BTreeMap<DeviceId, Earned>,
+    /// Counts commits: what was written at the same time has the same number.
+    commit: u64,
+    next_token: i64,
+    fairness: Fairness,
+}
+
+impl MemoryStore {
+    /// Takes a job in, with its budget.
+    pub fn submit(&mut self, job: Job) {
+        self.write_transfers(vec![
+            Transfer::deposit(job.id.0, job.submitter.0, job.budget),
+            Transfer::escrow(job.id.0, job.submitter.0, job.budget),
+        ]);
+        assert!(self.jobs.insert(job.id, job).is_none(), "a job has a number of its own");
+    }
+
+    /// A job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// The units of one stage, by index, as far as there is something to tell.
+    #[must_use]
+    pub fn units(&self, job: JobId, stage: Stage) -> &[Unit] {
+        self.units.get(&(job, stage)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every transfer, in order.
+    #[must_use]
+    pub fn transfers(&self) -> &[Transfer] {
+        &self.transfers
+    }
+
+    /// Every catch, in order.
+    #[must_use]
+    pub fn catches(&self) -> &[Catch] {
+        &self.catches
+    }
+
+    /// An open lease.
+    #[must_use]
+    pub fn lease(&self, token: LeaseToken) -> Option<&Lease> {
+        self.leases.get(&token)
+    }
+
+    /// What is known of an owner.
+    #[must_use]
+    pub fn standing(&self, owner: OwnerId) -> Standing {
+        self.owners.get(&owner).map_or_else(Standing::default, |owner| owner.standing)
+    }
+
+    /// What paid attempts of one device add up to.
+    #[must_use]
+    pub fn earned(&self, device: DeviceId) -> Earned {
+        self.earned.get(&device).copied().unwrap_or_default()
+    }
+
+    /// One batch of calls.
+    pub fn sync(&mut self, requests: &[Request], hints: Hints) -> Vec<Reply> {
+        let mut slice = self.load(requests, hints);
+        let mut next = self.next_token;
+        let mut tokens = std::iter::from_fn(|| {
+            next += 1;
+            Some(LeaseToken(next))
+        });
+        let mut fairness = std::mem::take(&mut self.fairness);
+        let (replies, changes) = decide(&mut slice, &mut fairness, &mut tokens, requests);
+        (self.fairness, self.next_token) = (fairness, next);
+        self.write(slice, changes);
+        replies
+    }
+
+    /// Leases whose deadline has passed.
+    pub fn expire(&mut self, tokens: &[LeaseToken], policy: Policy) {
+        let leases = tokens.iter().filter_map(|token| Some((*token, self.leases.get(token)?.clone())));
+        let leases: BTreeMap<LeaseToken, Lease> = leases.filter(|(_, lease)| !lease.expired).collect();
+        let mut slice = Slice { policy, ..Slice::default() };
+        for job in leases.values().map(|lease| lease.job) {
+            slice.jobs.extend(self.jobs.get(&job).map(|known| (job, known.clone())));
+        }
+        for lease in leases.values() {
+            for index in &lease.open {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                self.load_unit(&mut slice, unit);
+            }
+        }
+        let tokens: Vec<LeaseToken> = leases.keys().copied().collect();
+        slice.leases = leases;
+        self.load_standings(&mut slice, []);
+        let changes = expire(&mut slice, &tokens);
+        self.write(slice, changes);
+    }
+
+    /// Jobs that wait to be looked over.
+    #[must_use]
+    pub fn unreviewed(&self) -> BTreeSet<JobId> {
+        let waiting = self.jobs.values().filter(|job| job.awaits_review()).map(|job| job.id);
+        waiting.chain(self.rechecks.keys().copied()).collect()
+    }
+
+    /// Looks a job over.
+    pub fn review(&mut self, id: JobId, policy: Policy) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let mut slice = Slice { jobs: [(id, job.clone())].into(), policy, ..Slice::default() };
+        let took_part = self.job_owners.get(&id);
+        let caught: BTreeSet<OwnerId> =
+            self.catches.iter().filter(|catch| catch.unit.job == id).map(|catch| catch.owner).collect();
+        let census = Census {
+            owners: took_part.map_or(0, BTreeSet::len) as u64,
+            caught: took_part.map_or(0, |owners| owners.intersection(&caught).count()) as u64,
+        };
+        let recheck = self.rechecks.remove(&id).unwrap_or_default();
+        let mut lost = Vec::new();
+        if let Some(job) = slice.jobs.get_mut(&id) {
+            job.count(census, policy);
+            let can_be_done_again = job.state == JobState::Running && !job.reviewed;
+            for held in &recheck.lost {
+                let key = Key {
+                    job: id.0,
+                    stage: i16::from(held.unit.stage.code()),
+                    index: index(held.unit.index),
+                    attempt: held.owner.0,
+                };
+                if can_be_done_again && held.unit.stage == Stage::Work {
+                    job.spent = job.spent - held.amount;
+                    lost.push(Transfer::forfeit(key, held.owner.0, held.amount));
+                } else {
+                    lost.push(Transfer::forfeit_to_losses(key, held.owner.0, held.amount));
+                }
+            }
+        }
+        self.load_doubtful(&mut slice, id, &recheck.owners);
+        self.load_standings(&mut slice, []);
+        let mut changes = review(&mut slice, id);
+        changes.transfers.extend(lost);
+        self.write(slice, changes);
+    }
+
+    /// Releases pay of owners that have returned enough since.
+    pub fn release_held(&mut self) {
+        let mut transfers = Vec::new();
+        for (id, owner) in &mut self.owners {
+            let due = owner.held.iter().take_while(|row| row.until <= owner.held_to).count();
+            if due > 0 {
+                let amount: Amount = owner.held.drain(..due).map(|row| row.held.amount).sum();
+                owner.releases += 1;
+                owner.standing.held = owner.held.len() as u64;
+                transfers.push(Transfer::release(id.0 << 32 | owner.releases, id.0, amount));
+            }
+        }
+        self.write_transfers(transfers);
+    }
+
+    fn load(&mut self, requests: &[Request], hints: Hints) -> Slice {
+        // Jobs are moved, not copied: whatever happens, they are written back.
+        let mut slice = Slice {
+            jobs: std::mem::take(&mut self.jobs),
+            grid_slots: hints.slots,
+            grid_owners: hints.owners,
+            policy: hints.policy,
+            ..Slice::default()
+        };
+        for request in requests {
+            let theirs = self.of_device.get(&request.device).into_iter().flatten();
+            let named = request.reports.iter().map(|report| &report.token);
+            for token in theirs.chain(named).chain(request.hand_backs.iter().map(|one| &one.token)) {
+                if let Some(lease) = self.leases.get(token) {
+                    slice.leases.entry(*token).or_insert_with(|| lease.clone());
+                }
+            }
+        }
+        for (request, report) in requests.iter().flat_map(|r| r.reports.iter().map(move |one| (r, one))) {
+            self.load_unit(&mut slice, report.unit);
+            let late = slice.leases.get(&report.token).is_some_and(|lease| lease.expired);
+            if late && slice.leases.get(&report.token).is_some_and(|lease| lease.device == request.device) {
+                self.load_late(&mut slice, report.unit);
+            }
+        }
+        for hand_back in requests.iter().flat_map(|request| &request.hand_backs) {
+            let Some(lease) = self.leases.get(&hand_back.token) else { continue };
+            for index in lease.open.iter().filter(|index| {
+                hand_back.indexes.is_empty() || hand_back.indexes.contains(index)
+            }) {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                self.load_unit(&mut slice, unit);
+            }
+        }
+        self.load_wanted(&mut slice, requests, hints.slots);
+        let callers = requests.iter().map(|request| request.owner);
+        self.load_standings(&mut slice, callers);
+        slice
+    }
+
+    fn unit(&self, unit: UnitKey) -> Option<&Unit> {
+        self.units.get(&(unit.job, unit.stage))?.get(usize::try_from(unit.index).ok()?)
+    }
+
+    fn load_unit(&self, slice: &mut Slice, key: UnitKey) {
+        let Some(unit) = self.unit(key) else { return };
+        if slice.attempts.contains_key(&key) || unit.attempts.is_empty() {
+            return;
+        }
+        let attempts = unit.attempts.iter().map(|(at, attempt)| Attempt {
+            void: self.owners.get(&attempt.owner).is_some_and(|owner| *at <= owner.caught_at),
+            settled: unit.reopened.as_ref().is_some_and(|known| known.contains(&attempt.owner)),
+            ..attempt.clone()
+        });
+        slice.attempts.insert(key, attempts.collect());
+        if let Some(verdict) = &unit.verdict {
+            let table = if unit.reopened.is_some() { &mut slice.reopened } else { &mut slice.verdicts };
+            table.insert(key, verdict.clone());
+        }
+    }
+
+    fn is_leased(&self, unit: UnitKey) -> bool {
+        self.leases.values().any(|lease| {
+            !lease.expired
+                && (lease.job, lease.stage) == (unit.job, unit.stage)
+                && lease.open.binary_search(&unit.index).is_ok()
+        })
+    }
+
+    fn load_late(&self, slice: &mut Slice, unit: UnitKey) {
+        let rows = self.wanted.range((unit.job, unit.stage, OwnerId(0), 0)..);
+        let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
+        slice.wanted_late.extend(
+            rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())),
+        );
+        if self.is_leased(unit) {
+            slice.leased_again.insert(unit);
+        }
+    }
+
+    /// As many rows of each job as the batch can take; where nothing is new, rows that each caller may do.
+    fn load_wanted(&self, slice: &mut Slice, requests: &[Request], slots: u64) {
+        let wants: Vec<_> = requests.iter().filter_map(|request| Some((request, request.want?))).collect();
+        if wants.is_empty() {
+            return;
+        }
+        let working = slice.jobs.values().filter(|job| job.has_work() && job.wanted > 0);
+        for job in working {
+            let room = |units_max| repeats(job, lease_units(job, slots, units_max));
+            let need: u64 =
+                wants.iter().map(|(_, want)| u64::from(want.leases) * room(want.units_max)).sum();
+            let need = usize::try_from(need).unwrap_or(usize::MAX);
+            let all = || {
+                let rows = self.wanted.range((job.id, job.stage, OwnerId(0), 0)..);
+                rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage)).map(|(_, row)| row)
+            };
+            let mut found: Vec<Wanted> = all().take(need).cloned().collect();
+            if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
+                let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
+                let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();
+                for (request, _) in &wants {
+                    let may = |row: &&Wanted| !row.excluded.contains(&request.owner);
+                    more.extend(all().filter(may).take(need).map(|row| (row.unit, row.clone())));
+                }
+                found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
+            }
+            slice.wanted.insert(job.id, found);
+        }
+    }
+
+    fn load_standings(&self, slice: &mut Slice, callers: impl IntoIterator<Item = OwnerId>) {
+        let of_attempts = slice.attempts.values().flatten().map(|attempt| attempt.owner);
+        for owner in of_attempts.chain(callers).collect::<BTreeSet<_>>() {
+            if let Some(known) = self.owners.get(&owner) {
+                slice.standings.insert(owner, known.standing);
+            }
+        }
+    }
+
+    /// Accepted units that may not stand: of too few owners, or of owners that were caught.
+    fn load_doubtful(&self, slice: &mut Slice, id: JobId, caught: &BTreeSet<OwnerId>) {
+        let Some(job) = slice.jobs.get(&id).cloned() else { return };
+        let (most, looks_at_all) = (job.wish_copies.most(), job.awaits_review());
+        if caught.is_empty() && !looks_at_all {
+            return;
+        }
+        let open: BTreeSet<(Stage, u64)> = self
+            .leases
+            .values()
+            .filter(|lease| !lease.expired && lease.job == id)
+            .flat_map(|lease| lease.open.iter().map(|index| (lease.stage, *index)))
+            .collect();
+        for (at, unit) in (0..).zip(self.units(id, Stage::Work)) {
+            let key = UnitKey { job: id, stage: Stage::Work, index: at };
+            let is_short = looks_at_all
+                && unit.standing().is_some_and(|verdict| {
+                    verdict.outcome == Outcome::Result
+                        && u64::from(verdict.agreeing) < most
+                        && job.is_short(key, verdict.agreeing)
+                });
+            if is_short || unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
+                self.load_unit(slice, key);
+                if open.contains(&(Stage::Work, at)) {
+                    slice.leased_again.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Keeps what was decided, and fails where the database would.
+    fn write(&mut self, slice: Slice, changes: Changes) {
+        self.commit += 1;
+        for row in &changes.wanted_removed {
+            let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
+            assert!(self.wanted.remove(&key).is_some(), "{:?} was not wanted", row.unit);
+        }
+        for row in changes.wanted_added {
+            if !changes.jobs_ended.contains(&row.unit.job) {
+                let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
+                let unit = row.unit;
+                assert!(self.wanted.insert(key, row).is_none(), "{unit:?} is wanted twice");
+            }
+        }
+        for recorded in changes.attempts {
+            self.write_attempt(recorded);
+        }
+        for (unit, known) in changes.reopened {
+            let unit = self.unit_mut(unit);
+            assert!(unit.standing().is_some(), "reopened without a verdict");
+            unit.reopened = Some(known);
+        }
+        for verdict in changes.verdicts {
+            let unit = self.unit_mut(verdict.unit);
+            let version = unit.verdict.as_ref().map_or(1, |before| before.version + 1);
+            assert_eq!(verdict.version, version, "versions of {:?}", verdict.unit);
+            unit.verdict = Some(verdict);
+        }
+        for unit in changes.reclosed {
+            assert!(self.unit_mut(unit).reopened.take().is_some(), "{unit:?} was not open");
+        }
+        for held in changes.held {
+            let owner = self.owners.entry(held.owner).or_default();
+            owner.held_to += 1;
+            owner.held.push_back(HeldRow { held, until: owner.held_to + held.results });
+            owner.standing.held = owner.held.len() as u64;
+        }
+        for (id, change) in changes.standings {
+            if let Some(catch) = change.caught {
+                self.write_catch(id, catch);
+            }
+            self.owners.entry(id).or_default().standing.correct += change.correct;
+        }
+        self.write_transfers(changes.transfers);
+        for (device, more) in changes.earned {
+            let earned = self.earned.entry(device).or_default();
+            earned.amount = earned.amount + more.amount;
+            earned.units += more.units;
+        }
+        for token in &changes.leases_changed {
+            let Some(lease) = slice.leases.get(token) else { continue };
+            self.write_lease(lease.clone());
+        }
+        for lease in changes.leases_added {
+            assert!(!self.leases.contains_key(&lease.token), "a token was given twice");
+            self.write_lease(lease);
+        }
+        for (id, job) in slice.jobs {
+            let table = self.units.entry((id, job.stage)).or_default();
+            let length = usize::try_from(job.stage_units).unwrap_or(usize::MAX);
+            if table.len() < length {
+                table.resize_with(length, Unit::default);
+            }
+            if changes.jobs_changed.contains(&id) || !self.jobs.contains_key(&id) {
+                self.jobs.insert(id, job);
+            }
+        }
+        if !changes.jobs_ended.is_empty() {
+            self.leases.retain(|_, lease| !changes.jobs_ended.contains(&lease.job));
+            self.of_device.clear();
+            for lease in self.leases.values() {
+                self.of_device.entry(lease.device).or_default().insert(lease.token);
+            }
+            self.wanted.retain(|(job, ..), _| !changes.jobs_ended.contains(job));
+        }
+    }
+
+    fn unit_mut(&mut self, unit: UnitKey) -> &mut Unit {
+        let table = self.units.entry((unit.job, unit.stage)).or_default();
+        let at = usize::try_from(unit.index).unwrap_or(usize::MAX);
+        if table.len() <= at {
+            table.resize_with(at + 1, Unit::default);
+        }
+        &mut table[at]
+    }
+
+    fn write_attempt(&mut self, recorded: Recorded) {
+        let commit = self.commit;
+        self.job_owners.entry(recorded.unit.job).or_default().insert(recorded.attempt.owner);
+        let unit = self.unit_mut(recorded.unit);
+        let owner = recorded.attempt.owner;
+        assert!(unit.attempts().all(|attempt| attempt.owner != owner), "a second attempt of an owner");
+        unit.attempts.push((commit, recorded.attempt));
+    }
+
+    fn write_catch(&mut self, id: OwnerId, catch: Catch) {
+        let owner = self.owners.entry(id).or_default();
+        let catches = owner.standing.catches + 1;
+        owner.standing = Standing { catches, ..Standing::default() };
+        owner.caught_at = self.commit;
+        let lost: Vec<Held> = owner.held.drain(..).map(|row| row.held).collect();
+        let jobs = self.job_owners.iter().filter(|(_, owners)| owners.contains(&id)).map(|(job, _)| *job);
+        for job in jobs.collect::<Vec<_>>() {
+            let recheck = self.rechecks.entry(job).or_default();
+            recheck.owners.insert(id);
+            recheck.lost.extend(lost.iter().filter(|held| held.unit.job == job));
+        }
+        self.catches.push(catch);
+    }
+
+    fn write_lease(&mut self, lease: Lease) {
+        let theirs = self.of_device.entry(lease.device).or_default();
+        if lease.open.is_empty() {
+            theirs.remove(&lease.token);
+            self.leases.remove(&lease.token);
+        } else {
+            theirs.insert(lease.token);
+            self.leases.insert(lease.token, lease);
+        }
+    }
+
+    fn write_transfers(&mut self, transfers: Vec<Transfer>) {
+        for transfer in transfers {
+            assert!(transfer.amount.is_positive(), "{transfer:?} moves nothing");
+            self.transfers.push(transfer);
+        }
+    }
+
+    /// Sums of all transfers by account.
+    #[must_use]
+    pub fn balances(&self) -> BTreeMap<AccountId, Amount> {
+        let postings = lull_ledger::postings(&self.transfers);
+        postings.into_iter().map(|posting| (posting.account, posting.change)).collect()
+    }
+
+    /// What an owner has earned and could still lose, by its queue of held pay.
+    #[must_use]
+    pub fn pending(&self, owner: OwnerId) -> (AccountId, Amount) {
+        let held = self.owners.get(&owner).into_iter().flat_map(|owner| &owner.held);
+        (AccountId::new(AccountKind::Pending, owner.0), held.map(|row| row.held.amount).sum())
+    }
+}
+
+fn index(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
