@@ -112,11 +112,14 @@ impl<'a> Allocator<'a> {
         let owner = request.owner;
         let grid_slots = self.slice.grid_slots;
         let for_referees = self.slice.referees_there;
+        let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
         let job = self.slice.jobs.get_mut(&id)?;
-        if !job.has_work() {
+        if !job.has_work() || (job.buys_confidence() && standing.rests()) {
             return None;
         }
-        let wish = lease_units(job, grid_slots, units_max);
+        // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
+        let is_watched = job.buys_confidence() && standing.is_stranger();
+        let wish = lease_units(job, grid_slots, if is_watched { 1 } else { units_max });
         let stage = job.stage;
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();

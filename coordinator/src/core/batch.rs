@@ -131,7 +131,7 @@ pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
         let lease = lease.clone();
         batch.changes.leases_changed.insert(*token);
         for index in &lease.open {
-            batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index });
+            batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index }, lease.owner);
         }
     }
     batch.changes
@@ -200,7 +200,7 @@ impl Batch<'_> {
 
         if let Err(reason) = self.check_result(report) {
             if !under.late {
-                self.release(unit);
+                self.release(unit, request.owner);
             }
             return Err(reason);
         }
@@ -321,7 +321,7 @@ impl Batch<'_> {
             mode: under.mode,
             strict: report.strict.filter(|_| under.mode == RunMode::Referee),
             by_referee: request.referee,
-            late: under.late,
+            late: under.late || self.slice.standings.get(&request.owner).is_some_and(|known| known.picks()),
             void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
             settled: false,
         };
@@ -364,7 +364,7 @@ impl Batch<'_> {
             if let Some(made) = made.max_by_key(|made| made.steps) {
                 self.keep(request, hand_back.token, unit, made, lease.offers.get(&index));
             }
-            self.release(unit);
+            self.release(unit, request.owner);
         }
     }
 
@@ -410,8 +410,8 @@ impl Batch<'_> {
         self.changes.checkpoints_added.push((unit, new));
     }
 
-    /// A leased unit that will not be reported: its pay is free again, and it is wanted.
-    fn release(&mut self, unit: UnitKey) {
+    /// A leased unit that its owner will not report: its pay is free again, and it is wanted.
+    fn release(&mut self, unit: UnitKey, owner: OwnerId) {
         let Some(job) = self.slice.jobs.get_mut(&unit.job).filter(|job| job.state == JobState::Running)
         else {
             return;
@@ -421,6 +421,9 @@ impl Batch<'_> {
         if !self.slice.verdicts.contains_key(&unit) {
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get(&unit.job) else { return };
+            if job.buys_confidence() && !attempts.is_empty() {
+                self.changes.standings.entry(owner).or_default().dropped += 1;
+            }
             let rule = job.rule(unit, None, self.slice.policy);
             let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
             self.want(unit, contested);

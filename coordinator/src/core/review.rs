@@ -10,7 +10,8 @@ use super::judge::support;
 use super::slice::{Changes, Outcome, Slice};
 use super::trust::{Coin, Policy};
 
-/// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e.
+/// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e. Fewer than the
+/// operator assumes were expected to be, whatever they do.
 const CAUGHT_OF_LIARS: f64 = 0.632;
 
 /// What is known of a job when it is looked over.
@@ -24,11 +25,14 @@ pub struct Census {
 
 impl Job {
     /// Takes into account how many took part in the job, and how many of them were caught: where that is more
-    /// than the operator assumes, everybody is checked more.
+    /// than the operator assumes, everybody is checked more, for liars who were not caught yet.
     pub fn count(&mut self, census: Census, policy: Policy) {
         #[allow(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "counts of owners")]
-        let seen = census.caught as f64 / census.owners.max(1) as f64 / CAUGHT_OF_LIARS;
-        self.raise_copies(census.owners, policy.liars.max(Share::of(seen.min(0.5))));
+        let caught = census.caught as f64 / census.owners.max(1) as f64;
+        #[allow(clippy::float_arithmetic, reason = "an estimate")]
+        let seen = Share::of((caught / CAUGHT_OF_LIARS).min(0.5));
+        let liars = if Share::of(caught) > policy.liars { seen } else { policy.liars };
+        self.raise_copies(census.owners, liars);
     }
 
     /// Whether an accepted work unit on which so many owners agreed needs more.

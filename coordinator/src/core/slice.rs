@@ -61,7 +61,8 @@ pub struct Attempt {
     pub strict: Option<(Outcome, Digest)>,
     /// Whether a device of the operator's trust made it.
     pub by_referee: bool,
-    /// Whether another attempt of the unit was out meanwhile: the two may have known of each other.
+    /// Whether its owner may have known of another attempt: it was out meanwhile, or the owner drops more checks than
+    /// it makes, and so may have looked for this one.
     pub late: bool,
     /// Whether its owner was caught after it: it says nothing any more.
     pub void: bool,
@@ -184,7 +185,7 @@ pub struct Slice {
     pub grid_slots: u64,
     /// Verdicts that no longer stand, of reported units: they are decided again.
     pub reopened: BTreeMap<UnitKey, Verdict>,
-    /// What is known of owners with attempts of reported units; of others it is nothing.
+    /// What is known of the calling owners, and of those with attempts of reported units; of others it is nothing.
     pub standings: BTreeMap<OwnerId, Standing>,
     /// Owners that called lately: a hint of how many take part.
     pub grid_owners: u64,

@@ -254,7 +254,7 @@ impl Model {
         for (owner, change) in &changes.standings {
             let standing = self.standings.entry(*owner).or_default();
             if let Some(catch) = &change.caught {
-                *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1 };
+                *standing = Standing { catches: standing.catches + 1, dropped: standing.dropped, ..Standing::default() };
                 self.caught.push(catch.clone());
                 self.attempts
                     .values_mut()
@@ -273,6 +273,7 @@ impl Model {
                 self.transfers.extend(lost);
             }
             standing.correct += change.correct;
+            standing.dropped += change.dropped;
         }
         for (owner, held) in &self.held {
             self.standings.entry(*owner).or_default().held = held.len() as u64;

@@ -51,6 +51,12 @@ const CHECKS_MIN: f64 = 0.01;
 const COPIES_MAX: f64 = 8.0;
 /// Right results of a new owner that are checked one and all.
 pub const STRANGER_RESULTS: u64 = 10;
+/// Work that an owner does not get after its first catch.
+const REST_SECS: u64 = 3_600;
+/// The longest rest is 2^7 hours: five days.
+const REST_DOUBLINGS_MAX: u32 = 7;
+/// Checks that an owner may drop before it is known for making some: a few leases of a laptop that is closed.
+const DROPS_ALLOWED: u64 = 10;
 /// Twice the results after which one check is expected: pay is held back for so many, so that lying once
 /// costs more than it brings, and lying always too.
 const HELD_CHECKS: f64 = 2.0;
@@ -212,8 +218,12 @@ pub struct Standing {
     pub correct: u64,
     /// Results whose pay is held back.
     pub held: u64,
+    /// Units that others had answered before, which it was handed and did not answer.
+    pub dropped: u64,
     /// Wrong results found.
     pub catches: u32,
+    /// Seconds since the last of them.
+    pub secs_since_catch: u64,
 }
 
 impl Standing {
@@ -221,7 +231,28 @@ impl Standing {
     /// as often as makes a lie cost more than it brings, by the pay that it would lose.
     #[must_use]
     pub fn check_rate(self) -> f64 {
-        if self.correct < STRANGER_RESULTS { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+        if self.is_stranger() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+    }
+
+    /// Whether little is known of this owner.
+    #[must_use]
+    pub const fn is_stranger(self) -> bool {
+        self.correct < STRANGER_RESULTS
+    }
+
+    /// Whether it was caught so lately that it gets no work: an hour, and twice as long each time.
+    #[must_use]
+    pub fn rests(self) -> bool {
+        let doublings = self.catches.saturating_sub(1).min(REST_DOUBLINGS_MAX);
+        self.catches > 0 && self.secs_since_catch < REST_SECS << doublings
+    }
+
+    /// Whether it drops so many checks that it may be after certain ones: those of its friends' results. It makes
+    /// about one check for two of its results that are found right, so that an owner may drop as many checks as it
+    /// makes, and some.
+    #[must_use]
+    pub const fn picks(self) -> bool {
+        self.dropped > self.correct / 2 + DROPS_ALLOWED
     }
 }
 
@@ -248,6 +279,8 @@ pub struct StandingChange {
     pub caught: Option<Catch>,
     /// Checked results that were right, since.
     pub correct: u64,
+    /// Checks that it dropped.
+    pub dropped: u64,
 }
 
 /// A wrong result was found.
@@ -331,7 +364,7 @@ mod tests {
 
     #[test]
     fn strangers_are_always_checked_and_nobody_never() {
-        let known = |correct, held| Standing { correct, held, catches: 0 }.check_rate();
+        let known = |correct, held| Standing { correct, held, ..Standing::default() }.check_rate();
         assert!((known(0, 50) - 1.0).abs() < 1e-9);
         assert!((known(STRANGER_RESULTS, 0) - 1.0).abs() < 1e-9);
         assert!(known(1_000, 18) < 0.11);

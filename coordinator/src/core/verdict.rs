@@ -208,7 +208,13 @@ impl Batch<'_> {
                 attempt.void = true;
             }
             let standing = self.slice.standings.entry(owner).or_default();
-            *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1 };
+            *standing = Standing {
+                correct: 0,
+                held: 0,
+                dropped: standing.dropped,
+                catches: standing.catches + 1,
+                secs_since_catch: 0,
+            };
             let change = self.changes.standings.entry(owner).or_default();
             change.correct = 0;
             change.caught.get_or_insert(catch);

@@ -171,6 +171,8 @@ impl Boinc {
 }
 
 impl Server for Boinc {
+    fn set_clock(&mut self, _now: u64) {}
+
     fn call(&mut self, call: &Call<'_>) -> Option<Work> {
         if let Some((_, mut open)) = self.open.remove(&call.token) {
             for (unit, answer) in call.reports {

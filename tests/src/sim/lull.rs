@@ -129,6 +129,10 @@ pub(super) fn digest(answer: Answer) -> Digest {
 }
 
 impl Server for Lull {
+    fn set_clock(&mut self, now: u64) {
+        self.store.set_clock(now / 1_000_000);
+    }
+
     fn call(&mut self, call: &Call<'_>) -> Option<Work> {
         let hand_back = HandBack {
             token: LeaseToken(call.token),

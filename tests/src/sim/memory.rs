@@ -45,6 +45,7 @@ struct Owner {
     standing: Standing,
     /// Attempts up to then say nothing any more.
     caught_at: u64,
+    caught_at_secs: u64,
     /// Results whose pay was held back, ever.
     held_to: u64,
     held: VecDeque<HeldRow>,
@@ -87,9 +88,15 @@ pub struct MemoryStore {
     commit: u64,
     next_token: i64,
     fairness: Fairness,
+    now_secs: u64,
 }
 
 impl MemoryStore {
+    /// The time from now on, in seconds.
+    pub fn set_clock(&mut self, now_secs: u64) {
+        self.now_secs = now_secs;
+    }
+
     /// Takes a job in, with its budget.
     pub fn submit(&mut self, job: Job) {
         self.write_transfers(vec![
@@ -351,7 +358,8 @@ impl MemoryStore {
         let of_attempts = slice.attempts.values().flatten().map(|attempt| attempt.owner);
         for owner in of_attempts.chain(callers).collect::<BTreeSet<_>>() {
             if let Some(known) = self.owners.get(&owner) {
-                slice.standings.insert(owner, known.standing);
+                let secs_since_catch = self.now_secs - known.caught_at_secs;
+                slice.standings.insert(owner, Standing { secs_since_catch, ..known.standing });
             }
         }
     }
@@ -427,7 +435,9 @@ impl MemoryStore {
             if let Some(catch) = change.caught {
                 self.write_catch(id, catch);
             }
-            self.owners.entry(id).or_default().standing.correct += change.correct;
+            let standing = &mut self.owners.entry(id).or_default().standing;
+            standing.correct += change.correct;
+            standing.dropped += change.dropped;
         }
         self.write_transfers(changes.transfers);
         for (device, more) in changes.earned {
@@ -484,8 +494,9 @@ impl MemoryStore {
     fn write_catch(&mut self, id: OwnerId, catch: Catch) {
         let owner = self.owners.entry(id).or_default();
         let catches = owner.standing.catches + 1;
-        owner.standing = Standing { catches, ..Standing::default() };
+        owner.standing = Standing { catches, dropped: owner.standing.dropped, ..Standing::default() };
         owner.caught_at = self.commit;
+        owner.caught_at_secs = self.now_secs;
         let lost: Vec<Held> = owner.held.drain(..).map(|row| row.held).collect();
         let jobs = self.job_owners.iter().filter(|(_, owners)| owners.contains(&id)).map(|(job, _)| *job);
         for job in jobs.collect::<Vec<_>>() {

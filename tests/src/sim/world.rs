@@ -49,6 +49,8 @@ pub struct Call<'a> {
 
 /// Whom devices call.
 pub trait Server {
+    /// The time from now on, in microseconds.
+    fn set_clock(&mut self, now: u64);
     /// One call; the answer is work, if there is some.
     fn call(&mut self, call: &Call<'_>) -> Option<Work>;
     /// A lease is not renewed any more.
@@ -96,6 +98,7 @@ pub struct Run {
 }
 
 struct Device {
+    number: i64,
     owner: i64,
     conduct: Conduct,
     is_fisher: bool,
@@ -123,6 +126,8 @@ const FISHING_MICROS: u64 = 2_000_000;
 const CHORES_MICROS: u64 = 5_000_000;
 /// After which a lease lapses that is not renewed.
 const LEASE_MICROS: u64 = 300_000_000;
+/// Devices that are enrolled later have numbers from here on.
+const NEW_DEVICES: i64 = 1 << 32;
 /// How long a device is away.
 const AWAY_MICROS: u64 = 3_600_000_000;
 
@@ -173,6 +178,7 @@ pub fn run<S: Server>(server: &mut S, scene: &Scene) -> Run {
     }
     while let Some(Reverse((now, _, event))) = queue.pop() {
         world.run.micros = now;
+        world.server.set_clock(now);
         assert!(now < 100 * 24 * AWAY_MICROS, "the job does not end");
         match event {
             Event::Lapse(token) => world.server.lapse(token),
@@ -212,12 +218,16 @@ impl<S: Server> World<'_, S> {
             let conduct = owners[place];
             let owner = self.new_owner(conduct);
             self.run.people += u64::from(matches!(conduct, Conduct::Liar(_)));
-            let device = |is_fisher| Device { owner, conduct, is_fisher, work: None, is_away: false };
-            self.devices.push(device(false));
+            self.new_device(owner, conduct, false);
             if matches!(conduct, Conduct::Liar(Lying { fishes: true, .. })) {
-                self.devices.push(device(true));
+                self.new_device(owner, conduct, true);
             }
         }
+    }
+
+    fn new_device(&mut self, owner: i64, conduct: Conduct, is_fisher: bool) {
+        let number = i64::try_from(self.devices.len()).unwrap_or(i64::MAX) + 1;
+        self.devices.push(Device { number, owner, conduct, is_fisher, work: None, is_away: false });
     }
 
     fn new_owner(&mut self, conduct: Conduct) -> i64 {
@@ -234,8 +244,11 @@ impl<S: Server> World<'_, S> {
 
     /// What a device does now. Returns when it does something again, and the lease that it leaves to lapse.
     fn step(&mut self, at: usize, now: u64) -> (u64, Option<i64>) {
-        self.notice_catch(at, now);
-        let (device, conduct) = (i64::try_from(at).unwrap_or(i64::MAX) + 1, self.devices[at].conduct);
+        let left = self.notice_catch(at, now);
+        if left.is_some() {
+            return (now + POLL_MICROS, left);
+        }
+        let (device, conduct) = (self.devices[at].number, self.devices[at].conduct);
         let owner = self.devices[at].owner;
         let was_away = std::mem::take(&mut self.devices[at].is_away);
         let work = self.devices[at].work.take();
@@ -278,20 +291,21 @@ impl<S: Server> World<'_, S> {
         if has_caught { FISHING_MICROS + self.unit_micros } else { FISHING_MICROS }
     }
 
-    /// Whether the owner was caught since its last call: it may be somebody else from now on.
-    fn notice_catch(&mut self, at: usize, now: u64) {
+    /// Whether the owner was caught since its last call: it may be somebody else from now on. Returns the lease
+    /// that it leaves then.
+    fn notice_catch(&mut self, at: usize, now: u64) -> Option<i64> {
         let owner = self.devices[at].owner;
-        let Some(record) = self.records.get_mut(&owner) else { return };
+        let record = self.records.get_mut(&owner)?;
         let catches = self.server.catches(owner);
         if catches == record.catches {
-            return;
+            return None;
         }
         record.catches = catches;
         if let Some((results, when)) = record.first_lie.take() {
             self.run.results_to_catch.push(record.results - results);
             self.run.micros_to_catch.push(now - when);
         }
-        let Conduct::Liar(Lying { after_catch, .. }) = self.devices[at].conduct else { return };
+        let Conduct::Liar(Lying { after_catch, .. }) = self.devices[at].conduct else { return None };
         match after_catch {
             AfterCatch::GoesOn => {}
             AfterCatch::Reforms => {
@@ -301,13 +315,15 @@ impl<S: Server> World<'_, S> {
                 }
             }
             AfterCatch::ComesBack => {
+                // A new owner with a new device.
                 let new = self.new_owner(self.devices[at].conduct);
-                for device in self.devices.iter_mut().filter(|device| device.owner == owner) {
-                    device.owner = new;
-                    device.work = None;
-                }
+                let number = NEW_DEVICES + new;
+                let device = &mut self.devices[at];
+                (device.owner, device.number) = (new, number);
+                return device.work.take().map(|work| work.token);
             }
         }
+        None
     }
 
     /// What a device says of a unit; nothing when it would rather not.

@@ -6,7 +6,7 @@ use super::*;
 fn trusting(units: u64, max_error: f64) -> Model {
     let mut model = Model::new(Job { max_error: Share::of(max_error), ..job(units, 2, Reduce::None) });
     for owner in 1..=20 {
-        let known = Standing { correct: 1_000, held: 10_000, catches: 0 };
+        let known = Standing { correct: 1_000, held: 10_000, ..Standing::default() };
         model.standings.insert(OwnerId(owner), known);
     }
     model
@@ -81,7 +81,7 @@ fn a_liar_is_caught_by_the_owners_asked_after_it_and_nobody_sooner() {
     assert!(model.caught().is_empty());
     model.says(6, "right");
     assert_eq!(model.caught(), [1]);
-    assert_eq!(model.standings[&OwnerId(1)], Standing { correct: 0, held: 0, catches: 1 });
+    assert_eq!(model.standings[&OwnerId(1)], Standing { catches: 1, ..Standing::default() });
 }
 
 #[test]

@@ -26,11 +26,13 @@ pub(super) async fn complete(
     if confident.is_empty() {
         return Ok(());
     }
-    let reporting =
-        requests.iter().filter(|request| !request.reports.is_empty()).map(|request| request.owner);
+    let calling = requests
+        .iter()
+        .filter(|request| !request.reports.is_empty() || request.want.is_some())
+        .map(|request| request.owner);
     let attempts = slice.attempts.iter().filter(|(unit, _)| confident.contains(&unit.job));
     let owners: BTreeSet<OwnerId> =
-        attempts.clone().flat_map(|(_, list)| list.iter().map(|one| one.owner)).chain(reporting).collect();
+        attempts.clone().flat_map(|(_, list)| list.iter().map(|one| one.owner)).chain(calling).collect();
     let units: Vec<UnitKey> = attempts.map(|(unit, _)| *unit).collect();
     let (standings, known) = tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &units))?;
     slice.standings = standings;
@@ -60,13 +62,17 @@ async fn load_standings(
     owners: &BTreeSet<OwnerId>,
 ) -> Result<BTreeMap<OwnerId, Standing>, Error> {
     let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
-    let select = "SELECT owner_id, correct, held_to - released_to AS held, catches FROM standing WHERE owner_id = ANY($1)";
+    let select = "SELECT owner_id, correct, held_to - released_to AS held, dropped, catches,
+            coalesce(extract(epoch FROM clock_timestamp() - caught_at)::bigint, 0) AS secs_since_catch
+        FROM standing WHERE owner_id = ANY($1)";
     let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners]).await?;
     let from = From("standing");
     let standing = |row: &tokio_postgres::Row| {
         Ok::<_, Error>(Standing {
             correct: from.count(row, "correct")?,
             held: from.count(row, "held")?,
+            dropped: from.count(row, "dropped")?,
+            secs_since_catch: from.count(row, "secs_since_catch")?,
             catches: u32::try_from(row.try_get::<_, i32>("catches")?).unwrap_or(0),
         })
     };
@@ -153,26 +159,29 @@ async fn write_reopened(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
 /// Adds to the counts of owners, in their order. Returns the place in its queue that each owner's first new held
 /// pay takes.
 async fn add_to_standings(tx: &Transaction<'_>, changes: &Changes) -> Result<BTreeMap<OwnerId, i64>, Error> {
-    let mut added: BTreeMap<OwnerId, (i64, i64)> = BTreeMap::new();
+    let mut added: BTreeMap<OwnerId, [i64; 3]> = BTreeMap::new();
     for (owner, change) in &changes.standings {
-        added.entry(*owner).or_default().0 = bigint(change.correct);
+        *added.entry(*owner).or_default() = [bigint(change.correct), 0, bigint(change.dropped)];
     }
     for held in &changes.held {
-        added.entry(held.owner).or_default().1 += 1;
+        added.entry(held.owner).or_default()[1] += 1;
     }
-    let upsert = "INSERT INTO standing AS known (owner_id, correct, held_to)
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS new (owner_id, correct, held) ORDER BY owner_id
+    let upsert = "INSERT INTO standing AS known (owner_id, correct, held_to, dropped)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS new (owner_id, correct, held, dropped)
+        ORDER BY owner_id
         ON CONFLICT (owner_id) DO UPDATE
-        SET correct = known.correct + excluded.correct, held_to = known.held_to + excluded.held_to
+        SET correct = known.correct + excluded.correct, held_to = known.held_to + excluded.held_to,
+            dropped = known.dropped + excluded.dropped
         RETURNING owner_id, held_to";
     let owners: Vec<i64> = added.keys().map(|owner| owner.0).collect();
-    let (correct, held): (Vec<i64>, Vec<i64>) = added.values().copied().unzip();
-    let rows = tx.query(&tx.prepare_cached(upsert).await?, &[&owners, &correct, &held]).await?;
+    let column = |at: usize| added.values().map(|row| row[at]).collect::<Vec<i64>>();
+    let (correct, held, dropped) = (column(0), column(1), column(2));
+    let rows = tx.query(&tx.prepare_cached(upsert).await?, &[&owners, &correct, &held, &dropped]).await?;
     ensure_affected("standing upsert", owners.len(), rows.len() as u64)?;
     let mut first = BTreeMap::new();
     for row in rows {
         let owner = OwnerId(row.try_get("owner_id")?);
-        let new = added.get(&owner).map_or(0, |(_, held)| *held);
+        let new = added.get(&owner).map_or(0, |[_, held, _]| *held);
         first.insert(owner, row.try_get::<_, i64>("held_to")? - new + 1);
     }
     Ok(first)
