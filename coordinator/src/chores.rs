@@ -84,6 +84,9 @@ async fn release_pay(store: Store) {
         if let Err(error) = store.release_held().await {
             tracing::warn!(%error, "cannot release pay");
         }
+        if let Err(error) = store.forgive_drops().await {
+            tracing::warn!(%error, "cannot forget dropped units");
+        }
     }
 }
 

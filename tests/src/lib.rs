@@ -12,9 +12,9 @@ pub mod display;
 pub mod fleet;
 pub mod grid;
 mod job_file;
-pub mod sim;
 pub mod money;
 pub mod procfs;
+pub mod sim;
 pub mod study;
 
 pub use fleet::{Device, Fleet};

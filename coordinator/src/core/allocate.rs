@@ -10,6 +10,7 @@ use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
 use super::slice::{Changes, Lease, RunMode, Slice};
+use super::trust::Coin;
 
 /// Work in one lease: what a PC that is switched off takes with it.
 const LEASE_MICROS: u64 = 120_000_000;
@@ -37,11 +38,39 @@ pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
     (LEASE_MICROS / job.unit_micros).min(fair).min(wish).max(1)
 }
 
-/// How many of a lease's units may repeat others: half, while there are new ones too. Nobody can tell which
-/// is which.
+/// How many of a lease's units may repeat others, at most. Nobody can tell which is which.
 #[must_use]
-pub fn repeats(job: &Job, units: u64) -> u64 {
-    if job.beyond_frontier() > 0 { units.div_ceil(2) } else { units }
+pub fn repeats_max(job: &Job, grid_slots: u64, units: u64) -> u64 {
+    if job.beyond_frontier() == 0 {
+        units
+    } else if job.buys_confidence() {
+        let (repeats, of) = mix(job, grid_slots);
+        (units.saturating_mul(repeats) / of + 1).min(units)
+    } else {
+        units.div_ceil(2)
+    }
+}
+
+/// How many of this lease's units repeat others, where so many wait. In a job that buys confidence every unit that
+/// goes out is one of them with the same chance, whatever the size of its lease: an owner whose devices ask more
+/// often, for less, makes no larger share of the checks than of the work, so that friends do not check each other
+/// more often than anybody else.
+fn repeats(job: &Job, grid_slots: u64, units: u64) -> u64 {
+    let most = repeats_max(job, grid_slots, units);
+    if job.beyond_frontier() == 0 || !job.buys_confidence() {
+        return most;
+    }
+    let (repeats, of) = mix(job, grid_slots);
+    let coin = Coin::of_lease(&job.key, job.frontier, job.wanted);
+    units.saturating_mul(repeats).saturating_add(coin.below(of)) / of
+}
+
+/// The share of units that repeat others, as a fraction: half where a lease of them for each device waits, and less
+/// where fewer do, so that they never run out.
+fn mix(job: &Job, grid_slots: u64) -> (u64, u64) {
+    let pile = lease_units(job, grid_slots, 0).saturating_mul(grid_slots.max(1));
+    let repeats = job.wanted.min(pile);
+    (repeats, repeats + pile)
 }
 
 /// Hands out what a slice has, fairly.
@@ -117,15 +146,23 @@ impl<'a> Allocator<'a> {
         if !job.has_work() || (job.buys_confidence() && standing.rests()) {
             return None;
         }
-        // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
-        let is_watched = job.buys_confidence() && standing.is_stranger();
-        let wish = lease_units(job, grid_slots, if is_watched { 1 } else { units_max });
+        // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time. All others
+        // get as much as there is for them: with a smaller lease one could choose what to answer.
+        let confident = job.buys_confidence();
+        let picks = confident && standing.picks();
+        let units_max = match (confident, picks || standing.is_stranger()) {
+            (true, true) => 1,
+            (true, false) => 0,
+            (false, _) => units_max,
+        };
+        let may_settle = !confident || standing.settles() || job.beyond_frontier() == 0;
+        let wish = lease_units(job, grid_slots, units_max);
         let stage = job.stage;
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();
         let mut mode = job.run_mode();
         let mut unheld = job.unreserved();
-        let repeats = repeats(job, wish);
+        let repeats = if picks { 0 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
         let mut at = 0;
         while (open.len() as u64) < repeats && at < rows.len() {
@@ -139,7 +176,8 @@ impl<'a> Allocator<'a> {
             let both = rows[at].contested && !job.strict;
             let is_in_other_mode = !open.is_empty() && both != (mode == RunMode::Referee);
             let is_for_referees = rows[at].contested && for_referees && !request.referee;
-            if is_excluded || is_in_other_mode || is_for_referees || reward > unheld {
+            let is_for_others = rows[at].contested && !may_settle;
+            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || reward > unheld {
                 at += 1;
                 continue;
             }

@@ -321,7 +321,7 @@ impl Batch<'_> {
             mode: under.mode,
             strict: report.strict.filter(|_| under.mode == RunMode::Referee),
             by_referee: request.referee,
-            late: under.late || self.slice.standings.get(&request.owner).is_some_and(|known| known.picks()),
+            late: under.late,
             void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
             settled: false,
         };
@@ -421,7 +421,7 @@ impl Batch<'_> {
         if !self.slice.verdicts.contains_key(&unit) {
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get(&unit.job) else { return };
-            if job.buys_confidence() && !attempts.is_empty() {
+            if job.buys_confidence() {
                 self.changes.standings.entry(owner).or_default().dropped += 1;
             }
             let rule = job.rule(unit, None, self.slice.policy);

@@ -18,7 +18,7 @@ mod tests;
 mod trust;
 mod verdict;
 
-pub use allocate::{lease_units, repeats};
+pub use allocate::{lease_units, repeats_max};
 pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
 pub use checkpoint::{Blame, Checkpoint, Fault, Made, Offer, state_bytes_max, steps_to_witness};
 pub use fairness::Fairness;

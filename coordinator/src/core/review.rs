@@ -17,7 +17,8 @@ const CAUGHT_OF_LIARS: f64 = 0.632;
 /// What is known of a job when it is looked over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
-    /// Owners that took part.
+    /// Owners that took part, but for those who were caught while everything of theirs was checked: they say
+    /// nothing of those whose results are not.
     pub owners: u64,
     /// Those of them that were caught in it.
     pub caught: u64,

@@ -61,8 +61,7 @@ pub struct Attempt {
     pub strict: Option<(Outcome, Digest)>,
     /// Whether a device of the operator's trust made it.
     pub by_referee: bool,
-    /// Whether its owner may have known of another attempt: it was out meanwhile, or the owner drops more checks than
-    /// it makes, and so may have looked for this one.
+    /// Whether another attempt of the unit was out meanwhile: the two may have known of each other.
     pub late: bool,
     /// Whether its owner was caught after it: it says nothing any more.
     pub void: bool,

@@ -250,11 +250,12 @@ impl Model {
     fn apply_trust(&mut self, changes: &Changes) {
         for held in &changes.held {
             self.held.entry(held.owner).or_default().push(*held);
+            self.standings.entry(held.owner).or_default().results += 1;
         }
         for (owner, change) in &changes.standings {
             let standing = self.standings.entry(*owner).or_default();
             if let Some(catch) = &change.caught {
-                *standing = Standing { catches: standing.catches + 1, dropped: standing.dropped, ..Standing::default() };
+                *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1, ..*standing };
                 self.caught.push(catch.clone());
                 self.attempts
                     .values_mut()

@@ -55,7 +55,11 @@ pub const STRANGER_RESULTS: u64 = 10;
 const REST_SECS: u64 = 3_600;
 /// The longest rest is 2^7 hours: five days.
 const REST_DOUBLINGS_MAX: u32 = 7;
-/// Checks that an owner may drop before it is known for making some: a few leases of a laptop that is closed.
+/// Results for which an owner may drop another unit.
+const RESULTS_PER_DROP: u64 = 8;
+/// Results for which an owner may drop another unit and still settle disputes.
+const RESULTS_PER_DROP_OF_JUDGES: u64 = 50;
+/// Units that it may drop besides: a few leases of a laptop that is closed.
 const DROPS_ALLOWED: u64 = 10;
 /// Twice the results after which one check is expected: pay is held back for so many, so that lying once
 /// costs more than it brings, and lying always too.
@@ -205,9 +209,29 @@ impl Coin {
         hasher.update(b"coin");
         hasher.update(&[unit.stage.code()]);
         hasher.update(&unit.index.to_le_bytes());
+        Self::from_hash(&hasher)
+    }
+
+    /// The coin of the next lease of a job with this secret key: it is another one after each lease.
+    #[must_use]
+    pub fn of_lease(key: &[u8; 32], frontier: u64, wanted: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(b"lease");
+        hasher.update(&frontier.to_le_bytes());
+        hasher.update(&wanted.to_le_bytes());
+        Self::from_hash(&hasher)
+    }
+
+    fn from_hash(hasher: &blake3::Hasher) -> Self {
         let mut bytes = [0; 4];
         hasher.finalize_xof().fill(&mut bytes);
         Self(u32::from_le_bytes(bytes))
+    }
+
+    /// A number below `end`, evenly.
+    #[must_use]
+    pub fn below(self, end: u64) -> u64 {
+        u64::try_from(u128::from(self.0) * u128::from(end) >> 32).unwrap_or(0)
     }
 }
 
@@ -218,7 +242,9 @@ pub struct Standing {
     pub correct: u64,
     /// Results whose pay is held back.
     pub held: u64,
-    /// Units that others had answered before, which it was handed and did not answer.
+    /// Accepted results, ever, of jobs that buy confidence.
+    pub results: u64,
+    /// Units of such jobs that it was handed and did not answer.
     pub dropped: u64,
     /// Wrong results found.
     pub catches: u32,
@@ -227,11 +253,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger, then
-    /// as often as makes a lie cost more than it brings, by the pay that it would lose.
+    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger or picks its
+    /// units (what it is handed is then never a check, and it knows), then as often as makes a lie cost more than it brings, by the pay that it would lose.
     #[must_use]
     pub fn check_rate(self) -> f64 {
-        if self.is_stranger() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+        if self.is_stranger() || self.picks() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
     }
 
     /// Whether little is known of this owner.
@@ -247,12 +273,18 @@ impl Standing {
         self.catches > 0 && self.secs_since_catch < REST_SECS << doublings
     }
 
-    /// Whether it drops so many checks that it may be after certain ones: those of its friends' results. It makes
-    /// about one check for two of its results that are found right, so that an owner may drop as many checks as it
-    /// makes, and some.
+    /// Whether it may settle disputes: it is known, and drops next to nothing.
+    #[must_use]
+    pub const fn settles(self) -> bool {
+        !self.is_stranger() && self.dropped <= self.results / RESULTS_PER_DROP_OF_JUDGES + 1
+    }
+
+    /// Whether it drops so many units that it may be after certain ones, checks of its friends' results: it makes no
+    /// checks then, and gets one unit at a time. An honest device that is interrupted often drops nothing of that
+    /// size, and so comes out of it; half of what was dropped is forgotten each day.
     #[must_use]
     pub const fn picks(self) -> bool {
-        self.dropped > self.correct / 2 + DROPS_ALLOWED
+        self.dropped > self.results / RESULTS_PER_DROP + DROPS_ALLOWED
     }
 }
 
@@ -279,7 +311,7 @@ pub struct StandingChange {
     pub caught: Option<Catch>,
     /// Checked results that were right, since.
     pub correct: u64,
-    /// Checks that it dropped.
+    /// Units that it dropped.
     pub dropped: u64,
 }
 

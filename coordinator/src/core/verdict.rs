@@ -211,9 +211,9 @@ impl Batch<'_> {
             *standing = Standing {
                 correct: 0,
                 held: 0,
-                dropped: standing.dropped,
                 catches: standing.catches + 1,
                 secs_since_catch: 0,
+                ..*standing
             };
             let change = self.changes.standings.entry(owner).or_default();
             change.correct = 0;

@@ -52,6 +52,21 @@ impl Store {
         })
     }
 
+    /// Forgets half of the units that owners have dropped, once a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forgive_drops(&self) -> Result<(), Error> {
+        run_tx!(self.pool, "forgive_drops", tx => {
+            let due = "SELECT owner_id FROM standing WHERE dropped > 0 AND forgiven_at < now() - interval '1 day'
+                ORDER BY owner_id FOR UPDATE SKIP LOCKED";
+            let update = format!("WITH due AS ({due}) UPDATE standing SET dropped = dropped / 2, forgiven_at = now()
+                FROM due WHERE standing.owner_id = due.owner_id");
+            tx.execute(&tx.prepare_cached(&update).await?, &[]).await?;
+            Ok(())
+        })
+    }
+
     /// Releases pay of owners that have returned enough since, and that was held back for the longest time.
     /// Returns how many owners it was.
     ///

@@ -41,7 +41,7 @@ pub fn audit(lull: &Lull, run: &Run) -> Findings {
     pay(lull, run, &mut findings);
     balances(lull, run, &mut findings);
     let wrongdoers: BTreeSet<i64> = run.lies.iter().map(|(owner, _)| *owner).collect();
-    let caught: BTreeSet<i64> = lull.store().catches().iter().map(|catch| catch.owner.0).collect();
+    let caught: BTreeSet<i64> = lull.store().catches().map(|catch| catch.owner.0).collect();
     findings.framed = caught.difference(&wrongdoers).count() as u64;
     findings.caught = caught.intersection(&run.liars).count() as u64;
     findings
@@ -91,7 +91,7 @@ fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
     for key in taken_back.difference(&paid) {
         findings.faults.push(format!("{key:?} was taken back and never paid"));
     }
-    let caught: BTreeSet<i64> = store.catches().iter().map(|catch| catch.owner.0).collect();
+    let caught: BTreeSet<i64> = store.catches().map(|catch| catch.owner.0).collect();
     for (index, unit) in (0..).zip(store.units(JOB, Stage::Work)) {
         let accepted = unit.standing().filter(|verdict| verdict.outcome == Outcome::Result);
         for attempt in unit.attempts() {
@@ -102,7 +102,9 @@ fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
             }
             let version = accepted.map_or(1, |verdict| verdict.version);
             if is_paid && !agrees && accepted.is_some() && version == 1 {
-                findings.faults.push(format!("{} was paid for unit {index} and did not agree", attempt.owner));
+                findings
+                    .faults
+                    .push(format!("{} was paid for unit {index} and did not agree", attempt.owner));
             }
         }
     }
@@ -154,4 +156,3 @@ fn balances(lull: &Lull, run: &Run, findings: &mut Findings) {
         }
     }
 }
-

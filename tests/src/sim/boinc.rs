@@ -95,7 +95,8 @@ impl Boinc {
             return;
         }
         let count = |answer: Answer| unit.results.iter().filter(|(_, other)| *other == answer).count();
-        let best = unit.results.iter().map(|(_, answer)| *answer).find(|answer| count(*answer) >= unit.quorum);
+        let best =
+            unit.results.iter().map(|(_, answer)| *answer).find(|answer| count(*answer) >= unit.quorum);
         match best.filter(|answer| *answer != Answer::Limit) {
             Some(answer) => {
                 unit.canonical = Some(answer);
@@ -185,7 +186,7 @@ impl Server for Boinc {
                 self.give_back(unit);
             }
         }
-        let units = if call.wants { self.send(call.owner) } else { Vec::new() };
+        let units = self.send(call.owner);
         if units.is_empty() {
             return None;
         }

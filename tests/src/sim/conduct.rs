@@ -31,9 +31,11 @@ pub struct Lying {
     /// Whether it lies only where it sees no sign that somebody else has or had the unit: none of its friends, and
     /// the job still has units that nobody had.
     pub guesses: bool,
+    /// Whether its devices take one unit at a time, so that they ask more often.
+    pub asks_often: bool,
     /// Whether it has another device that does nothing but look for units that its friends have lied about, and
-    /// hands back all others.
-    pub fishes: bool,
+    /// hands back all others: while its owner has dropped fewer than so many units, and one for eight results.
+    pub fishes: Option<u64>,
     /// What it does when it is caught.
     pub after_catch: AfterCatch,
 }
@@ -45,8 +47,8 @@ pub enum AfterCatch {
     Reforms,
     /// Goes on as before.
     GoesOn,
-    /// Enrols again as somebody else.
-    ComesBack,
+    /// Enrols again as somebody else, so many times.
+    ComesBack(u32),
 }
 
 impl Lying {
@@ -57,7 +59,8 @@ impl Lying {
         rate: 1.0,
         agrees: false,
         guesses: false,
-        fishes: false,
+        asks_often: false,
+        fishes: None,
         after_catch: AfterCatch::GoesOn,
     };
 

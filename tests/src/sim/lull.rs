@@ -142,10 +142,14 @@ impl Server for Lull {
         let request = Request {
             device: DeviceId(call.device),
             owner: OwnerId(call.owner),
-            reports: call.reports.iter().map(|(unit, answer)| self.report(call.token, *unit, *answer)).collect(),
+            reports: call
+                .reports
+                .iter()
+                .map(|(unit, answer)| self.report(call.token, *unit, *answer))
+                .collect(),
             hand_backs: if call.hand_backs.is_empty() { Vec::new() } else { vec![hand_back] },
             held: Vec::new(),
-            want: call.wants.then_some(Want { leases: 1, units_max: 0 }),
+            want: Some(Want { leases: 1, units_max: call.units_max }),
             referee: false,
         };
         let replies = self.store.sync(&[request], self.hints);

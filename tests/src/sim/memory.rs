@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lull_coordinator::core::{
     Attempt, Catch, Census, Changes, DeviceId, Earned, Fairness, Held, Job, JobId, JobState, Lease,
-    LeaseToken, Outcome, OwnerId, Policy, Recorded, Reply, Request, Slice, Standing, UnitKey, Verdict,
-    Wanted, decide, expire, lease_units, repeats, review,
+    LeaseToken, Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing,
+    UnitKey, Verdict, Wanted, decide, expire, lease_units, repeats_max, review,
 };
 use lull_job::Stage;
 use lull_ledger::{AccountId, AccountKind, Amount, Key, Transfer};
@@ -80,7 +80,8 @@ pub struct MemoryStore {
     wanted: BTreeMap<(JobId, Stage, OwnerId, u64), Wanted>,
     owners: BTreeMap<OwnerId, Owner>,
     job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
-    catches: Vec<Catch>,
+    /// With how many checked results of the owner were right before.
+    catches: Vec<(Catch, u64)>,
     rechecks: BTreeMap<JobId, Recheck>,
     transfers: Vec<Transfer>,
     earned: BTreeMap<DeviceId, Earned>,
@@ -126,8 +127,8 @@ impl MemoryStore {
 
     /// Every catch, in order.
     #[must_use]
-    pub fn catches(&self) -> &[Catch] {
-        &self.catches
+    pub fn catches(&self) -> impl Iterator<Item = &Catch> {
+        self.catches.iter().map(|(catch, _)| catch)
     }
 
     /// An open lease.
@@ -195,13 +196,15 @@ impl MemoryStore {
     pub fn review(&mut self, id: JobId, policy: Policy) {
         let Some(job) = self.jobs.get(&id) else { return };
         let mut slice = Slice { jobs: [(id, job.clone())].into(), policy, ..Slice::default() };
-        let took_part = self.job_owners.get(&id);
-        let caught: BTreeSet<OwnerId> =
-            self.catches.iter().filter(|catch| catch.unit.job == id).map(|catch| catch.owner).collect();
-        let census = Census {
-            owners: took_part.map_or(0, BTreeSet::len) as u64,
-            caught: took_part.map_or(0, |owners| owners.intersection(&caught).count()) as u64,
-        };
+        let mut most_correct: BTreeMap<OwnerId, u64> = BTreeMap::new();
+        for (catch, correct) in self.catches.iter().filter(|(catch, _)| catch.unit.job == id) {
+            let most = most_correct.entry(catch.owner).or_default();
+            *most = (*correct).max(*most);
+        }
+        let (known, strangers): (Vec<u64>, Vec<u64>) =
+            most_correct.into_values().partition(|correct| *correct >= STRANGER_RESULTS);
+        let took_part = self.job_owners.get(&id).map_or(0, BTreeSet::len);
+        let census = Census { owners: (took_part - strangers.len()) as u64, caught: known.len() as u64 };
         let recheck = self.rechecks.remove(&id).unwrap_or_default();
         let mut lost = Vec::new();
         if let Some(job) = slice.jobs.get_mut(&id) {
@@ -271,9 +274,11 @@ impl MemoryStore {
         }
         for hand_back in requests.iter().flat_map(|request| &request.hand_backs) {
             let Some(lease) = self.leases.get(&hand_back.token) else { continue };
-            for index in lease.open.iter().filter(|index| {
-                hand_back.indexes.is_empty() || hand_back.indexes.contains(index)
-            }) {
+            for index in lease
+                .open
+                .iter()
+                .filter(|index| hand_back.indexes.is_empty() || hand_back.indexes.contains(index))
+            {
                 let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
                 self.load_unit(&mut slice, unit);
             }
@@ -316,9 +321,9 @@ impl MemoryStore {
     fn load_late(&self, slice: &mut Slice, unit: UnitKey) {
         let rows = self.wanted.range((unit.job, unit.stage, OwnerId(0), 0)..);
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
-        slice.wanted_late.extend(
-            rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())),
-        );
+        slice
+            .wanted_late
+            .extend(rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())));
         if self.is_leased(unit) {
             slice.leased_again.insert(unit);
         }
@@ -332,13 +337,13 @@ impl MemoryStore {
         }
         let working = slice.jobs.values().filter(|job| job.has_work() && job.wanted > 0);
         for job in working {
-            let room = |units_max| repeats(job, lease_units(job, slots, units_max));
-            let need: u64 =
-                wants.iter().map(|(_, want)| u64::from(want.leases) * room(want.units_max)).sum();
+            let room = |units_max| repeats_max(job, slots, lease_units(job, slots, units_max));
+            let need: u64 = wants.iter().map(|(_, want)| u64::from(want.leases) * room(want.units_max)).sum();
             let need = usize::try_from(need).unwrap_or(usize::MAX);
             let all = || {
                 let rows = self.wanted.range((job.id, job.stage, OwnerId(0), 0)..);
-                rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage)).map(|(_, row)| row)
+                rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
+                    .map(|(_, row)| row)
             };
             let mut found: Vec<Wanted> = all().take(need).cloned().collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
@@ -428,6 +433,7 @@ impl MemoryStore {
         for held in changes.held {
             let owner = self.owners.entry(held.owner).or_default();
             owner.held_to += 1;
+            owner.standing.results += 1;
             owner.held.push_back(HeldRow { held, until: owner.held_to + held.results });
             owner.standing.held = owner.held.len() as u64;
         }
@@ -494,7 +500,8 @@ impl MemoryStore {
     fn write_catch(&mut self, id: OwnerId, catch: Catch) {
         let owner = self.owners.entry(id).or_default();
         let catches = owner.standing.catches + 1;
-        owner.standing = Standing { catches, dropped: owner.standing.dropped, ..Standing::default() };
+        let correct = owner.standing.correct;
+        owner.standing = Standing { correct: 0, held: 0, catches, ..owner.standing };
         owner.caught_at = self.commit;
         owner.caught_at_secs = self.now_secs;
         let lost: Vec<Held> = owner.held.drain(..).map(|row| row.held).collect();
@@ -504,7 +511,7 @@ impl MemoryStore {
             recheck.owners.insert(id);
             recheck.lost.extend(lost.iter().filter(|held| held.unit.job == job));
         }
-        self.catches.push(catch);
+        self.catches.push((catch, correct));
     }
 
     fn write_lease(&mut self, lease: Lease) {

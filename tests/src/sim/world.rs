@@ -43,8 +43,8 @@ pub struct Call<'a> {
     pub reports: &'a [(u64, Answer)],
     /// What it will not do.
     pub hand_backs: &'a [u64],
-    /// Whether it wants more.
-    pub wants: bool,
+    /// How many units it would take on; 0 for no wish.
+    pub units_max: u64,
 }
 
 /// Whom devices call.
@@ -111,6 +111,7 @@ struct Device {
 #[derive(Debug, Clone, Copy, Default)]
 struct Record {
     results: u64,
+    dropped: u64,
     lies: u64,
     first_lie: Option<(u64, u64)>,
     catches: u32,
@@ -219,7 +220,7 @@ impl<S: Server> World<'_, S> {
             let owner = self.new_owner(conduct);
             self.run.people += u64::from(matches!(conduct, Conduct::Liar(_)));
             self.new_device(owner, conduct, false);
-            if matches!(conduct, Conduct::Liar(Lying { fishes: true, .. })) {
+            if matches!(conduct, Conduct::Liar(Lying { fishes: Some(_), .. })) {
                 self.new_device(owner, conduct, true);
             }
         }
@@ -263,15 +264,15 @@ impl<S: Server> World<'_, S> {
             }
         }
         let token = work.map_or(0, |work| work.token);
-        let call =
-            Call { device, owner, token, reports: &reports, hand_backs: &hand_backs, wants: true };
+        let units_max = u64::from(matches!(conduct, Conduct::Liar(Lying { asks_often: true, .. })));
+        let call = Call { device, owner, token, reports: &reports, hand_backs: &hand_backs, units_max };
         let Some(work) = self.server.call(&call) else {
             let wait = if self.devices[at].is_fisher { FISHING_MICROS } else { POLL_MICROS };
             return (now + self.rng.random_range(wait / 2..wait), None);
         };
         let mut lapsing = None;
         let takes = match conduct {
-            _ if self.devices[at].is_fisher => self.fishing_micros(&work),
+            _ if self.devices[at].is_fisher => self.fishing_micros(at, &work),
             Conduct::Slow(factor) => times(self.unit_micros * work.units.len() as u64, factor),
             Conduct::Dying(share) if self.rng.random_bool(share) => {
                 lapsing = Some(work.token);
@@ -286,9 +287,17 @@ impl<S: Server> World<'_, S> {
         (now + takes + jitter, lapsing)
     }
 
-    fn fishing_micros(&self, work: &Work) -> u64 {
-        let has_caught = work.units.iter().any(|unit| self.gang.get(unit) == Some(&true));
-        if has_caught { FISHING_MICROS + self.unit_micros } else { FISHING_MICROS }
+    /// Time that a lease takes of which most units are handed back at once.
+    fn fishing_micros(&self, at: usize, work: &Work) -> u64 {
+        let Device { owner, conduct: Conduct::Liar(Lying { fishes: Some(most), .. }), .. } = &self.devices[at]
+        else {
+            return self.unit_micros * work.units.len() as u64;
+        };
+        let record = self.records.get(owner).copied().unwrap_or_default();
+        let left = (record.results / 8).saturating_add(*most).saturating_sub(record.dropped);
+        let others = work.units.iter().filter(|unit| self.gang.get(unit) != Some(&true)).count() as u64;
+        let done = work.units.len() as u64 - others.min(left);
+        FISHING_MICROS + self.unit_micros * done
     }
 
     /// Whether the owner was caught since its last call: it may be somebody else from now on. Returns the lease
@@ -314,10 +323,14 @@ impl<S: Server> World<'_, S> {
                     device.is_fisher = false;
                 }
             }
-            AfterCatch::ComesBack => {
+            AfterCatch::ComesBack(0) => {}
+            AfterCatch::ComesBack(times) => {
                 // A new owner with a new device.
                 let new = self.new_owner(self.devices[at].conduct);
                 let number = NEW_DEVICES + new;
+                if let Conduct::Liar(lying) = &mut self.devices[at].conduct {
+                    lying.after_catch = AfterCatch::ComesBack(times - 1);
+                }
                 let device = &mut self.devices[at];
                 (device.owner, device.number) = (new, number);
                 return device.work.take().map(|work| work.token);
@@ -334,11 +347,19 @@ impl<S: Server> World<'_, S> {
             Conduct::Honest | Conduct::Slow(_) | Conduct::Dying(_) => Answer::Right,
             Conduct::GivesUp => Answer::Limit,
             Conduct::Flaky(rate) => {
-                if self.rng.random_bool(rate) { Answer::Odd(self.rng.random()) } else { Answer::Right }
+                if self.rng.random_bool(rate) {
+                    Answer::Odd(self.rng.random())
+                } else {
+                    Answer::Right
+                }
             }
             Conduct::Liar(lying) => {
                 if is_fisher && self.gang.get(&unit) != Some(&true) {
-                    return None;
+                    let record = self.records.entry(owner).or_default();
+                    if record.dropped < (record.results / 8).saturating_add(lying.fishes.unwrap_or(0)) {
+                        record.dropped += 1;
+                        return None;
+                    }
                 }
                 self.liars_answer(owner, lying, unit)
             }

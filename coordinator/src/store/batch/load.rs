@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use super::{Hints, Tokens, checkpoints, trust};
 use crate::core::{
     DeviceId, Job, JobId, Lease, LeaseToken, OwnerId, Request, Slice, UnitKey, Verdict, Want, Wanted,
-    lease_units, repeats,
+    lease_units, repeats_max,
 };
 use crate::store::Error;
 use crate::store::rows::{self, From, bigint, stage_code};
@@ -289,8 +289,10 @@ async fn load_wanted(
 ) -> Result<BTreeMap<JobId, Vec<Wanted>>, Error> {
     let mut all = BTreeMap::new();
     for job in jobs.values().filter(|job| !owners.is_empty() && job.has_work() && job.wanted > 0) {
-        let room =
-            |want: Want| u64::from(want.leases) * repeats(job, lease_units(job, grid_slots, want.units_max));
+        let room = |want: Want| {
+            u64::from(want.leases)
+                * repeats_max(job, grid_slots, lease_units(job, grid_slots, want.units_max))
+        };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
         let select =
             "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";

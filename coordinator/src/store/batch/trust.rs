@@ -9,7 +9,8 @@ use rust_decimal::Decimal;
 use super::Aftermath;
 use super::load::{UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
 use crate::core::{
-    Attempt, Catch, Census, Changes, Held, JobId, OwnerId, Policy, Request, Slice, Standing, UnitKey,
+    Attempt, Catch, Census, Changes, Held, JobId, OwnerId, Policy, Request, STRANGER_RESULTS, Slice,
+    Standing, UnitKey,
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
@@ -62,7 +63,8 @@ async fn load_standings(
     owners: &BTreeSet<OwnerId>,
 ) -> Result<BTreeMap<OwnerId, Standing>, Error> {
     let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
-    let select = "SELECT owner_id, correct, held_to - released_to AS held, dropped, catches,
+    let select =
+        "SELECT owner_id, correct, held_to - released_to AS held, held_to AS results, dropped, catches,
             coalesce(extract(epoch FROM clock_timestamp() - caught_at)::bigint, 0) AS secs_since_catch
         FROM standing WHERE owner_id = ANY($1)";
     let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners]).await?;
@@ -71,6 +73,7 @@ async fn load_standings(
         Ok::<_, Error>(Standing {
             correct: from.count(row, "correct")?,
             held: from.count(row, "held")?,
+            results: from.count(row, "results")?,
             dropped: from.count(row, "dropped")?,
             secs_since_catch: from.count(row, "secs_since_catch")?,
             catches: u32::try_from(row.try_get::<_, i32>("catches")?).unwrap_or(0),
@@ -219,12 +222,12 @@ async fn write_held(
 /// An owner starts from nothing: what is held for it will be forfeited, job by job, and jobs in which it took part
 /// are to be looked through.
 async fn write_catch(tx: &Transaction<'_>, owner: OwnerId, catch: &Catch, correct: u64) -> Result<(), Error> {
-    let insert = "WITH known AS (SELECT released_to, held_to FROM standing WHERE owner_id = $1),
+    let insert = "WITH known AS (SELECT released_to, held_to, correct FROM standing WHERE owner_id = $1),
         reset AS (UPDATE standing SET correct = $7, released_to = held_to, catches = catches + 1,
                       caught_at = clock_timestamp() WHERE owner_id = $1),
         caught AS (
-            INSERT INTO catch (owner_id, device_id, job_id, stage, idx, from_seq, to_seq, reason)
-            SELECT $1, $2, $3, $4, $5, released_to, held_to, $6 FROM known RETURNING id)
+            INSERT INTO catch (owner_id, device_id, job_id, stage, idx, from_seq, to_seq, reason, correct)
+            SELECT $1, $2, $3, $4, $5, released_to, held_to, $6, correct FROM known RETURNING id)
         INSERT INTO recheck (catch_id, job_id, owner_id)
         SELECT caught.id, job_owner.job_id, $1 FROM caught, job_owner WHERE job_owner.owner_id = $1";
     let (jobs, stages, indexes) = unit_columns([&catch.unit]);
@@ -244,10 +247,12 @@ pub(in crate::store) async fn review_slice(
 ) -> Result<(Slice, Vec<i64>), Error> {
     let mut slice = Slice { jobs: lock_jobs(tx, &[id.0]).await?, policy, ..Slice::default() };
     let job = slice.jobs.get_mut(&id).ok_or(Error::NotFound("job"))?;
-    let census = "SELECT count(*) AS owners, count(*) FILTER (WHERE EXISTS (
-            SELECT FROM catch WHERE catch.job_id = $1 AND catch.owner_id = job_owner.owner_id)) AS caught
-        FROM job_owner WHERE job_id = $1";
-    let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0]).await?;
+    let census = "SELECT count(*) FILTER (WHERE most_correct IS NULL OR most_correct >= $2) AS owners,
+            count(*) FILTER (WHERE most_correct >= $2) AS caught
+        FROM job_owner LEFT JOIN (
+            SELECT owner_id, max(correct) AS most_correct FROM catch WHERE job_id = $1 GROUP BY owner_id
+        ) AS caught USING (owner_id) WHERE job_id = $1";
+    let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0, &bigint(STRANGER_RESULTS)]).await?;
     let from = From("job_owner");
     job.count(Census { owners: from.count(&row, "owners")?, caught: from.count(&row, "caught")? }, policy);
     let mut units = BTreeSet::new();
