@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what is missing and do the rest.
-.PHONY: demo demo-office test test-windows lint bench guests release
+.PHONY: demo demo-office test test-windows lint bench trust guests release
 
 PROGRAMS = -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
 
@@ -28,6 +28,10 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The table of adversaries in docs/TRUST.md, by simulation: about ten minutes.
+trust:
+	cargo run --release -p lull-tests --bin trust -- docs/TRUST.md
 
 # The figures, into bench.json. ONLY=prefix: some of them.
 bench: release guests

@@ -54,8 +54,8 @@ pub enum Judgement {
 /// A quorum is that many agreeing attempts of which no two have an owner's work in common. Attempts whose
 /// owner was caught since say nothing.
 ///
-/// A trap is a result and judged like one. A limit of one PC says little about another, but when as many
-/// owners as a result would need, and two at least, ran into one, the unit fails.
+/// A trap is a result and judged like one. A limit of one PC says little about another: a unit fails when as many
+/// owners ran into one as a result would need, or, where a job buys confidence, as it takes to blame somebody.
 ///
 /// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
 /// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
@@ -93,7 +93,7 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
         let has_quorum = match (is_answer(first), rule.by_vote) {
             (_, true) => count >= rule.needed,
             (true, false) => !contested && count >= rule.needed,
-            (false, false) => answers == 0 && count >= rule.needed.max(2),
+            (false, false) => answers == 0 && count >= rule.lead,
         };
         let may_win = is_sure || (has_quorum && word.is_none());
         if may_win && decided.is_none_or(|(best, ..)| count > best) {

@@ -9,6 +9,7 @@ use super::job::{Job, JobState};
 use super::judge::support;
 use super::slice::{Changes, Outcome, Slice};
 use super::trust::{Coin, Policy};
+use super::verdict::standing_of_one;
 
 /// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e. Fewer than the
 /// operator assumes were expected to be, whatever they do.
@@ -76,7 +77,8 @@ pub fn review(slice: &mut Slice, id: JobId) -> Changes {
             continue;
         };
         let attempts = batch.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-        let rule = job.rule(unit, None, policy);
+        let alone = standing_of_one(attempts, &batch.slice.standings);
+        let rule = job.rule(unit, alone, policy);
         if support(attempts, (verdict.outcome, verdict.digest), rule) >= rule.needed {
             continue;
         }

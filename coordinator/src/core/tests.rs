@@ -33,6 +33,8 @@ struct Model {
     owners_there: BTreeSet<OwnerId>,
     next_token: i64,
     fairness: Fairness,
+    /// CPU time that each report names.
+    cpu_micros: u64,
 }
 
 fn amount(text: &str) -> Amount {
@@ -98,6 +100,7 @@ impl Model {
             owners_there: (1..=64).map(OwnerId).collect(),
             next_token: 1,
             fairness: Fairness::default(),
+            cpu_micros: 1_000_000,
         }
     }
 
@@ -425,7 +428,7 @@ impl Model {
             digest: Digest::of(&result),
             size_bytes: result.len() as u64,
             result: Some(result),
-            cpu_micros: 1_000_000,
+            cpu_micros: self.cpu_micros,
             witnessed: Vec::new(),
             strict: (lease.mode == RunMode::Referee).then(|| (Outcome::Result, Digest::of(text.as_bytes()))),
         })

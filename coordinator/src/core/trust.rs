@@ -244,7 +244,7 @@ pub struct Standing {
     pub held: u64,
     /// Accepted results, ever, of jobs that buy confidence.
     pub results: u64,
-    /// Units of such jobs that it was handed and did not answer.
+    /// Units of such jobs that it was handed and did not answer, or only with a limit where others had a result.
     pub dropped: u64,
     /// Wrong results found.
     pub catches: u32,

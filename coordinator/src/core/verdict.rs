@@ -1,12 +1,14 @@
 //! What a verdict brings with it: pay, trust, blame, and the next stage.
 
+use std::collections::BTreeMap;
+
 use lull_job::limits::FAILED_UNITS_MAX;
 use lull_job::{Digest, Stage};
 use lull_ledger::{Key, Transfer};
 
 use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
-use super::ids::UnitKey;
+use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, agrees, judge};
 use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
@@ -51,12 +53,8 @@ impl Batch<'_> {
     pub(super) fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
         let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let mut live = attempts.iter().filter(|attempt| !attempt.void);
-        let first = match (live.next(), live.next()) {
-            (Some(only), None) => Some(self.slice.standings.get(&only.owner).copied().unwrap_or_default()),
-            _ => None,
-        };
-        let rule = job.rule(unit, first, self.slice.policy);
+        let alone = standing_of_one(&attempts, &self.slice.standings);
+        let rule = job.rule(unit, alone, self.slice.policy);
         let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
             Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
                 (outcome, digest, size_bytes, agreeing, is_sure)
@@ -83,6 +81,9 @@ impl Batch<'_> {
         let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
         if is_paid(outcome) && right.len() > 1 && !was_checked {
             self.correct(&right);
+        }
+        if outcome == Outcome::Result {
+            self.count_limits(unit, &attempts);
         }
         let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
         if is_sure {
@@ -139,6 +140,15 @@ impl Batch<'_> {
                 && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
+            }
+        }
+    }
+
+    /// Who ran into a limit where others had a result might as well not have taken the unit.
+    fn count_limits(&mut self, unit: UnitKey, attempts: &[Attempt]) {
+        if self.slice.jobs.get(&unit.job).is_some_and(Job::buys_confidence) {
+            for attempt in attempts.iter().filter(|one| one.outcome == Outcome::Limit && !one.settled) {
+                self.changes.standings.entry(attempt.owner).or_default().dropped += 1;
             }
         }
     }
@@ -252,6 +262,18 @@ impl Batch<'_> {
                 }
             }
         }
+    }
+}
+
+/// What is known of the owner who alone has an attempt that still says something.
+pub(super) fn standing_of_one(
+    attempts: &[Attempt],
+    standings: &BTreeMap<OwnerId, Standing>,
+) -> Option<Standing> {
+    let mut live = attempts.iter().filter(|attempt| !attempt.void);
+    match (live.next(), live.next()) {
+        (Some(only), None) => Some(standings.get(&only.owner).copied().unwrap_or_default()),
+        _ => None,
     }
 }
 

@@ -163,6 +163,7 @@ impl Server for Lull {
 
     fn chores(&mut self) {
         self.store.release_held();
+        self.store.forgive_drops();
         for job in self.store.unreviewed() {
             self.store.review(job, self.hints.policy);
         }

@@ -50,6 +50,7 @@ struct Owner {
     held_to: u64,
     held: VecDeque<HeldRow>,
     releases: i64,
+    forgiven_at_secs: u64,
 }
 
 /// The pay that a catch takes: until the jobs in question are looked through.
@@ -245,6 +246,16 @@ impl MemoryStore {
             }
         }
         self.write_transfers(transfers);
+    }
+
+    /// Forgets half of the units that owners have dropped, once a day.
+    pub fn forgive_drops(&mut self) {
+        for owner in self.owners.values_mut() {
+            if owner.standing.dropped > 0 && owner.forgiven_at_secs + 24 * 3_600 < self.now_secs {
+                owner.standing.dropped /= 2;
+                owner.forgiven_at_secs = self.now_secs;
+            }
+        }
     }
 
     fn load(&mut self, requests: &[Request], hints: Hints) -> Slice {

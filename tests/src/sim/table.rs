@@ -2,6 +2,9 @@
 
 #![allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "statistics over counts")]
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lull_job::Share;
 
 use super::{AfterCatch, Boinc, Conduct, Findings, Lull, Lying, Run, Scene, audit, run};
@@ -152,17 +155,11 @@ pub fn summary(runs: Vec<(Findings, Run)>) -> Summary {
 
 /// Runs with these seeds, on two threads.
 #[must_use]
-pub fn trials(seeds: u64, one: impl Fn(u64) -> (Findings, Run) + Sync) -> Summary {
-    let next = std::sync::atomic::AtomicU64::new(0);
+pub fn trials(seeds: Range<u64>, one: impl Fn(u64) -> (Findings, Run) + Sync) -> Summary {
+    let next = AtomicU64::new(seeds.start);
     let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if seed >= seeds {
-                return done;
-            }
-            done.push((seed, one(seed)));
-        }
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end);
+        std::iter::from_fn(|| take().map(|seed| (seed, one(seed)))).collect::<Vec<_>>()
     };
     let mut runs = std::thread::scope(|scope| {
         let other = scope.spawn(worker);

@@ -289,7 +289,8 @@ impl<S: Server> World<'_, S> {
 
     /// Time that a lease takes of which most units are handed back at once.
     fn fishing_micros(&self, at: usize, work: &Work) -> u64 {
-        let Device { owner, conduct: Conduct::Liar(Lying { fishes: Some(most), .. }), .. } = &self.devices[at]
+        let Device { owner, conduct: Conduct::Liar(Lying { fishes: Some(most), .. }), .. } =
+            &self.devices[at]
         else {
             return self.unit_micros * work.units.len() as u64;
         };

@@ -5,6 +5,8 @@ use super::*;
 /// A job that buys confidence, on a grid of which everybody is known.
 fn trusting(units: u64, max_error: f64) -> Model {
     let mut model = Model::new(Job { max_error: Share::of(max_error), ..job(units, 2, Reduce::None) });
+    // So long that a lease holds one.
+    model.cpu_micros = 200_000_000;
     for owner in 1..=20 {
         let known = Standing { correct: 1_000, held: 10_000, ..Standing::default() };
         model.standings.insert(OwnerId(owner), known);
@@ -168,7 +170,6 @@ fn two_attempts_that_were_out_together_are_one_voice() {
 #[test]
 fn what_a_liar_got_accepted_is_run_again_and_its_pay_is_lost() {
     let mut model = trusting(50, 0.5);
-    model.job.unit_micros = 1;
     for _ in 0..25 {
         model.says(1, "wrong");
     }
@@ -251,4 +252,23 @@ fn a_unit_that_somebody_still_has_is_not_given_to_another_when_it_is_looked_over
     assert_eq!((model.job.wanted, model.leases.len()), (0, 1), "its second owner is at it already");
     model.answer(&other, "right");
     model.drain_from(3);
+}
+
+#[test]
+fn a_stranger_whose_checker_is_caught_is_checked_again() {
+    let mut model = trusting(1, 0.5);
+    for owner in [1, 2] {
+        model.standings.remove(&OwnerId(owner));
+    }
+    model.says(1, "wrong");
+    model.says(2, "wrong");
+    assert!(model.job.awaits_review());
+    model
+        .attempts
+        .values_mut()
+        .flatten()
+        .filter(|one| one.owner == OwnerId(2))
+        .for_each(|one| one.void = true);
+    model.review();
+    assert_eq!(model.job.wanted, 1, "a stranger alone is not believed");
 }

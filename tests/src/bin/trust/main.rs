@@ -1,42 +1,68 @@
-//! Simulates every adversary against the coordinator's core, and beside it BOINC's rule.
+//! Simulates every adversary against the coordinator's core, and BOINC's rule beside it: `trust FILE` writes the
+//! table between the marks in FILE.
 
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
 use lull_tests::sim::table::{Summary, Trial, adversaries, trials};
 
-fn main() {
-    let args: Vec<String> = std::env::args().collect();
-    let percent = args.get(1).and_then(|a| a.parse().ok()).unwrap_or(5);
-    let seeds = args.get(2).and_then(|a| a.parse().ok()).unwrap_or(4);
-    let only = args.get(3).cloned().unwrap_or_default();
-    let trial = Trial::one_in_ten_thousand(percent);
-    for adversary in adversaries().iter().filter(|a| a.name.contains(&only)) {
-        let started = std::time::Instant::now();
-        let lull = trials(seeds, |seed| trial.lull(seed, adversary.conduct));
-        let took = started.elapsed();
-        show(adversary.name, &lull, took, seeds * trial.units());
-        if args.get(4).is_some() {
-            continue;
-        }
-        let boinc = trials(seeds, |seed| trial.boinc(seed, adversary.conduct, 10));
+/// Runs of each adversary: more where less is wrong.
+const SEEDS: [(u64, u64); 2] = [(5, 8), (20, 3)];
+/// Units that a BOINC host fetches at a time.
+const BOINC_UNITS: usize = 10;
+const BEGIN: &str = "<!-- begin: make trust -->\n";
+const END: &str = "<!-- end: make trust -->\n";
 
-        show("   boinc", &boinc, started.elapsed() - took, seeds * trial.units());
+#[allow(clippy::print_stderr, reason = "progress of minutes of work")]
+fn main() -> Result<()> {
+    let path = std::env::args().nth(1).context("usage: trust FILE")?;
+    let before = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let (head, rest) = before.split_once(BEGIN).with_context(|| format!("{path} has no line {BEGIN:?}"))?;
+    let (_, tail) = rest.split_once(END).with_context(|| format!("{path} has no line {END:?}"))?;
+    let mut table = String::new();
+    for (percent, seeds) in SEEDS {
+        let trial = Trial::one_in_ten_thousand(percent);
+        writeln!(
+            table,
+            "\n{percent} of 100 owners are adversaries, and the operator assumes so many; {} owners, {} units, \
+             `max_error = 1e-4`, {seeds} runs each:\n\n\
+             | adversary | wrong | copies | net pay | caught | results, hours until then | framed | BOINC: wrong | copies | net pay |\n\
+             |---|---|---|---|---|---|---|---|---|---|",
+            trial.owners,
+            trial.units(),
+        )?;
+        for adversary in adversaries() {
+            eprintln!("{percent} percent: {}", adversary.name);
+            let lull = trials(0..seeds, |seed| trial.lull(seed, adversary.conduct));
+            ensure!(lull.faults.is_empty(), "{}: {:?}", adversary.name, lull.faults);
+            let boinc = trials(0..seeds, |seed| trial.boinc(seed, adversary.conduct, BOINC_UNITS));
+            writeln!(table, "{}", row(adversary.name, &lull, &boinc))?;
+        }
     }
+    std::fs::write(&path, format!("{head}{BEGIN}{table}\n{END}{tail}"))?;
+    Ok(())
 }
 
-fn show(name: &str, s: &Summary, took: std::time::Duration, units: u64) {
-    println!(
-        "{name:40} {:.2e} ±{:.0e} copies {:.4} net {:8.3} ±{:.2} caught {:5.1}% results {:?} hours {:.1?} run {:.1}h framed {} faults {} {:.0}/s {:?}",
-        s.error,
-        s.error_deviation,
-        s.copies,
-        s.net_pay,
-        s.net_pay_deviation,
-        s.caught_percent,
-        s.results_to_catch,
-        s.hours_to_catch,
-        s.hours,
-        s.framed,
-        s.faults.len(),
-        units as f64 / took.as_secs_f64(),
-        s.faults.first()
-    );
+fn row(name: &str, lull: &Summary, boinc: &Summary) -> String {
+    let until = match (lull.results_to_catch, lull.hours_to_catch) {
+        (Some(results), Some(hours)) => format!("{results}, {hours:.1}"),
+        _ => "-".to_owned(),
+    };
+    format!(
+        "| {name} | {} | {:.3} | {:.2} | {:.0} % | {until} | {} | {} | {:.3} | {:.2} |",
+        share(lull.error, lull.error_deviation),
+        lull.copies,
+        lull.net_pay,
+        lull.caught_percent,
+        lull.framed,
+        share(boinc.error, boinc.error_deviation),
+        boinc.copies,
+        boinc.net_pay,
+    )
+}
+
+/// In millionths, with its standard error.
+#[allow(clippy::float_arithmetic, reason = "a share in words")]
+fn share(error: f64, deviation: f64) -> String {
+    format!("{:.1} ± {:.1} ppm", error * 1e6, deviation * 1e6)
 }

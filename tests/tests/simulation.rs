@@ -1,0 +1,81 @@
+//! What the coordinator's core promises, shown by simulation; `make trust` runs more of the same for longer.
+
+use lull_job::Share;
+use lull_tests::sim::table::{Trial, adversaries, trials};
+use lull_tests::sim::{AfterCatch, Conduct, Lull, Lying, Scene, audit, run};
+
+/// Small enough for a build without optimisation.
+const SMALL: Trial = Trial {
+    owners: 60,
+    percent: 5,
+    units_an_owner: 100,
+    max_error: 1e-3,
+    assumed: 0.05,
+    unit_micros: 10_000_000,
+};
+
+#[test]
+fn whatever_adversaries_do_the_books_are_right_and_nobody_is_framed() {
+    for adversary in adversaries() {
+        let (findings, run) = SMALL.lull(1, adversary.conduct);
+        assert_eq!(findings.faults, Vec::<String>::new(), "{}", adversary.name);
+        assert_eq!(findings.framed, 0, "{}", adversary.name);
+        assert_eq!(findings.units, SMALL.units());
+        let liars = !run.liars.is_empty();
+        assert!(!liars || findings.lies_paid <= 3 + findings.honest_lost, "{}: {findings:?}", adversary.name);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let conduct = Conduct::Liar(Lying::sleeper(10, 3));
+    let told = |seed| {
+        let (findings, run) = SMALL.lull(seed, conduct);
+        format!("{findings:?} {run:?}")
+    };
+    assert_eq!(told(7), told(7));
+    assert_ne!(told(7), told(8));
+}
+
+#[test]
+fn liars_who_agree_stay_below_the_promise() {
+    let trial = Trial { percent: 20, assumed: 0.2, max_error: 5e-3, ..SMALL };
+    let lies = trials(0..6, |seed| trial.lull(seed, Conduct::Liar(Lying::sleeper(20, 3))));
+    assert!(lies.error <= 5e-3, "{lies:?}");
+    assert!(lies.net_pay < 0.0, "{lies:?}");
+    let lies = trials(0..6, |seed| trial.boinc(seed, Conduct::Liar(Lying::sleeper(20, 3)), 10));
+    assert!(lies.error > 5e-3, "with BOINC's rule it is broken, so that the trial is a hard one: {lies:?}");
+}
+
+#[test]
+fn honest_devices_that_die_or_err_lose_no_unit() {
+    let mut lull = Lull::new(3, 3_000, Share::of(1e-3), Share::of(0.05), 10_000_000);
+    let cast = vec![
+        (10, Conduct::Dying(0.3)),
+        (10, Conduct::Slow(20.0)),
+        (5, Conduct::GivesUp),
+        (5, Conduct::Flaky(0.01)),
+        (20, Conduct::Honest),
+    ];
+    let run = run(&mut lull, &Scene { seed: 3, unit_micros: 10_000_000, cast });
+    let findings = audit(&lull, &run);
+    assert_eq!(findings.faults, Vec::<String>::new());
+    assert_eq!((findings.accepted, findings.framed), (3_000, 0), "{findings:?}");
+}
+
+#[test]
+fn a_friend_who_looks_for_checks_finds_few() {
+    let trial = Trial { percent: 20, assumed: 0.2, units_an_owner: 150, ..SMALL };
+    let fishing = Lying { fishes: Some(u64::MAX), ..Lying::sleeper(20, 3) };
+    let (findings, run) = trial.lull(5, Conduct::Liar(fishing));
+    assert_eq!(findings.framed, 0, "they settle no disputes");
+    assert_eq!(findings.caught, run.liars.len() as u64, "{findings:?}");
+}
+
+#[test]
+fn enrolling_again_brings_nothing() {
+    let lying = Lying { after: 10, agrees: true, after_catch: AfterCatch::ComesBack(5), ..Lying::ALWAYS };
+    let (findings, _) = SMALL.lull(2, Conduct::Liar(lying));
+    assert!(findings.lies_paid <= findings.honest_lost, "{findings:?}");
+    assert_eq!(findings.faults, Vec::<String>::new());
+}
