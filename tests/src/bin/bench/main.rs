@@ -4,6 +4,7 @@
 mod presence;
 mod study;
 mod throughput;
+mod trust;
 
 use std::time::Duration;
 
@@ -18,13 +19,17 @@ struct Figure {
 type Benchmark = fn() -> Result<Vec<Figure>>;
 
 /// Each benchmark with the figures that it measures.
-const BENCHMARKS: [(&[&str], Benchmark); 7] = [
+const BENCHMARKS: [(&[&str], Benchmark); 11] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
     (&["verified_units_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
     (&["submit_to_lease_p99_ms"], throughput::submit_to_lease),
     (&["stop_latency_p50_ms", "stop_latency_p99_ms", "resume_latency_p99_ms"], presence::latencies),
     (&["agent_rss_mib", "agent_cpu_percent"], presence::at_rest),
+    (&["trust_error_5pct", "trust_copies_5pct", "trust_cheat_net_pay"], trust::five_percent),
+    (&["trust_copies_honest_10k"], trust::honest),
+    (&["trust_error_20pct_colluding", "trust_copies_20pct_colluding"], trust::colluding),
+    (&["sim_units_per_second"], trust::speed),
     (&["cold_demo_seconds"], study::cold_demo),
 ];
 
