@@ -166,6 +166,17 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     assert_eq!(office.balance("grace")?, [earned - paid, 0, paid]);
     assert_eq!(office.transfers().await?, [(7, 2), (8, 2), (9, 2)]);
 
+    let client = office.grid.database().await?;
+    let month: String =
+        client.query_one("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')", &[]).await?.get(0);
+    let statement =
+        |format| office.grid.lull(&["statement", "--owner", "ada", "--month", &month, "--format", format]);
+    let journal = statement("journal")?;
+    accepted_by("hledger", &["check", "-s", "ordereddates", "-f"], &journal)?;
+    accepted_by("ledger", &["--pedantic", "balance", "-f"], &journal)?;
+    let text = statement("text")?;
+    assert!(text.contains("payouts/1  AC04 closed account"), "{text}");
+
     // What came back is what the next batch pays.
     let second = office.payout(&alice, &["propose"])?;
     let next = one(&second, "ada")?;
@@ -227,6 +238,46 @@ async fn each_payout_lists_exactly_its_lines() -> Result<()> {
     accepted_by("ledger", &["--pedantic", "balance", "-f"], &journal)?;
     let batches = office.payout(&alice, &["list"])?;
     assert_eq!(batches.as_array().map(Vec::len), Some(3));
+    office.grid.check_books()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proposals_at_once_and_pay_that_comes_meanwhile_are_paid_once() -> Result<()> {
+    let mut office = Office::open().await?;
+    office.earn("0.0033", 40).await?;
+    let mut proposals = Vec::new();
+    for at in 0..12 {
+        proposals.push(
+            std::process::Command::new(binary("lull"))
+                .args(["admin", "payout", "propose"])
+                .env("LULL_COORDINATOR", &office.grid.url)
+                .env("LULL_TOKEN", if at % 2 == 0 { &office.alice } else { &office.bob })
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()?,
+        );
+        office.earn("0.0033", 7).await?;
+    }
+    let mut made = 0;
+    for mut proposal in proposals {
+        made += usize::from(proposal.wait()?.success());
+    }
+    assert!(made > 0);
+    let batches = office.payout(&office.alice, &["list"])?;
+    assert_eq!(
+        batches.as_array().map(Vec::len),
+        Some(made),
+        "a proposal that fails leaves nothing: {batches}"
+    );
+    let earned = parts("0.0033") * (40 + 12 * 7);
+    let [available, proposed, _] = office.balance("ada")?;
+    assert_eq!(available + proposed, earned);
+    let client = office.grid.database().await?;
+    let lines =
+        "SELECT count(*), count(DISTINCT transfer_id) FROM payout_line JOIN owner ON owner.id = owner_id
+        WHERE name = 'ada'";
+    let row = client.query_one(lines, &[]).await?;
+    assert_eq!(row.get::<_, i64>(0), row.get::<_, i64>(1));
     office.grid.check_books()
 }
 

@@ -333,3 +333,52 @@ async fn a_balance_says_why_it_is_pending_and_opens_into_units() -> Result<()> {
     assert_eq!(together.iter().sum::<i128>(), field(of_ada, "total"));
     worked.grid.check_books()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_liar_lost_is_on_its_statement() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut clinic = fleet.submitter("clinic", "1000").await?;
+    let module = clinic.upload("module", &std::fs::read(guest("hello"))?).await?;
+    let spec = v1::JobSpec {
+        max_error: 1e-2,
+        budget: "500".to_owned(),
+        item_price: "0.000000700003".to_owned(),
+        ..Submitter::trivial_spec(&module, 400)
+    };
+    let job = clinic.create(spec).await?.name;
+    let mut devices = Vec::new();
+    for owner in 0..8 {
+        devices.push(fleet.device(&format!("owner-{owner}")).await?);
+    }
+    // The first lies once it has returned thirty units.
+    let (mut told, mut calls) = (0, 0);
+    while !clinic.job(&job).await?.settled {
+        calls += 1;
+        ensure!(calls < 400, "the job does not end");
+        for (at, device) in devices.iter_mut().enumerate() {
+            for lease in device.ask(5, std::time::Duration::ZERO).await? {
+                told += if at == 0 { lease.indices.len() } else { 0 };
+                let lies = at == 0 && told > 30;
+                let text = |index: u64| format!("{lies} {index}").into_bytes();
+                device.report(lull_tests::fleet::report(&lease, text)).await?;
+            }
+        }
+    }
+    let client = grid.database().await?;
+    let [month, _] = months(&client).await?;
+    for holder in ["owners/owner-0", "owners/owner-1", "submitters/clinic"] {
+        check(&grid, &client, holder, &month).await?;
+    }
+    let csv = statement(&grid, &grid.operator, "owners/owner-0", &month, "csv")?;
+    let lost: Vec<&str> = csv.lines().filter(|line| line.contains(",pending,forfeit,-")).collect();
+    assert!(!lost.is_empty(), "{csv}");
+    for line in lost {
+        let cells: Vec<&str> = line.split(',').collect();
+        assert!(!cells[6].is_empty() && !cells[9].is_empty(), "of a job and a device: {line}");
+    }
+    let balance = grid.lull_json(&grid.operator, &["balance", "owners/owner-0", "--lines"])?;
+    let parts_of = balance["pending_parts"].as_array().context("parts")?;
+    assert_eq!(parts_of.iter().map(|part| field(part, "amount")).sum::<i128>(), field(&balance, "pending"));
+    grid.check_books()
+}
