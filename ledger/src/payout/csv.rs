@@ -1,7 +1,7 @@
 //! A batch as CSV (RFC 4180), for banks and people without ISO 20022.
 
 use super::{CURRENCY, CURRENCY_PLACES, Order};
-use crate::statement::csv::cell;
+use crate::statement::cell;
 
 /// The batch as CSV, a row for each payout. Names that a spreadsheet would take for formulas are escaped.
 ///

@@ -1,12 +1,12 @@
 //! What moved on an owner's or a submitter's accounts in a month, and how it is written down.
 //!
 //! - [`Statement`]: the values, and whether they add up; [`Row`]: a line with the balance after it;
-//! - [`text`], [`html`]: for people, six places; [`csv`], [`json`], [`journal`]: for programs, exact.
+//! - [`text`](fn@text), [`html`](fn@html): for people, six places; [`csv`](fn@csv), [`json`](fn@json), [`journal`](fn@journal): for programs, exact.
 //!
 //! Nothing here asks a database or reads a clock.
 
-pub mod csv;
-pub mod html;
+mod csv;
+mod html;
 mod journal;
 mod json;
 mod month;
@@ -14,7 +14,7 @@ mod rows;
 mod text;
 mod values;
 
-pub use self::csv::csv;
+pub use self::csv::{cell, csv};
 pub use self::html::html;
 pub use self::journal::journal;
 pub use self::json::json;

@@ -146,7 +146,7 @@ fn cells_are_no_formulas_and_amounts_stay_numbers() {
         }
     }
     assert!(negative > 0);
-    let check = |text: &str, escaped: bool| assert_eq!(csv::cell(text) != text, escaped, "{text:?}");
+    let check = |text: &str, escaped: bool| assert_eq!(cell(text) != text, escaped, "{text:?}");
     for begin in ["=", "+", "-", "@", "\t", "\r"] {
         check(&format!("{begin}1"), true);
     }
