@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "lull/v1/admin.proto",
     "lull/v1/blobs.proto",
     "lull/v1/jobs.proto",
     "lull/v1/ledger.proto",
+    "lull/v1/payouts.proto",
     "lull/v1/types.proto",
     "lull/v1/work.proto",
 ];

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{admin, cancel, devices, jobs, money, results, run_local, submit, watch};
+use crate::commands::{
+    admin, balance, cancel, devices, jobs, money, results, run_local, statement, submit, watch,
+};
 use crate::grid::{self, TokenSource};
 use crate::out::Format;
 
@@ -86,8 +88,9 @@ pub(crate) enum Command {
     Cancel(cancel::CancelArgs),
     Devices(devices::DevicesArgs),
     Fund(money::FundArgs),
-    Balance(money::BalanceArgs),
+    Balance(balance::BalanceArgs),
     Earnings(money::EarningsArgs),
+    Statement(statement::StatementArgs),
     Books(money::BooksArgs),
     Admin(admin::AdminArgs),
     RunLocal(run_local::RunLocalArgs),

@@ -1,16 +1,20 @@
 //! The commands, one module each: what it takes, what it calls, what it prints.
 
 pub(crate) mod admin;
+pub(crate) mod balance;
 pub(crate) mod cancel;
 pub(crate) mod devices;
 pub(crate) mod jobs;
 pub(crate) mod money;
 pub(crate) mod results;
 pub(crate) mod run_local;
+pub(crate) mod statement;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
 mod job_input;
+mod ledger_line;
+mod payouts;
 mod progress;
 mod summary;
 mod units;
@@ -51,8 +55,9 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
             (Command::Cancel(args), _) => cancel::run(&grid, &args, format).await,
             (Command::Devices(_), _) => devices::run(&grid, format).await,
             (Command::Fund(args), _) => money::fund(&grid, args, format).await,
-            (Command::Balance(args), _) => money::balance(&grid, args, format).await,
+            (Command::Balance(args), _) => balance::run(&grid, args, format).await,
             (Command::Earnings(args), _) => money::earnings(&grid, args, format).await,
+            (Command::Statement(args), _) => statement::run(&grid, args, format).await,
             (Command::Books(_), _) => money::books(&grid, format).await,
             (Command::Admin(args), _) => admin::run(&grid, args, format).await,
             (Command::RunLocal(_) | Command::Submit(_), _) => unreachable!("handled above"),

@@ -7,6 +7,7 @@ use lull_proto::v1::admin_client::AdminClient;
 use lull_proto::v1::blobs_client::BlobsClient;
 use lull_proto::v1::jobs_client::JobsClient;
 use lull_proto::v1::ledger_client::LedgerClient;
+use lull_proto::v1::payouts_client::PayoutsClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -161,6 +162,11 @@ impl Grid {
     /// Money.
     pub(crate) fn ledger(&self) -> LedgerClient<Wire> {
         LedgerClient::new(self.wire.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// Payouts.
+    pub(crate) fn payouts(&self) -> PayoutsClient<Wire> {
+        PayoutsClient::new(self.wire.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Submitters, owners, tokens, devices.

@@ -82,7 +82,7 @@ fn a_wrong_module_is_bad_input() {
 fn without_a_coordinator_every_command_says_so() {
     let folder = folder(JOB, &module());
     let url = closed_port();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["submit", "job.toml"],
         &["jobs"],
         &["jobs", "12"],
@@ -94,6 +94,8 @@ fn without_a_coordinator_every_command_says_so() {
         &["balance"],
         &["earnings"],
         &["books"],
+        &["statement", "--me", "--month", "2026-11"],
+        &["admin", "payout", "list"],
         &["admin", "create-owner", "bob"],
     ];
     for command in commands {
@@ -144,11 +146,22 @@ fn every_help_has_an_example() {
         "fund",
         "balance",
         "earnings",
+        "statement",
         "books",
         "admin",
         "run-local",
     ];
-    let admin = ["create-submitter", "create-owner", "create-token", "create-enrolment-token"];
+    let admin = [
+        "create-submitter",
+        "create-owner",
+        "create-token",
+        "create-enrolment-token",
+        "operator",
+        "payer",
+        "payee",
+        "payout",
+        "reverse-deposit",
+    ];
     let mut lines: Vec<Vec<&str>> = vec![vec![]];
     lines.extend(commands.map(|command| vec![command]));
     lines.extend(admin.map(|command| vec!["admin", command]));

@@ -9,7 +9,7 @@ use tonic::{Request, Status};
 use crate::clock;
 use crate::core::{DeviceId, OwnerId, SubmitterId};
 use crate::service::status;
-use crate::store::{Store, Subject};
+use crate::store::{OperatorId, Store, Subject};
 
 /// The longest that an assertion may be good for: a stolen one is soon worthless.
 pub const ASSERTION_SECS_MAX: u64 = 300;
@@ -63,11 +63,38 @@ impl Auth {
     ///
     /// # Errors
     /// When it is somebody else.
-    pub async fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    pub async fn operator<T>(&self, request: &Request<T>) -> Result<OperatorId, Status> {
         match self.subject(request).await? {
-            Subject::Operator => Ok(()),
+            Subject::Operator(id) => Ok(id),
             _ => Err(status::denied("only an operator may do this: use an operator's token")),
         }
+    }
+
+    /// The caller, who must be an operator with a name: a person who answers for what is done.
+    ///
+    /// # Errors
+    /// When it is somebody else.
+    pub async fn named_operator<T>(&self, request: &Request<T>) -> Result<OperatorId, Status> {
+        let operator = self.operator(request).await?;
+        if operator.is_named() {
+            return Ok(operator);
+        }
+        Err(status::denied(
+            "payouts are for operators with a name: `lull admin operator add NAME` gives one a token",
+        ))
+    }
+
+    /// The caller, who must be the operator without a name.
+    ///
+    /// # Errors
+    /// When it is somebody else.
+    pub async fn unnamed_operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if self.operator(request).await?.is_named() {
+            let only = "only the operator who holds the coordinator's state directory makes operators: with another \
+                name in hand, one person could propose and approve";
+            return Err(status::denied(only));
+        }
+        Ok(())
     }
 
     /// The caller, who must be a submitter.
@@ -87,7 +114,7 @@ impl Auth {
     /// When the caller is an owner.
     pub async fn job_reader<T>(&self, request: &Request<T>) -> Result<Option<SubmitterId>, Status> {
         match self.subject(request).await? {
-            Subject::Operator => Ok(None),
+            Subject::Operator(_) => Ok(None),
             Subject::Submitter(id) => Ok(Some(id)),
             Subject::Owner(_) => Err(status::denied("jobs are for submitters: use a submitter's token")),
         }

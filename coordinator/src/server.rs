@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lull_proto::v1::{
     admin_server::AdminServer, blobs_server::BlobsServer, jobs_server::JobsServer,
-    ledger_server::LedgerServer, work_server::WorkServer,
+    ledger_server::LedgerServer, payouts_server::PayoutsServer, work_server::WorkServer,
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -23,8 +23,10 @@ use crate::chores;
 use crate::core::Policy;
 use crate::grid::Grid;
 use crate::postgres::Postgres;
-use crate::service::{AdminService, BlobsService, Context, JobsService, LedgerService, WorkService};
-use crate::store::{Store, Subject, migrate};
+use crate::service::{
+    AdminService, BlobsService, Context, JobsService, LedgerService, PayoutsService, WorkService,
+};
+use crate::store::{OperatorId, Store, Subject, migrate};
 
 /// The largest message taken: the report of a full lease of results that live in rows.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -126,6 +128,7 @@ async fn serve(context: Context, listener: TcpListener, stop: Stop, ready: impl 
             JobsServer::new(JobsService::new(context.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
         )
         .add_service(LedgerServer::new(LedgerService::new(context.clone())))
+        .add_service(PayoutsServer::new(PayoutsService::new(context.clone())))
         .add_service(WorkServer::new(WorkService::new(context)).max_decoding_message_size(MESSAGE_BYTES_MAX));
     ready();
     let (stopping, told) = tokio::sync::oneshot::channel();
@@ -167,5 +170,5 @@ async fn keep_operator_token(state_dir: &Path, store: &Store) -> Result<()> {
         }
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    Ok(store.add_api_token(&hash_token(&token), Subject::Operator).await?)
+    Ok(store.add_api_token(&hash_token(&token), Subject::Operator(OperatorId::UNNAMED)).await?)
 }

@@ -15,12 +15,24 @@ pub enum AccountKind {
     Pending,
     /// What was forfeited when its job was over. There is one.
     Losses,
+    /// What an owner is being paid out.
+    Payout,
+    /// What an owner was paid out.
+    Paid,
 }
 
 impl AccountKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Bank, Self::Submitter, Self::Escrow, Self::Available, Self::Pending, Self::Losses];
+    pub const ALL: [Self; 8] = [
+        Self::Bank,
+        Self::Submitter,
+        Self::Escrow,
+        Self::Available,
+        Self::Pending,
+        Self::Losses,
+        Self::Payout,
+        Self::Paid,
+    ];
 
     /// The number that stands for this kind in the database: the grid's own accounts are all of kind 0.
     #[must_use]
@@ -31,6 +43,8 @@ impl AccountKind {
             Self::Escrow => 2,
             Self::Available => 3,
             Self::Pending => 4,
+            Self::Payout => 5,
+            Self::Paid => 6,
         }
     }
 
@@ -44,6 +58,8 @@ impl AccountKind {
             Self::Available => "available",
             Self::Pending => "pending",
             Self::Losses => "losses",
+            Self::Payout => "payout",
+            Self::Paid => "paid",
         }
     }
 }
@@ -68,15 +84,48 @@ impl AccountId {
         match kind {
             AccountKind::Bank => Self::BANK,
             AccountKind::Losses => Self::LOSSES,
-            AccountKind::Submitter | AccountKind::Escrow | AccountKind::Available | AccountKind::Pending => {
-                Self(holder * Self::KINDS + kind.code())
-            }
+            AccountKind::Submitter
+            | AccountKind::Escrow
+            | AccountKind::Available
+            | AccountKind::Pending
+            | AccountKind::Payout
+            | AccountKind::Paid => Self(holder * Self::KINDS + kind.code()),
         }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(self) -> Option<AccountKind> {
+        let of_grid = self.0 == Self::BANK.0 || self.0 == Self::LOSSES.0;
+        AccountKind::ALL.into_iter().find(|kind| match kind.code() {
+            0 => of_grid && Self::new(*kind, 0) == self,
+            code => self.0 > 0 && self.0 % Self::KINDS == code,
+        })
+    }
+
+    /// The account of this number.
+    #[must_use]
+    pub const fn from_number(number: i64) -> Self {
+        Self(number)
     }
 
     /// The number of the account: the holder's times eight, and the kind's code.
     #[must_use]
     pub const fn number(self) -> i64 {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_says_what_its_account_is_for() {
+        for kind in AccountKind::ALL {
+            assert_eq!(AccountId::from_number(AccountId::new(kind, 7).number()).kind(), Some(kind));
+        }
+        assert_eq!(AccountId::from_number(7 * 8).kind(), None, "the grid's own accounts are two");
+        assert_eq!(AccountId::from_number(7 * 8 + 7).kind(), None);
     }
 }

@@ -48,6 +48,11 @@ impl Amount {
         Ok(Self(value))
     }
 
+    /// A constant.
+    pub(crate) const fn of_parts(value: Decimal) -> Self {
+        Self(value)
+    }
+
     /// The decimal.
     #[must_use]
     pub const fn decimal(self) -> Decimal {
@@ -74,6 +79,29 @@ impl Amount {
     /// When it is too large.
     pub fn plus(self, other: Self) -> Result<Self, AmountError> {
         self.0.checked_add(other.0).ok_or(AmountError::TooLarge).and_then(Self::new)
+    }
+
+    /// This amount with at most so many places: what is half is rounded away from zero.
+    #[must_use]
+    pub fn rounded(self, places: u32) -> Self {
+        Self(self.0.round_dp_with_strategy(places, rust_decimal::RoundingStrategy::MidpointAwayFromZero))
+    }
+
+    /// The largest amount of at most so many places that is not more than this one.
+    #[must_use]
+    pub fn rounded_down(self, places: u32) -> Self {
+        Self(self.0.round_dp_with_strategy(places, rust_decimal::RoundingStrategy::ToNegativeInfinity))
+    }
+
+    /// With exactly so many places; no more are kept than are shown.
+    #[must_use]
+    pub fn fixed(self, places: u32) -> String {
+        let mut value = self.rounded(places).0.normalize();
+        value.rescale(places);
+        if value.is_zero() {
+            value.set_sign_positive(true)
+        }
+        value.to_string()
     }
 
     /// This amount and a quarter, rounded up to the last place kept.
@@ -166,6 +194,21 @@ mod tests {
         assert_eq!(price.times(1_203_322_288).unwrap().to_string(), "1203.322288");
         assert_eq!(Amount::MAX.times(2), Err(AmountError::TooLarge));
         assert_eq!(Amount::MAX.plus(price), Err(AmountError::TooLarge));
+    }
+
+    #[test]
+    fn places_are_cut_by_one_rule_each() {
+        let check = |text: &str, rounded: &str, down: &str| {
+            let amount: Amount = text.parse().unwrap();
+            assert_eq!(amount.fixed(2), rounded, "{text}");
+            assert_eq!(amount.rounded_down(2).to_string(), down, "{text}");
+        };
+        check("0.005", "0.01", "0");
+        check("-0.005", "-0.01", "-0.01");
+        check("-0.004", "0.00", "-0.01");
+        check("12", "12.00", "12");
+        check("12.349999999999", "12.35", "12.34");
+        assert_eq!(Amount::MAX.fixed(12), "10000000000000000.000000000000");
     }
 
     #[test]

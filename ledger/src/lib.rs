@@ -5,10 +5,14 @@
 //! the same thing cannot be paid twice. An account's balance is what was credited to it less what was
 //! debited; only the bank, which stands for the world outside, may be negative, and the sum of all is zero.
 //!
+//! [`statement`] writes down what moved, [`payout`] what a bank is told.
+//!
 //! This crate knows no database: the coordinator's store writes what is decided here.
 
 mod account;
 mod amount;
+pub mod payout;
+pub mod statement;
 mod transfer;
 
 pub use account::{AccountId, AccountKind};

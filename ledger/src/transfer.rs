@@ -19,9 +19,28 @@ pub enum Code {
     Release,
     /// Of pay that was held back: its owner returned a wrong result.
     Forfeit,
+    /// Of what an owner can be paid out: a batch of payouts was proposed.
+    Payout,
+    /// Of a payout: the bank has it.
+    Paid,
+    /// The opposite of an earlier transfer, with a reason.
+    Reversal,
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Self; 9] = [
+        Self::Deposit,
+        Self::Escrow,
+        Self::Reward,
+        Self::Refund,
+        Self::Release,
+        Self::Forfeit,
+        Self::Payout,
+        Self::Paid,
+        Self::Reversal,
+    ];
+
     /// The number that stands for this code in the database.
     #[must_use]
     pub const fn number(self) -> i16 {
@@ -32,6 +51,31 @@ impl Code {
             Self::Refund => 4,
             Self::Release => 5,
             Self::Forfeit => 6,
+            Self::Payout => 7,
+            Self::Paid => 8,
+            Self::Reversal => 9,
+        }
+    }
+
+    /// The code of this number.
+    #[must_use]
+    pub fn from_number(number: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+
+    /// Its name on statements.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deposit => "deposit",
+            Self::Escrow => "escrow",
+            Self::Reward => "reward",
+            Self::Refund => "refund",
+            Self::Release => "release",
+            Self::Forfeit => "forfeit",
+            Self::Payout => "payout",
+            Self::Paid => "paid",
+            Self::Reversal => "reversal",
         }
     }
 }
@@ -39,13 +83,14 @@ impl Code {
 /// What a transfer pays for: unique among the transfers of one code.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The job; 0 for deposits.
+    /// The job; 0 where there is none.
     pub job: i64,
     /// Code of the stage; 0 where there is none.
     pub stage: i16,
-    /// Index of the unit; 0 where there is none.
+    /// Index of the unit, or the batch of a payout; 0 where there is none.
     pub index: i64,
-    /// The owner whose attempt it is (an owner has one attempt of a unit); the deposit's number for deposits.
+    /// The owner whose attempt it is (an owner has one attempt of a unit); the number of the deposit, release or
+    /// reversal; the owner of a payout.
     pub attempt: i64,
 }
 
@@ -137,6 +182,42 @@ impl Transfer {
         Self { credit: AccountId::LOSSES, ..Self::forfeit(key, owner, amount) }
     }
 
+    /// What an owner can be paid out, into a batch of payouts.
+    #[must_use]
+    pub const fn payout(batch: i64, owner: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Available, owner),
+            credit: AccountId::new(AccountKind::Payout, owner),
+            amount,
+            code: Code::Payout,
+            key: Key { job: 0, stage: 0, index: batch, attempt: owner },
+        }
+    }
+
+    /// A payout that the bank has made.
+    #[must_use]
+    pub const fn paid(batch: i64, owner: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Payout, owner),
+            credit: AccountId::new(AccountKind::Paid, owner),
+            amount,
+            code: Code::Paid,
+            key: Key { job: 0, stage: 0, index: batch, attempt: owner },
+        }
+    }
+
+    /// The opposite of a transfer. The reversal's number is a row that names what is reversed, and why.
+    #[must_use]
+    pub const fn reversal(reversal: i64, of: &Self) -> Self {
+        Self {
+            debit: of.credit,
+            credit: of.debit,
+            amount: of.amount,
+            code: Code::Reversal,
+            key: Key { job: 0, stage: 0, index: 0, attempt: reversal },
+        }
+    }
+
     /// What a job did not spend, back to its submitter.
     #[must_use]
     pub const fn refund(job: i64, submitter: i64, amount: Amount) -> Self {
@@ -178,6 +259,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_reversal_undoes_its_transfer() {
+        let amount: Amount = "12.34".parse().unwrap();
+        let payout = Transfer::payout(3, 7, amount);
+        let both = postings(&[payout.clone(), Transfer::reversal(1, &payout)]);
+        assert!(both.iter().all(|posting| posting.change == Amount::ZERO));
+        for code in Code::ALL {
+            assert_eq!(Code::from_number(code.number()), Some(code));
+        }
+        assert_eq!(Code::from_number(0), None);
+    }
 
     proptest! {
         #[test]

@@ -217,6 +217,22 @@ impl Grid {
         success(arguments, self.lull_as(&self.operator, arguments)?)
     }
 
+    /// Runs `lull` with a token and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn lull_with(&self, token: &str, arguments: &[&str]) -> Result<String> {
+        success(arguments, self.lull_as(token, arguments)?)
+    }
+
+    /// Runs `lull` with a token and returns what it printed as JSON.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn lull_json(&self, token: &str, arguments: &[&str]) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.lull_with(token, &[arguments, &["--output", "json"]].concat())?)?)
+    }
+
     /// A submitter with a balance, and its token.
     ///
     /// # Errors

@@ -29,7 +29,36 @@ pub fn field(object: &Value, name: &str) -> i128 {
     parts(object[name].as_str().unwrap_or_else(|| panic!("no `{name}` in {object}")))
 }
 
+/// Runs somebody else's program on a file with this content; returns what it said.
+///
+/// # Errors
+/// When it is not installed, or ends badly.
+pub fn accepted_by(program: &str, arguments: &[&str], content: &str) -> Result<String> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    std::io::Write::write_all(&mut file, content.as_bytes())?;
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .arg(file.path())
+        .output()
+        .with_context(|| format!("{program}: `deploy/setup test` installs it"))?;
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{program} {arguments:?}: {said}");
+    Ok(said)
+}
+
 impl Grid {
+    /// The database, as its owner.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn database(&self) -> Result<tokio_postgres::Client> {
+        let (client, connection) =
+            tokio_postgres::connect(&self.database_url(), tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
     /// What this job paid, by owner: (owner, amount, paid attempts).
     ///
     /// # Errors

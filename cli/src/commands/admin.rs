@@ -1,20 +1,22 @@
-//! `lull admin`: submitters, owners and tokens.
+//! `lull admin`: submitters, owners, operators and tokens; payouts are in [`payouts`].
 
 use clap::{Args, Subcommand, ValueEnum};
 use lull_proto::v1;
 use serde::Serialize;
 
+use crate::commands::payouts;
 use crate::error::{Error, Result};
-use crate::grid::{Grid, interruptible};
+use crate::grid::{Grid, interruptible, until_answered};
 use crate::out::{self, Format};
-use crate::text::{human, name};
+use crate::text::{amount, human, name};
 
-/// Create submitters, owners and tokens (operators)
+/// Create submitters, owners, operators and tokens; pay owners out (operators)
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lull admin create-submitter clinic
-  lull admin create-token --role submitter --subject clinic > clinic.token")]
+  lull admin create-token --role submitter --subject clinic > clinic.token
+  lull admin payout propose --minimum 10")]
 pub(crate) struct AdminArgs {
     #[command(subcommand)]
     command: AdminCommand,
@@ -30,6 +32,15 @@ enum AdminCommand {
     Token(CreateToken),
     #[command(name = "create-enrolment-token")]
     EnrolmentToken(CreateEnrolmentToken),
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    #[command(subcommand)]
+    Payer(payouts::PayerCommand),
+    #[command(subcommand)]
+    Payee(payouts::PayeeCommand),
+    #[command(subcommand)]
+    Payout(payouts::PayoutCommand),
+    ReverseDeposit(ReverseDeposit),
 }
 
 /// Create a submitter: somebody who pays for jobs. An existing one is left as it is
@@ -48,6 +59,37 @@ struct CreateOwner {
     /// Letters, digits, dots and dashes
     #[arg(value_name = "NAME", value_parser = name::owner)]
     name: String,
+}
+
+/// Operators with a name, who may take part in payouts
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  lull admin operator add alice > alice.token")]
+enum OperatorCommand {
+    /// Add one, with a token. It is shown this once, alone on stdout; a name is given once
+    ///
+    /// Only with the token in the coordinator's state directory: whoever has two names can approve alone.
+    #[command(after_help = "Example:\n  lull admin operator add alice > alice.token\n\nJSON: {name, token}")]
+    Add {
+        /// Letters, digits, dots and dashes
+        #[arg(value_name = "NAME", value_parser = name::operator)]
+        name: String,
+    },
+}
+
+/// Undo a deposit: the only way to correct one. Again it changes nothing
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lull admin reverse-deposit submitters/clinic/deposits/3 --reason \"the bank took it back\"
+
+JSON: {reversal, amount, balance}")]
+struct ReverseDeposit {
+    /// The deposit, as `lull fund --output json` names it
+    #[arg(value_name = "NAME")]
+    deposit: String,
+    /// Why, for the books
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
 }
 
 /// Create a token for a person or a program. It is shown this once, alone on stdout
@@ -102,6 +144,19 @@ struct Named {
 }
 
 #[derive(Debug, Serialize)]
+struct Operator {
+    name: String,
+    token: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Reversal {
+    reversal: u64,
+    amount: String,
+    balance: String,
+}
+
+#[derive(Debug, Serialize)]
 struct Token {
     token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +174,11 @@ pub(crate) async fn run(grid: &Grid, args: AdminArgs, format: Format) -> Result<
             AdminCommand::Owner(args) => create_owner(grid, &args, format).await,
             AdminCommand::Token(args) => create_token(grid, &args, format).await,
             AdminCommand::EnrolmentToken(args) => create_enrolment_token(grid, args, format).await,
+            AdminCommand::Operator(OperatorCommand::Add { name }) => add_operator(grid, &name, format).await,
+            AdminCommand::Payer(command) => payouts::payer(grid, command, format).await,
+            AdminCommand::Payee(command) => payouts::payee(grid, command, format).await,
+            AdminCommand::Payout(command) => payouts::payout(grid, command, format).await,
+            AdminCommand::ReverseDeposit(args) => reverse_deposit(grid, args, format).await,
         }
     })
     .await
@@ -134,6 +194,36 @@ async fn create_owner(grid: &Grid, args: &CreateOwner, format: Format) -> Result
     let request = v1::CreateOwnerRequest { owner_id: id(&args.name) };
     let response = grid.admin().create_owner(request).await.map_err(|status| grid.explain(&status))?;
     print_name(response.into_inner().name, format)
+}
+
+async fn add_operator(grid: &Grid, name: &str, format: Format) -> Result<()> {
+    let request = v1::CreateOperatorRequest { operator_id: id(name) };
+    let response = grid.admin().create_operator(request).await.map_err(|status| grid.explain(&status))?;
+    let v1::Operator { name, token } = response.into_inner();
+    match format {
+        Format::Json => out::json(&Operator { name, token })?,
+        Format::Table => out::line(&token)?,
+    }
+    out::say("Keep this token: it is not shown again.");
+    Ok(())
+}
+
+async fn reverse_deposit(grid: &Grid, args: ReverseDeposit, format: Format) -> Result<()> {
+    let request = v1::ReverseDepositRequest { name: args.deposit, reason: args.reason };
+    let v1::Reversal { number, amount, balance } = until_answered(grid, || {
+        let (mut client, request) = (grid.ledger(), request.clone());
+        async move { client.reverse_deposit(request).await }
+    })
+    .await?;
+    match format {
+        Format::Json => out::json(&Reversal { reversal: number, amount, balance }),
+        Format::Table => out::line(&format!(
+            "{} of {} reversed: the balance is {}",
+            amount::show(&amount),
+            request.name,
+            amount::show(&balance)
+        )),
+    }
 }
 
 /// `alice` of `submitters/alice`.

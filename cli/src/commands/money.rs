@@ -1,4 +1,4 @@
-//! `lull fund`, `balance`, `earnings`, `books`. Amounts are strings from end to end: nothing is added up here.
+//! `lull fund`, `earnings`, `books`. Amounts are strings from end to end: nothing is added up here.
 
 use clap::Args;
 use lull_proto::v1;
@@ -28,19 +28,6 @@ pub(crate) struct FundArgs {
     request_id: Option<String>,
 }
 
-/// Show what a submitter has; without a name, what you have
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  lull balance clinic
-
-JSON: {name, available, escrow, spent}")]
-pub(crate) struct BalanceArgs {
-    /// The submitter, such as clinic or submitters/clinic
-    #[arg(value_name = "SUBMITTER", value_parser = name::submitter)]
-    submitter: Option<String>,
-}
-
 /// Show what owners of PCs earned; without a name yours, or everybody's for an operator
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -48,8 +35,8 @@ Examples:
   lull earnings
   lull earnings bob --by day
 
-JSON: {\"owners\": [{owner, total, attempts, by_device, by_job, by_day}, ..]}, where
-each by_ list has {key, amount, attempts}; days are in UTC.")]
+JSON: {\"owners\": [{owner, total, pending, available, payout, paid, attempts, by_device,
+by_job, by_day}, ..]}, where each by_ list has {key, amount, attempts}; days are in UTC.")]
 pub(crate) struct EarningsArgs {
     /// The owner, such as bob or owners/bob
     #[arg(value_name = "OWNER", value_parser = name::owner)]
@@ -89,14 +76,6 @@ struct Deposit {
 }
 
 #[derive(Debug, Serialize)]
-struct Balance {
-    name: String,
-    available: String,
-    escrow: String,
-    spent: String,
-}
-
-#[derive(Debug, Serialize)]
 struct Earnings {
     owners: Vec<OwnerEarnings>,
 }
@@ -105,6 +84,10 @@ struct Earnings {
 struct OwnerEarnings {
     owner: String,
     total: String,
+    pending: String,
+    available: String,
+    payout: String,
+    paid: String,
     attempts: u64,
     by_device: Vec<EarningsLine>,
     by_job: Vec<EarningsLine>,
@@ -171,25 +154,6 @@ pub(crate) async fn fund(grid: &Grid, args: FundArgs, format: Format) -> Result<
     }
 }
 
-/// Shows a balance.
-///
-/// # Errors
-/// The coordinator's refusal.
-pub(crate) async fn balance(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
-    let request = v1::GetBalanceRequest { name: args.submitter.unwrap_or_default() };
-    let call = async { grid.ledger().get_balance(request).await.map_err(|status| grid.explain(&status)) };
-    let v1::Balance { name, available, escrow, spent } = interruptible(call).await?.into_inner();
-    match format {
-        Format::Json => out::json(&Balance { name, available, escrow, spent }),
-        Format::Table => out::line(&out::facts(vec![
-            ("submitter", human::plain(&name)),
-            ("available", amount::show(&available)),
-            ("in escrow", amount::show(&escrow)),
-            ("spent", amount::show(&spent)),
-        ])),
-    }
-}
-
 /// Shows earnings.
 ///
 /// # Errors
@@ -219,6 +183,10 @@ impl From<v1::OwnerEarnings> for OwnerEarnings {
         Self {
             owner: earnings.owner,
             total: earnings.total,
+            pending: earnings.pending,
+            available: earnings.available,
+            payout: earnings.payout,
+            paid: earnings.paid,
             attempts: earnings.attempts,
             by_device: lines(earnings.by_device),
             by_job: lines(earnings.by_job),
@@ -238,12 +206,24 @@ fn earnings_table(owners: &[v1::OwnerEarnings], by: Option<By>) -> String {
     if by.is_some() {
         header.push((title, Align::Left));
     }
-    header.extend([("earned", Align::Right), ("paid attempts", Align::Right)]);
+    header.push(("earned", Align::Right));
+    if by.is_none() {
+        header.extend(["pending", "available", "in payout", "paid"].map(|title| (title, Align::Right)));
+    }
+    header.push(("rewarded attempts", Align::Right));
     let mut rows = Vec::new();
     for owner in owners {
         let name = human::plain(owner.owner.strip_prefix("owners/").unwrap_or(&owner.owner));
         match by {
-            None => rows.push(vec![name, amount::show(&owner.total), human::count(owner.attempts)]),
+            None => rows.push(vec![
+                name,
+                amount::show(&owner.total),
+                amount::show(&owner.pending),
+                amount::show(&owner.available),
+                amount::show(&owner.payout),
+                amount::show(&owner.paid),
+                human::count(owner.attempts),
+            ]),
             Some(_) => rows.extend(lines(owner).iter().map(|line| {
                 vec![
                     name.clone(),
@@ -360,13 +340,20 @@ fault: account 3 is off";
         let owner = v1::OwnerEarnings {
             owner: "owners/bob".to_owned(),
             total: "12.3456789".to_owned(),
+            pending: "2".to_owned(),
+            available: "10.3456789".to_owned(),
+            payout: "0".to_owned(),
+            paid: "0".to_owned(),
             attempts: 1_000,
             by_day: vec![line],
             ..Default::default()
         };
         let total = earnings_table(std::slice::from_ref(&owner), None);
-        assert_eq!(total, "owner     earned  paid attempts\nbob    12.345679          1,000");
+        let expected = "\
+owner     earned   pending  available  in payout      paid  rewarded attempts
+bob    12.345679  2.000000  10.345679   0.000000  0.000000              1,000";
+        assert_eq!(total, expected);
         let by_day = earnings_table(&[owner], Some(By::Day));
-        assert!(by_day.ends_with("bob    2026-07-23  1.500000              3"), "{by_day}");
+        assert!(by_day.ends_with("bob    2026-07-23  1.500000                  3"), "{by_day}");
     }
 }

@@ -28,6 +28,32 @@ pub(crate) fn owner(text: &str) -> Result<String, String> {
     resource("owners", text)
 }
 
+/// `alice` or `operators/alice`, as `operators/alice`.
+///
+/// # Errors
+/// When it names something else.
+pub(crate) fn operator(text: &str) -> Result<String, String> {
+    resource("operators", text)
+}
+
+/// `clinic`, `submitters/clinic` or `owners/bob`: a name alone is a submitter's.
+///
+/// # Errors
+/// When it names something else.
+pub(crate) fn holder(text: &str) -> Result<String, String> {
+    if text.starts_with("owners/") { owner(text) } else { submitter(text) }
+}
+
+/// `3` or `payouts/3`, as `payouts/3`.
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn batch(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix("payouts/").unwrap_or(text);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| format!("payouts/{number}")).ok_or_else(|| "a batch is named payouts/3 or 3".to_owned())
+}
+
 fn resource(collection: &str, text: &str) -> Result<String, String> {
     let id = text.strip_prefix(collection).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
     if id.is_empty() || id.contains('/') {
@@ -97,6 +123,12 @@ mod tests {
         check(submitter("owners/alice"), None);
         check(owner("owners/bob"), Some("owners/bob"));
         check(owner(""), None);
+        check(holder("clinic"), Some("submitters/clinic"));
+        check(holder("owners/bob"), Some("owners/bob"));
+        check(holder("owners/"), None);
+        check(batch("3"), Some("payouts/3"));
+        check(batch("payouts/3"), Some("payouts/3"));
+        check(batch("jobs/3"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{Context, last_part, page_size, status, view};
 use crate::auth::{hash_token, new_token};
 use crate::core::{DeviceId, Fault};
-use crate::store::{BlameRow, Subject};
+use crate::store::{BlameRow, OperatorId, Subject};
 
 const NAME_BYTES_MAX: usize = 63;
 const ENROLMENT_USES_MAX: u32 = 10_000;
@@ -66,15 +66,31 @@ impl Admin for AdminService {
         Ok(Response::new(v1::Owner { name: format!("owners/{name}") }))
     }
 
+    async fn create_operator(
+        &self,
+        request: Request<v1::CreateOperatorRequest>,
+    ) -> Result<Response<v1::Operator>, Status> {
+        self.context.auth.unnamed_operator(&request).await?;
+        let request = request.into_inner();
+        let name = check_name("operator_id", &request.operator_id)?;
+        let token = new_token("lull");
+        let id = self.context.store.create_operator(name, &hash_token(&token)).await;
+        tracing::info!(operator = id.map_err(status::from_store)?.0, name, "operator added");
+        Ok(Response::new(v1::Operator { name: format!("operators/{name}"), token }))
+    }
+
     async fn create_api_token(
         &self,
         request: Request<v1::CreateApiTokenRequest>,
     ) -> Result<Response<v1::ApiToken>, Status> {
         self.context.auth.operator(&request).await?;
+        if request.get_ref().role() == v1::Role::Operator {
+            self.context.auth.unnamed_operator(&request).await?;
+        }
         let request = request.into_inner();
         let store = &self.context.store;
         let subject = match request.role() {
-            v1::Role::Operator => Subject::Operator,
+            v1::Role::Operator => Subject::Operator(OperatorId::UNNAMED),
             v1::Role::Submitter => {
                 let name = last_part(&request.subject, "submitters")?;
                 Subject::Submitter(store.submitter(name).await.map_err(status::from_store)?)
@@ -124,7 +140,7 @@ impl Admin for AdminService {
         request: Request<v1::ListDevicesRequest>,
     ) -> Result<Response<v1::ListDevicesResponse>, Status> {
         let owner = match self.context.auth.subject(&request).await? {
-            Subject::Operator => None,
+            Subject::Operator(_) => None,
             Subject::Owner(id) => Some(id),
             Subject::Submitter(_) => return Err(status::denied("devices are for operators and owners")),
         };

@@ -42,7 +42,7 @@ impl BlobsService {
         }
         match self.context.auth.subject(request).await? {
             Subject::Submitter(id) => Ok(Caller::Submitter(id)),
-            Subject::Operator => Ok(Caller::Operator),
+            Subject::Operator(_) => Ok(Caller::Operator),
             Subject::Owner(_) => {
                 Err(status::denied("blobs are for submitters and devices: use a submitter's token"))
             }

@@ -1,12 +1,13 @@
-//! Money: deposits, balances, earnings, and the check of the books.
+//! Money: deposits, balances, earnings, statements, and the check of the books.
 
 use lull_ledger::Amount;
+use lull_ledger::statement::{Month, MonthError};
 use lull_proto::v1;
 use lull_proto::v1::ledger_server::Ledger;
 use tonic::{Request, Response, Status};
 
-use super::{Context, last_part, status};
-use crate::store::{EarningsLine, Subject};
+use super::{Context, last_part, statements, status};
+use crate::store::{EarningsLine, Holder, Subject};
 
 /// Serves `lull.v1.Ledger`.
 pub struct LedgerService {
@@ -55,33 +56,81 @@ impl Ledger for LedgerService {
         }))
     }
 
+    async fn reverse_deposit(
+        &self,
+        request: Request<v1::ReverseDepositRequest>,
+    ) -> Result<Response<v1::Reversal>, Status> {
+        let operator = self.context.auth.operator(&request).await?;
+        let request = request.into_inner();
+        let reason = statements::reason(&request.reason)?;
+        let (submitter, deposit) = request
+            .name
+            .split_once("/deposits/")
+            .and_then(|(submitter, number)| Some((submitter, number.parse::<i64>().ok()?)))
+            .ok_or_else(|| status::invalid("name", "is not a name such as `submitters/clinic/deposits/3`"))?;
+        let store = &self.context.store;
+        let submitter =
+            store.submitter(last_part(submitter, "submitters")?).await.map_err(status::from_store)?;
+        let reversed = store.reverse_deposit(submitter, deposit, reason, operator).await;
+        let (number, amount, balance) = reversed.map_err(status::from_store)?;
+        tracing::info!(%submitter, deposit, number, "deposit reversed");
+        Ok(Response::new(v1::Reversal {
+            number: number.unsigned_abs(),
+            amount: amount.to_string(),
+            balance: balance.to_string(),
+        }))
+    }
+
     async fn get_balance(
         &self,
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::Balance>, Status> {
-        let subject = self.context.auth.subject(&request).await?;
-        let name = request.into_inner().name;
+        let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
         let store = &self.context.store;
-        let submitter = match (subject, name.as_str()) {
-            (Subject::Submitter(id), "") => id,
-            (Subject::Operator, "") => return Err(status::invalid("name", "is missing: name a submitter")),
-            (Subject::Owner(_), _) => return Err(status::denied("balances are for submitters")),
-            (subject, name) => {
-                let asked =
-                    store.submitter(last_part(name, "submitters")?).await.map_err(status::from_store)?;
-                if subject != Subject::Operator && subject != Subject::Submitter(asked) {
-                    return Err(status::denied("this is another submitter's balance"));
+        let balance = match holder {
+            Holder::Submitter(submitter) => {
+                let balance = store.balance(submitter).await.map_err(status::from_store)?;
+                v1::Balance {
+                    name: format!("submitters/{}", balance.name),
+                    available: balance.available.to_string(),
+                    escrow: balance.escrow.to_string(),
+                    spent: balance.spent.to_string(),
+                    ..v1::Balance::default()
                 }
-                asked
+            }
+            Holder::Owner(owner) => {
+                let balance = store.owner_balance(owner).await.map_err(status::from_store)?;
+                let parts = store.pending_parts(owner).await.map_err(status::from_store)?;
+                statements::owner_balance(&balance, &parts)
             }
         };
-        let balance = store.balance(submitter).await.map_err(status::from_store)?;
-        Ok(Response::new(v1::Balance {
-            name: format!("submitters/{}", balance.name),
-            available: balance.available.to_string(),
-            escrow: balance.escrow.to_string(),
-            spent: balance.spent.to_string(),
-        }))
+        Ok(Response::new(balance))
+    }
+
+    type ReadBalanceLinesStream = statements::Stream<v1::ReadBalanceLinesResponse>;
+
+    async fn read_balance_lines(
+        &self,
+        request: Request<v1::ReadBalanceLinesRequest>,
+    ) -> Result<Response<Self::ReadBalanceLinesStream>, Status> {
+        let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
+        let Holder::Owner(owner) = holder else {
+            return Err(status::invalid("name", "is a submitter: only balances of owners have such lines"));
+        };
+        let part = statements::balance_part(request.get_ref())?;
+        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, part)))
+    }
+
+    type ReadStatementStream = statements::Stream<v1::ReadStatementResponse>;
+
+    async fn read_statement(
+        &self,
+        request: Request<v1::ReadStatementRequest>,
+    ) -> Result<Response<Self::ReadStatementStream>, Status> {
+        let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
+        let month = request.get_ref().month.parse();
+        let month: Month = month.map_err(|error: MonthError| status::invalid("month", &error.to_string()))?;
+        Ok(Response::new(statements::statement(self.context.store.clone(), holder, month)))
     }
 
     async fn get_earnings(
@@ -92,12 +141,12 @@ impl Ledger for LedgerService {
         let name = request.into_inner().name;
         let store = &self.context.store;
         let owner = match (subject, name.as_str()) {
-            (Subject::Operator, "") => None,
+            (Subject::Operator(_), "") => None,
             (Subject::Owner(id), "") => Some(id),
             (Subject::Submitter(_), _) => return Err(status::denied("earnings are for owners")),
             (subject, name) => {
                 let asked = store.owner(last_part(name, "owners")?).await.map_err(status::from_store)?;
-                if subject != Subject::Operator && subject != Subject::Owner(asked) {
+                if !matches!(subject, Subject::Operator(_)) && subject != Subject::Owner(asked) {
                     return Err(status::denied("these are another owner's earnings"));
                 }
                 Some(asked)
@@ -111,7 +160,12 @@ impl Ledger for LedgerService {
         };
         let owners = owners.into_iter().map(|earned| {
             let [by_device, by_job, by_day] = earned.lines.map(|lines| lines.into_iter().map(line).collect());
+            let [pending, available, payout, paid] = earned.balances.map(|balance| balance.to_string());
             v1::OwnerEarnings {
+                pending,
+                available,
+                payout,
+                paid,
                 owner: format!("owners/{}", earned.owner),
                 total: earned.total.to_string(),
                 attempts: earned.attempts,

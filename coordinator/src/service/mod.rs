@@ -5,6 +5,8 @@ mod blobs;
 mod checkpoints;
 mod jobs;
 mod ledger;
+mod payouts;
+mod statements;
 pub mod status;
 mod submission;
 mod view;
@@ -14,6 +16,7 @@ pub use admin::AdminService;
 pub use blobs::BlobsService;
 pub use jobs::JobsService;
 pub use ledger::LedgerService;
+pub use payouts::PayoutsService;
 pub use work::WorkService;
 
 use std::sync::Arc;

@@ -74,6 +74,9 @@ fn from_store_ref(error: &store::Error) -> Status {
             let metadata = [("available", available.as_str()), ("needed", needed.as_str())];
             status(Code::FailedPrecondition, "INSUFFICIENT_FUNDS", message, &metadata)
         }
+        E::Precondition { reason, .. } => precondition(reason, message),
+        E::NameTaken(_) => status(Code::AlreadyExists, "NAME_TAKEN", message, &[]),
+        E::SlowReader => status(Code::Aborted, "SLOW_READER", message, &[]),
         E::EnrolmentToken(_) => status(Code::PermissionDenied, "ENROLMENT_TOKEN", message, &[]),
         E::KeyTaken => status(Code::AlreadyExists, "DEVICE_KEY_TAKEN", message, &[]),
         error if error.is_unavailable() => {

@@ -1,11 +1,12 @@
 //! The ledger's reports and deposits. Every figure is a query over transfers.
 
+use deadpool_postgres::Transaction;
 use lull_ledger::{AccountId, AccountKind, Amount, Transfer};
 use tokio_postgres::Row;
 
 use super::batch::write_transfers;
 use super::rows::From;
-use super::{Error, Store, run_tx};
+use super::{Error, OperatorId, Store, run_tx};
 use crate::core::{DeviceId, OwnerId, SubmitterId};
 
 /// What a submitter has.
@@ -21,6 +22,21 @@ pub struct SubmitterBalance {
     pub spent: Amount,
 }
 
+/// What an owner has.
+#[derive(Debug, Clone)]
+pub struct OwnerBalance {
+    /// Its name.
+    pub name: String,
+    /// Held back.
+    pub pending: Amount,
+    /// Can be paid out.
+    pub available: Amount,
+    /// In a batch of payouts that is not finished.
+    pub payout: Amount,
+    /// Paid.
+    pub paid: Amount,
+}
+
 /// What an owner has earned.
 #[derive(Debug, Clone)]
 pub struct OwnerEarnings {
@@ -30,6 +46,8 @@ pub struct OwnerEarnings {
     pub total: Amount,
     /// Attempts paid.
     pub attempts: u64,
+    /// Where it is: pending, available, in a payout, paid.
+    pub balances: [Amount; 4],
     /// By device, by job, by day in UTC.
     pub lines: [Vec<EarningsLine>; 3],
 }
@@ -132,6 +150,63 @@ impl Store {
         })
     }
 
+    /// What an owner has.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub async fn owner_balance(&self, owner: OwnerId) -> Result<OwnerBalance, Error> {
+        run_tx!(self.pool, "owner_balance", tx => {
+            let select = "SELECT name,
+                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 4) AS pending,
+                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 3) AS available,
+                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 5) AS payout,
+                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 6) AS paid
+                FROM owner WHERE id = $1";
+            let row = tx.query_opt(select, &[&owner.0]).await?.ok_or(Error::NotFound("owner"))?;
+            let from = From("account");
+            Ok(OwnerBalance {
+                name: row.try_get("name")?,
+                pending: from.amount(&row, "pending")?,
+                available: from.amount(&row, "available")?,
+                payout: from.amount(&row, "payout")?,
+                paid: from.amount(&row, "paid")?,
+            })
+        })
+    }
+
+    /// Undoes a deposit, with a reason; again it changes nothing. Returns the number of the reversal, what was
+    /// deposited, and the balance after it.
+    ///
+    /// # Errors
+    /// When there is no such deposit, or the balance does not cover it any more.
+    pub async fn reverse_deposit(
+        &self,
+        submitter: SubmitterId,
+        deposit: i64,
+        reason: &str,
+        operator: OperatorId,
+    ) -> Result<(i64, Amount, Amount), Error> {
+        run_tx!(self.pool, "reverse_deposit", tx => {
+            let account = AccountId::new(AccountKind::Submitter, submitter.0).number();
+            let lock = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
+            let row = tx.query_opt(lock, &[&account]).await?.ok_or(Error::NotFound("submitter"))?;
+            let available = From("account").amount(&row, "balance")?;
+            let select = "SELECT amount FROM deposit WHERE id = $1 AND submitter_id = $2";
+            let row = tx.query_opt(select, &[&deposit, &submitter.0]).await?.ok_or(Error::NotFound("deposit"))?;
+            let amount = From("deposit").amount(&row, "amount")?;
+            let original = Transfer::deposit(deposit, submitter.0, amount);
+            if let Some(number) = known_reversal(tx, &original).await? {
+                return Ok((number, amount, available));
+            }
+            if available < amount {
+                return Err(Error::InsufficientFunds { available, needed: amount });
+            }
+            let (number, transfer) = reverse(tx, &original, reason, operator).await?;
+            write_transfers(tx, &[transfer]).await?;
+            Ok((number, amount, available - amount))
+        })
+    }
+
     /// What one owner, or each, has earned, less what was forfeited.
     ///
     /// # Errors
@@ -156,8 +231,16 @@ impl Store {
                     );
                     *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
                 }
+                let balances = "SELECT balance FROM unnest(ARRAY[4, 3, 5, 6]) WITH ORDINALITY AS kind (code, place)
+                    JOIN account ON account.id = $1::bigint * 8 + code ORDER BY place";
+                let rows = tx.query(balances, &[&id]).await?;
+                let balance = |at: usize| match rows.get(at) {
+                    Some(row) => From("account").amount(row, "balance"),
+                    None => Err(From("account").wrong("id", format!("owner {id} lacks an account"))),
+                };
                 all.push(OwnerEarnings {
                     owner: row.try_get("name")?,
+                    balances: [balance(0)?, balance(1)?, balance(2)?, balance(3)?],
                     total: lines[1].iter().map(|line| line.amount).sum(),
                     attempts: lines[1].iter().map(|line| line.attempts).sum(),
                     lines,
@@ -236,7 +319,7 @@ const PAID_ATTEMPT: &str =
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 7] = [
+const FAULTS: [(&str, &str); 10] = [
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -304,7 +387,68 @@ const FAULTS: [(&str, &str); 7] = [
            AND NOT EXISTS (SELECT FROM standing WHERE standing.owner_id = a.owner_id AND a.created_at <= caught_at)
            AND CASE WHEN v.stage = 1 THEN job.item_price ELSE job.service_price END > 0 LIMIT 100",
     ),
+    (
+        "a payout is not what its lines make",
+        "SELECT 'batch ' || batch_id || ', owner ' || owner_id || ' pays ' || amount || ' of ' || carried_in || ' and '
+             || coalesce(lines, 0) || ', and leaves ' || carried_out
+         FROM payout LEFT JOIN (
+             SELECT batch_id, owner_id,
+                 sum(CASE WHEN credit = owner_id * 8 + 3 THEN amount WHEN debit = owner_id * 8 + 3 THEN -amount END)
+                     AS lines
+             FROM payout_line JOIN transfer ON transfer.id = transfer_id GROUP BY 1, 2) AS line
+           USING (batch_id, owner_id)
+         WHERE carried_in + coalesce(lines, 0) <> amount + carried_out LIMIT 100",
+    ),
+    (
+        "a payout is not where its state says",
+        "SELECT 'batch ' || payout.batch_id || ', owner ' || payout.owner_id || ' is in state ' || payout.state
+         FROM payout
+         FULL JOIN (SELECT * FROM transfer WHERE code = 7) AS proposed
+           ON proposed.idx = payout.batch_id AND proposed.attempt = payout.owner_id
+         LEFT JOIN transfer AS paid ON paid.code = 8 AND paid.job_id = 0 AND paid.stage = 0
+           AND paid.idx = payout.batch_id AND paid.attempt = payout.owner_id
+         LEFT JOIN reversal AS back ON back.code = 7 AND back.job_id = 0 AND back.stage = 0
+           AND back.idx = payout.batch_id AND back.attempt = payout.owner_id
+         LEFT JOIN reversal AS unpaid ON unpaid.code = 8 AND unpaid.job_id = 0 AND unpaid.stage = 0
+           AND unpaid.idx = payout.batch_id AND unpaid.attempt = payout.owner_id
+         WHERE proposed.amount IS DISTINCT FROM payout.amount OR paid.amount <> payout.amount
+            OR (payout.state = 2) <> (paid.id IS NOT NULL AND unpaid.id IS NULL)
+            OR (payout.state = 3) <> (back.id IS NOT NULL) LIMIT 100",
+    ),
+    (
+        "a reversal is not the opposite of its transfer",
+        "SELECT 'reversal ' || coalesce(reversal.id, undone.attempt) FROM reversal
+         FULL JOIN (SELECT * FROM transfer WHERE code = 9) AS undone ON undone.attempt = reversal.id
+         LEFT JOIN transfer AS original ON original.code = reversal.code AND original.job_id = reversal.job_id
+           AND original.stage = reversal.stage AND original.idx = reversal.idx AND original.attempt = reversal.attempt
+         WHERE undone.amount IS DISTINCT FROM original.amount OR undone.debit IS DISTINCT FROM original.credit
+            OR undone.credit IS DISTINCT FROM original.debit LIMIT 100",
+    ),
 ];
+
+/// Notes that a transfer is undone, and why; returns the number of the reversal, and the transfer that does it.
+pub(super) async fn reverse(
+    tx: &Transaction<'_>,
+    original: &Transfer,
+    reason: &str,
+    operator: OperatorId,
+) -> Result<(i64, Transfer), Error> {
+    let insert = "INSERT INTO reversal (code, job_id, stage, idx, attempt, reason, operator_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    let (code, key) = (original.code.number(), original.key);
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&code, &key.job, &key.stage, &key.index, &key.attempt, &reason, &operator.0];
+    let number = tx.query_one(insert, &parameters).await?.try_get(0)?;
+    Ok((number, Transfer::reversal(number, original)))
+}
+
+/// The reversal of a transfer, if it was undone.
+async fn known_reversal(tx: &Transaction<'_>, original: &Transfer) -> Result<Option<i64>, Error> {
+    let select = "SELECT id FROM reversal WHERE code = $1 AND job_id = $2 AND stage = $3 AND idx = $4 AND attempt = $5";
+    let (code, key) = (original.code.number(), original.key);
+    let row = tx.query_opt(select, &[&code, &key.job, &key.stage, &key.index, &key.attempt]).await?;
+    row.map(|row| Ok(row.try_get(0)?)).transpose()
+}
 
 fn earnings_line(row: &Row) -> Result<EarningsLine, Error> {
     let from = From("transfer");

@@ -48,6 +48,20 @@ pub enum Error {
         /// What was needed.
         needed: lull_ledger::Amount,
     },
+    /// It cannot be had in this state.
+    #[error("{message}")]
+    Precondition {
+        /// For programs.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// A name that is taken and is given once.
+    #[error("the name {0} is taken: take another one")]
+    NameTaken(String),
+    /// Whoever reads an answer that comes in pieces takes none.
+    #[error("the answer was not read in time: ask again")]
+    SlowReader,
     /// An enrolment token that does not let anybody in.
     #[error("the enrolment token is {0}: ask the operator for a new one")]
     EnrolmentToken(&'static str),
@@ -82,6 +96,11 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// What cannot be had in this state: a reason for programs, a message for people.
+pub(super) fn precondition(reason: &'static str, message: impl Into<String>) -> Error {
+    Error::Precondition { reason, message: message.into() }
 }
 
 /// Fails when a statement did not change exactly the rows that were decided.

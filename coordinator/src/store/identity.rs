@@ -10,11 +10,26 @@ use super::rows::From;
 use super::{Error, Store, run_tx};
 use crate::core::{DeviceId, Fault, JobId, OwnerId, SubmitterId, UnitKey};
 
+/// An operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperatorId(pub i64);
+
+impl OperatorId {
+    /// The operator without a name: whoever may read the state directory, and whomever that one gave a token.
+    pub const UNNAMED: Self = Self(0);
+
+    /// Whether this is a person with a name.
+    #[must_use]
+    pub fn is_named(self) -> bool {
+        self != Self::UNNAMED
+    }
+}
+
 /// Whom an API token speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Whoever runs the grid.
-    Operator,
+    Operator(OperatorId),
     /// A submitter.
     Submitter(SubmitterId),
     /// An owner.
@@ -102,7 +117,24 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn create_owner(&self, name: &str) -> Result<OwnerId, Error> {
-        self.create_holder("owner", &[AccountKind::Available, AccountKind::Pending], name).await.map(OwnerId)
+        let kinds = [AccountKind::Available, AccountKind::Pending, AccountKind::Payout, AccountKind::Paid];
+        self.create_holder("owner", &kinds, name).await.map(OwnerId)
+    }
+
+    /// An operator with a name, and its token. A name is given once: a second token for it would let somebody else
+    /// be that person.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub async fn create_operator(&self, name: &str, token_hash: &[u8; 32]) -> Result<OperatorId, Error> {
+        run_tx!(self.pool, "create_operator", tx => {
+            let insert = "INSERT INTO operator (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id";
+            let row = tx.query_opt(insert, &[&name]).await?.ok_or_else(|| Error::NameTaken(name.to_owned()))?;
+            let id: i64 = row.try_get(0)?;
+            let insert = "INSERT INTO api_token (hash, role, subject) VALUES ($1, 1, $2)";
+            tx.execute(insert, &[&token_hash.as_slice(), &id]).await?;
+            Ok(OperatorId(id))
+        })
     }
 
     async fn create_holder(
@@ -151,7 +183,7 @@ impl Store {
     /// When the database fails.
     pub async fn add_api_token(&self, hash: &[u8; 32], subject: Subject) -> Result<(), Error> {
         let (role, subject) = match subject {
-            Subject::Operator => (1i16, 0),
+            Subject::Operator(id) => (1i16, id.0),
             Subject::Submitter(id) => (2, id.0),
             Subject::Owner(id) => (3, id.0),
         };
@@ -172,7 +204,7 @@ impl Store {
             let Some(row) = tx.query_opt(&select, &[&hash.as_slice()]).await? else { return Ok(None) };
             let subject: i64 = row.try_get("subject")?;
             match row.try_get::<_, i16>("role")? {
-                1 => Ok(Some(Subject::Operator)),
+                1 => Ok(Some(Subject::Operator(OperatorId(subject)))),
                 2 => Ok(Some(Subject::Submitter(SubmitterId(subject)))),
                 3 => Ok(Some(Subject::Owner(OwnerId(subject)))),
                 other => Err(From("api_token").wrong("role", other)),

@@ -9,7 +9,9 @@ mod error;
 mod identity;
 mod jobs;
 mod migrate;
+mod payouts;
 mod rows;
+mod statements;
 mod trust;
 
 use std::time::Duration;
@@ -18,11 +20,16 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
 pub use batch::{Aftermath, Decided, Extras, Hints, Tokens};
-pub use books::{Books, DeviceEarnings, EarningsLine, OwnerEarnings, SubmitterBalance};
+pub use books::{Books, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance};
 pub use error::Error;
-pub use identity::{BlameRow, DeviceRow, DeviceSeen, Subject};
+pub use identity::{BlameRow, DeviceRow, DeviceSeen, OperatorId, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
+pub use payouts::{Batch, BatchState, Payee, Payer, Payout, PayoutState, Proposal};
+pub use statements::{
+    BalanceLine, BalancePart, Holder, LedgerUnit, PendingPart, Pieces, StatementHead, StatementLine,
+    StatementPart, UnitVerdict,
+};
 
 /// Tries of one transaction; conflicts are rare, as everything locks in one order.
 const TRIES_MAX: u32 = 5;

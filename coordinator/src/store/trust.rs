@@ -14,7 +14,7 @@ use crate::core::{JobId, JobState, Policy, review};
 /// Results of one owner whose pay is released at once: the rest follows with the next look.
 const RESULTS_PER_RELEASE: i64 = 10_000;
 /// Pay is held back no longer than this, whatever its owner still returns.
-const HELD_DAYS_MAX: i32 = 30;
+pub(super) const HELD_DAYS_MAX: i32 = 30;
 
 impl Store {
     /// Jobs that wait to be looked over: their work is done, or somebody who took part was caught.

@@ -2,6 +2,7 @@
 //! a list of `{"name", "value", "unit"}`. It needs release builds of the programs beside it, and the guests.
 
 mod presence;
+mod statements;
 mod study;
 mod throughput;
 mod trust;
@@ -19,7 +20,7 @@ struct Figure {
 type Benchmark = fn() -> Result<Vec<Figure>>;
 
 /// Each benchmark with the figures that it measures.
-const BENCHMARKS: [(&[&str], Benchmark); 11] = [
+const BENCHMARKS: [(&[&str], Benchmark); 12] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
     (&["verified_units_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
@@ -30,6 +31,7 @@ const BENCHMARKS: [(&[&str], Benchmark); 11] = [
     (&["trust_copies_honest_10k"], trust::honest),
     (&["trust_error_20pct_colluding", "trust_copies_20pct_colluding"], trust::colluding),
     (&["sim_units_per_second"], trust::speed),
+    (&["statement_100k_lines_seconds"], statements::statement),
     (&["cold_demo_seconds"], study::cold_demo),
 ];
 

@@ -16,12 +16,12 @@ const DEVICES: usize = 50;
 const DEVICES_SINGLE: usize = 400;
 const TRIALS: usize = 200;
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 /// Asks for work, returns a trivial result for each unit, and again, until nobody wants anything.
-async fn work(
+pub(crate) async fn work(
     mut device: Device,
     max_units: u32,
     done: std::sync::Arc<std::sync::atomic::AtomicBool>,
@@ -70,7 +70,7 @@ async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<f64> {
     Ok(units as f64 / seconds)
 }
 
-async fn wait_settled(submitter: &mut Submitter, job: &str) -> Result<()> {
+pub(crate) async fn wait_settled(submitter: &mut Submitter, job: &str) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {

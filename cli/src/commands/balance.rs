@@ -1,0 +1,346 @@
+//! `lull balance`: what a submitter or an owner has, why some of it is pending, and what it is made of.
+
+use clap::{Args, ValueEnum};
+use lull_proto::v1;
+use serde::Serialize;
+
+use super::ledger_line;
+use crate::error::Result;
+use crate::grid::{Grid, interruptible};
+use crate::out::{self, Align, Format};
+use crate::text::{amount, human, name};
+
+/// Show what a submitter or an owner has; without a name, what you have
+///
+/// An owner's money is pending, available, in a payout, or paid. All of it is in the books: nothing is estimated.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lull balance clinic
+  lull balance owners/bob --lines pending
+
+JSON of a submitter: {name, available, escrow, spent}
+JSON of an owner: {name, available, pending, payout, paid, pending_parts: [{reason, job,
+amount, results, first_after_results, last_after_results, first_time, last_time}, ..],
+lines: [{part, time, category, amount, job, stage, unit, device, device_name, attempt,
+digest, verdict, payout, reason, after_results, available_time}, ..]}")]
+pub(crate) struct BalanceArgs {
+    /// The submitter, such as clinic, or the owner, such as owners/bob
+    #[arg(value_name = "NAME", value_parser = name::holder)]
+    holder: Option<String>,
+    /// Open an owner's balance into its lines: job, unit, device, attempt, verdict
+    #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, default_missing_value = "all")]
+    lines: Option<Part>,
+}
+
+/// Parts of an owner's balance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Each of the others
+    All,
+    /// Earned, and could still be lost
+    Pending,
+    /// Can be paid out
+    Available,
+    /// In a batch that is not finished
+    Payout,
+    /// Paid out
+    Paid,
+}
+
+#[derive(Debug, Serialize)]
+struct Submitter {
+    name: String,
+    available: String,
+    escrow: String,
+    spent: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Owner {
+    name: String,
+    available: String,
+    pending: String,
+    payout: String,
+    paid: String,
+    pending_parts: Vec<PendingPart>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<Vec<Line>>,
+}
+
+#[derive(Debug, Serialize)]
+struct PendingPart {
+    reason: &'static str,
+    job: String,
+    amount: String,
+    results: u64,
+    first_after_results: u64,
+    last_after_results: u64,
+    first_time: Option<String>,
+    last_time: Option<String>,
+}
+
+/// A line of a balance.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    part: &'static str,
+    time: Option<String>,
+    category: String,
+    amount: String,
+    job: String,
+    stage: String,
+    unit: Option<u64>,
+    device: Option<u64>,
+    device_name: String,
+    attempt: String,
+    digest: String,
+    verdict: String,
+    payout: String,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_results: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available_time: Option<String>,
+}
+
+/// Shows a balance.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn run(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
+    let request = v1::GetBalanceRequest { name: args.holder.unwrap_or_default() };
+    interruptible(async {
+        let response = grid.ledger().get_balance(request).await.map_err(|status| grid.explain(&status))?;
+        let balance = response.into_inner();
+        if !balance.name.starts_with("owners/") {
+            return submitter(balance, format);
+        }
+        let mut lines = args.lines.map(|_| Vec::new());
+        for (part, wire) in parts(args.lines) {
+            let request = v1::ReadBalanceLinesRequest {
+                name: balance.name.clone(),
+                part: wire.into(),
+                batch: String::new(),
+            };
+            lines.get_or_insert_default().extend(read_lines(grid, request, part).await?);
+        }
+        owner(balance, lines, format)
+    })
+    .await
+}
+
+fn parts(asked: Option<Part>) -> Vec<(&'static str, v1::BalancePart)> {
+    let all = [
+        (Part::Pending, "pending", v1::BalancePart::Pending),
+        (Part::Available, "available", v1::BalancePart::Available),
+        (Part::Payout, "payout", v1::BalancePart::Payout),
+        (Part::Paid, "paid", v1::BalancePart::Paid),
+    ];
+    let wanted = |part: Part| asked == Some(Part::All) || asked == Some(part);
+    all.into_iter().filter(|(part, ..)| wanted(*part)).map(|(_, name, wire)| (name, wire)).collect()
+}
+
+/// The lines of a part of a balance, or of a payout.
+///
+/// # Errors
+/// The coordinator's refusal.
+pub(crate) async fn read_lines(
+    grid: &Grid,
+    request: v1::ReadBalanceLinesRequest,
+    part: &'static str,
+) -> Result<Vec<Line>> {
+    let explain = |status| grid.explain(&status);
+    let mut stream = grid.ledger().read_balance_lines(request).await.map_err(explain)?.into_inner();
+    let mut lines = Vec::new();
+    while let Some(response) = stream.message().await.map_err(explain)? {
+        for line in response.lines {
+            lines.push(line_of(line, part)?);
+        }
+    }
+    Ok(lines)
+}
+
+fn line_of(line: v1::BalanceLine, part: &'static str) -> Result<Line> {
+    let v1::BalanceLine { line, after_results, available_time } = line;
+    let line = line.unwrap_or_default();
+    let unit = line.unit.map(ledger_line::unit).transpose()?;
+    let (index, device) = (unit.as_ref().map(|unit| unit.index), unit.as_ref().map(|unit| unit.device));
+    let unit = unit.unwrap_or_default();
+    Ok(Line {
+        part,
+        time: line.time.map(|time| time.to_string()),
+        category: line.category,
+        amount: line.amount,
+        job: line.job,
+        stage: unit.stage,
+        unit: index,
+        device,
+        device_name: unit.device_name,
+        attempt: unit.attempt,
+        digest: unit.digest,
+        verdict: unit.verdict,
+        payout: line.batch,
+        reason: line.reason,
+        after_results: available_time.map(|_| after_results),
+        available_time: available_time.map(|time| time.to_string()),
+    })
+}
+
+fn submitter(balance: v1::Balance, format: Format) -> Result<()> {
+    let v1::Balance { name, available, escrow, spent, .. } = balance;
+    match format {
+        Format::Json => out::json(&Submitter { name, available, escrow, spent }),
+        Format::Table => out::line(&out::facts(vec![
+            ("submitter", human::plain(&name)),
+            ("available", amount::show(&available)),
+            ("in escrow", amount::show(&escrow)),
+            ("spent", amount::show(&spent)),
+        ])),
+    }
+}
+
+fn owner(balance: v1::Balance, lines: Option<Vec<Line>>, format: Format) -> Result<()> {
+    match format {
+        Format::Json => out::json(&Owner {
+            name: balance.name,
+            available: balance.available,
+            pending: balance.pending,
+            payout: balance.payout,
+            paid: balance.paid,
+            pending_parts: balance.pending_parts.into_iter().map(pending_part).collect(),
+            lines,
+        }),
+        Format::Table => {
+            out::line(&out::facts(vec![
+                ("owner", human::plain(&balance.name)),
+                ("pending", amount::show(&balance.pending)),
+                ("available", amount::show(&balance.available)),
+                ("in payout", amount::show(&balance.payout)),
+                ("paid", amount::show(&balance.paid)),
+            ]))?;
+            for part in &balance.pending_parts {
+                out::line(&why(part))?;
+            }
+            lines.map_or(Ok(()), |lines| out::line(&format!("\n{}", lines_table(&lines))))
+        }
+    }
+}
+
+fn pending_part(part: v1::PendingPart) -> PendingPart {
+    let reason = match part.reason() {
+        v1::PendingReason::HeldBack => "held_back",
+        v1::PendingReason::TakenBack => "taken_back",
+        v1::PendingReason::Unspecified => "unknown",
+    };
+    PendingPart {
+        reason,
+        job: part.job,
+        amount: part.amount,
+        results: part.results,
+        first_after_results: part.first_after_results,
+        last_after_results: part.last_after_results,
+        first_time: part.first_time.map(|time| time.to_string()),
+        last_time: part.last_time.map(|time| time.to_string()),
+    }
+}
+
+/// Why some pay is pending, and until when.
+fn why(part: &v1::PendingPart) -> String {
+    let amount = amount::show(&part.amount);
+    if part.reason() == v1::PendingReason::TakenBack {
+        return format!(
+            "{amount} pending: a wrong result of this owner was found, and it is about to be taken back"
+        );
+    }
+    let (first, last) = (part.first_after_results, part.last_after_results);
+    let after = if first == last { human::count(first) } else { format!("{first} to {last}") };
+    format!(
+        "{amount} pending for {} of {}, which buys confidence: available after {after} more such results, and \
+         on {} UTC at the latest",
+        human::counted(part.results, "result"),
+        human::plain(&part.job),
+        human::time(part.last_time.as_ref())
+    )
+}
+
+/// Lines of a balance as a table.
+pub(crate) fn lines_table(lines: &[Line]) -> String {
+    let header = [
+        ("part", Align::Left),
+        ("time (UTC)", Align::Left),
+        ("category", Align::Left),
+        ("amount", Align::Right),
+        ("job", Align::Left),
+        ("unit", Align::Left),
+        ("device", Align::Left),
+        ("attempt", Align::Left),
+        ("verdict", Align::Left),
+        ("about", Align::Left),
+    ];
+    let row = |line: &Line| {
+        let time = line.time.as_deref().unwrap_or("-");
+        let about = match (line.after_results, &line.available_time) {
+            (Some(results), Some(time)) => {
+                format!("after {} or on {}", human::counted(results, "more result"), day(time))
+            }
+            _ => format!("{} {}", line.payout, human::plain(&line.reason)).trim().to_owned(),
+        };
+        let digest: String = line.digest.chars().take(8).collect();
+        vec![
+            line.part.to_owned(),
+            time.get(..19).unwrap_or(time).replace('T', " "),
+            line.category.clone(),
+            amount::show(&line.amount),
+            human::plain(&line.job),
+            line.unit.map(|unit| format!("{} {unit}", line.stage)).unwrap_or_default(),
+            line.device
+                .map(|device| format!("{device} {}", human::short(&line.device_name, 24)))
+                .unwrap_or_default(),
+            format!("{} {digest}", line.attempt).trim().to_owned(),
+            line.verdict.clone(),
+            about,
+        ]
+    };
+    out::table(&header, lines.iter().map(row).collect())
+}
+
+fn day(time: &str) -> &str {
+    time.get(..10).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn pending_pay_says_why_and_until_when() {
+        let part = v1::PendingPart {
+            reason: v1::PendingReason::HeldBack.into(),
+            job: "jobs/3".to_owned(),
+            amount: "0.5".to_owned(),
+            results: 1,
+            first_after_results: 12,
+            last_after_results: 40,
+            first_time: None,
+            last_time: Some(Timestamp { seconds: 1_784_801_472, nanos: 0 }),
+        };
+        let expected = "0.500000 pending for 1 result of jobs/3, which buys confidence: available after 12 to 40 \
+            more such results, and on 2026-07-23 10:11:12 UTC at the latest";
+        assert_eq!(why(&part), expected);
+        let lost = v1::PendingPart { reason: v1::PendingReason::TakenBack.into(), ..part };
+        assert!(why(&lost).contains("about to be taken back"));
+    }
+
+    #[test]
+    fn parts_are_asked_for_one_by_one_or_all() {
+        let check = |asked, expected: &[&str]| {
+            let names: Vec<&str> = parts(asked).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, expected);
+        };
+        check(None, &[]);
+        check(Some(Part::Paid), &["paid"]);
+        check(Some(Part::All), &["pending", "available", "payout", "paid"]);
+    }
+}

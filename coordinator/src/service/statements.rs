@@ -1,0 +1,242 @@
+//! Statements and lines of balances as messages, in pieces.
+
+use std::pin::Pin;
+
+use lull_job::stage_to_proto;
+use lull_ledger::statement::Month;
+use lull_proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status};
+
+use super::{Context, last_part, number, status, view};
+use crate::core::{Outcome, OwnerId};
+use crate::store::{
+    BalanceLine, BalancePart, Error, Holder, OwnerBalance, PendingPart, Pieces, StatementHead, StatementLine,
+    StatementPart, Store, Subject, UnitVerdict,
+};
+
+/// An answer in pieces.
+pub(super) type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+/// Pieces that wait for their reader.
+const PIECES_WAITING: usize = 4;
+/// Bytes of a reason: a sentence or two.
+const REASON_BYTES_MAX: usize = 500;
+
+/// Whose money a caller asks about: its own, or for an operator anybody's.
+pub(super) async fn holder<T>(context: &Context, request: &Request<T>, name: &str) -> Result<Holder, Status> {
+    let subject = context.auth.subject(request).await?;
+    let store = &context.store;
+    let asked = match name.split_once('/') {
+        _ if name.is_empty() => None,
+        Some(("owners", _)) => {
+            let owner = store.owner(last_part(name, "owners")?).await;
+            Some(Holder::Owner(owner.map_err(status::from_store)?))
+        }
+        _ => {
+            let submitter = store.submitter(last_part(name, "submitters")?).await;
+            Some(Holder::Submitter(submitter.map_err(status::from_store)?))
+        }
+    };
+    let own = match subject {
+        Subject::Operator(_) => {
+            return asked.ok_or_else(|| status::invalid("name", "is missing: name a submitter or an owner"));
+        }
+        Subject::Submitter(id) => Holder::Submitter(id),
+        Subject::Owner(id) => Holder::Owner(id),
+    };
+    match asked {
+        Some(asked) if asked != own => Err(status::denied("this is somebody else's money")),
+        _ => Ok(own),
+    }
+}
+
+/// A reason that somebody gave.
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+pub(super) fn reason(text: &str) -> Result<&str, Status> {
+    let text = text.trim();
+    if text.is_empty() || text.len() > REASON_BYTES_MAX || text.chars().any(char::is_control) {
+        let problem = format!("is 1 to {REASON_BYTES_MAX} bytes on one line: say why");
+        return Err(status::invalid("reason", &problem));
+    }
+    Ok(text)
+}
+
+/// What an owner has.
+pub(super) fn owner_balance(balance: &OwnerBalance, parts: &[PendingPart]) -> v1::Balance {
+    let mut pending_parts: Vec<v1::PendingPart> = parts
+        .iter()
+        .map(|part| v1::PendingPart {
+            reason: v1::PendingReason::HeldBack.into(),
+            job: format!("jobs/{}", part.job),
+            amount: part.amount.to_string(),
+            results: part.results,
+            first_after_results: part.after_results[0],
+            last_after_results: part.after_results[1],
+            first_time: Some(view::timestamp(part.times[0])),
+            last_time: Some(view::timestamp(part.times[1])),
+        })
+        .collect();
+    let rest = balance.pending - parts.iter().map(|part| part.amount).sum();
+    if rest.is_positive() {
+        pending_parts.push(v1::PendingPart {
+            reason: v1::PendingReason::TakenBack.into(),
+            amount: rest.to_string(),
+            ..v1::PendingPart::default()
+        });
+    }
+    v1::Balance {
+        name: format!("owners/{}", balance.name),
+        available: balance.available.to_string(),
+        pending: balance.pending.to_string(),
+        payout: balance.payout.to_string(),
+        paid: balance.paid.to_string(),
+        pending_parts,
+        ..v1::Balance::default()
+    }
+}
+
+/// The part that is asked for.
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+pub(super) fn balance_part(request: &v1::ReadBalanceLinesRequest) -> Result<BalancePart, Status> {
+    if !request.batch.is_empty() {
+        return Ok(BalancePart::Batch(number(&request.batch, "payouts")?));
+    }
+    match request.part() {
+        v1::BalancePart::Unspecified => Err(status::invalid("part", "is missing")),
+        v1::BalancePart::Pending => Ok(BalancePart::Pending),
+        v1::BalancePart::Available => Ok(BalancePart::Available),
+        v1::BalancePart::Payout => Ok(BalancePart::Payout),
+        v1::BalancePart::Paid => Ok(BalancePart::Paid),
+    }
+}
+
+/// What a part of a balance is made of.
+pub(super) fn balance_lines(
+    store: Store,
+    owner: OwnerId,
+    part: BalancePart,
+) -> Stream<v1::ReadBalanceLinesResponse> {
+    let message = |lines: Vec<BalanceLine>| v1::ReadBalanceLinesResponse {
+        lines: lines
+            .into_iter()
+            .map(|BalanceLine { line: about, until }| v1::BalanceLine {
+                after_results: until.map_or(0, |(results, _)| results),
+                available_time: until.map(|(_, time)| view::timestamp(time)),
+                line: Some(line(about, true)),
+            })
+            .collect(),
+    };
+    stream(message, move |pieces| async move {
+        let result = store.balance_lines(owner, part, &pieces).await;
+        (pieces, result)
+    })
+}
+
+/// A statement.
+pub(super) fn statement(store: Store, holder: Holder, month: Month) -> Stream<v1::ReadStatementResponse> {
+    // What owners call their PCs is not for submitters.
+    let names_devices = matches!(holder, Holder::Owner(_));
+    let message = move |part| match part {
+        StatementPart::Head(statement) => {
+            v1::ReadStatementResponse { head: Some(head(holder, month, &statement)), lines: Vec::new() }
+        }
+        StatementPart::Lines(lines) => v1::ReadStatementResponse {
+            head: None,
+            lines: lines.into_iter().map(|about| line(about, names_devices)).collect(),
+        },
+    };
+    stream(message, move |pieces| async move {
+        let result = store.statement(holder, month, &pieces).await;
+        (pieces, result)
+    })
+}
+
+/// Passes pieces on as messages. An error comes last, when the database's connection is free again.
+fn stream<P, M, F>(
+    message: impl Fn(P) -> M + Send + 'static,
+    read: impl FnOnce(Pieces<P>) -> F + Send + 'static,
+) -> Stream<M>
+where
+    P: Send + 'static,
+    M: Send + 'static,
+    F: Future<Output = (Pieces<P>, Result<(), Error>)> + Send + 'static,
+{
+    let (send, receive) = mpsc::channel(PIECES_WAITING);
+    tokio::spawn(async move {
+        let (pieces, result) = read(send).await;
+        if let Err(error) = result {
+            // The reader may have gone.
+            let _ = pieces.send(Err(error)).await;
+        }
+    });
+    let pieces =
+        tokio_stream::StreamExt::map(ReceiverStream::new(receive), move |piece: Result<P, Error>| {
+            piece.map(&message).map_err(status::from_store)
+        });
+    Box::pin(pieces)
+}
+
+fn head(holder: Holder, month: Month, statement: &StatementHead) -> v1::StatementHead {
+    let collection = match holder {
+        Holder::Owner(_) => "owners",
+        Holder::Submitter(_) => "submitters",
+    };
+    v1::StatementHead {
+        name: format!("{collection}/{}", statement.name),
+        month: month.to_string(),
+        as_of_time: Some(view::timestamp(statement.as_of)),
+        r#final: statement.is_final,
+        accounts: statement
+            .accounts
+            .iter()
+            .map(|(kind, opening, closing)| v1::StatementAccount {
+                kind: kind.name().to_owned(),
+                opening: opening.to_string(),
+                closing: closing.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn line(line: StatementLine, names_devices: bool) -> v1::StatementLine {
+    let unit = line.unit.map(|unit| v1::LedgerUnit {
+        stage: Some(stage_to_proto(unit.stage)),
+        index: unit.index,
+        device: format!("devices/{}", unit.device),
+        device_name: if names_devices { unit.device_name } else { String::new() },
+        outcome: outcome(unit.outcome).into(),
+        digest: unit.digest.as_bytes().to_vec(),
+        verdict: verdict(unit.verdict).into(),
+    });
+    v1::StatementLine {
+        time: Some(view::timestamp(line.time)),
+        transfer: line.transfer,
+        account: line.account.name().to_owned(),
+        category: line.code.map_or("carried", lull_ledger::Code::name).to_owned(),
+        amount: line.amount.to_string(),
+        job: line.job.map(|job| format!("jobs/{job}")).unwrap_or_default(),
+        unit,
+        batch: line.batch.map(|batch| format!("payouts/{batch}")).unwrap_or_default(),
+        reason: line.reason,
+    }
+}
+
+fn outcome(outcome: Outcome) -> v1::Outcome {
+    match outcome {
+        Outcome::Result => v1::Outcome::Result,
+        Outcome::GuestFailed => v1::Outcome::GuestFailed,
+        Outcome::Limit => v1::Outcome::Limit,
+        Outcome::Undecidable => v1::Outcome::Unspecified,
+    }
+}
+
+fn verdict(verdict: UnitVerdict) -> v1::UnitVerdict {
+    match verdict {
+        UnitVerdict::Accepted => v1::UnitVerdict::Accepted,
+        UnitVerdict::Failed => v1::UnitVerdict::Failed,
+        UnitVerdict::Replaced => v1::UnitVerdict::Replaced,
+        UnitVerdict::Reopened => v1::UnitVerdict::Reopened,
+    }
+}

@@ -1,0 +1,505 @@
+//! Statements and what balances are made of: read from transfers, in one snapshot, and passed on as they come.
+
+use std::time::{Duration, SystemTime};
+
+use deadpool_postgres::Transaction;
+use lull_job::{Digest, Stage};
+use lull_ledger::statement::Month;
+use lull_ledger::{AccountId, AccountKind, Amount, Code};
+use tokio::sync::mpsc;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
+
+use super::rows::From;
+use super::trust::HELD_DAYS_MAX;
+use super::{Error, Store, run_tx};
+use crate::core::{DeviceId, JobId, Outcome, OwnerId, SubmitterId};
+
+/// Lines that are passed on at once.
+const LINES_PER_PART: i32 = 2_000;
+/// A reader that takes nothing for this long is gone: a connection of the database is not kept for it.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// Memory for sorting and joining the lines of a large statement: with PostgreSQL's 4 MB they go through files.
+/// Compiling such a query takes longer than it saves.
+const SETTINGS: &str = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off";
+/// A month can be added to for this long after its end: transactions that began in it commit within seconds.
+const FINAL_AFTER_SECS: i64 = 300;
+
+/// Whose accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// An owner.
+    Owner(OwnerId),
+    /// A submitter.
+    Submitter(SubmitterId),
+}
+
+/// The head of a statement.
+#[derive(Debug, Clone)]
+pub struct StatementHead {
+    /// Name of the holder.
+    pub name: String,
+    /// When it was drawn up.
+    pub as_of: SystemTime,
+    /// Whether nothing can be added.
+    pub is_final: bool,
+    /// Account, opening, closing.
+    pub accounts: Vec<(AccountKind, Amount, Amount)>,
+}
+
+/// What one transfer did to one account.
+#[derive(Debug, Clone)]
+pub struct StatementLine {
+    /// When.
+    pub time: SystemTime,
+    /// Number of the transfer.
+    pub transfer: u64,
+    /// The account.
+    pub account: AccountKind,
+    /// Why; none: what one payout left for the next.
+    pub code: Option<Code>,
+    /// What the account got.
+    pub amount: Amount,
+    /// The job.
+    pub job: Option<JobId>,
+    /// The unit that was paid for.
+    pub unit: Option<LedgerUnit>,
+    /// The batch of payouts.
+    pub batch: Option<i64>,
+    /// Of a reversal.
+    pub reason: String,
+}
+
+/// What was paid for.
+#[derive(Debug, Clone)]
+pub struct LedgerUnit {
+    /// Its stage.
+    pub stage: Stage,
+    /// Its index.
+    pub index: u64,
+    /// Who made the attempt.
+    pub device: DeviceId,
+    /// What its owner calls the device.
+    pub device_name: String,
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// Of what it returned.
+    pub digest: Digest,
+    /// What was decided since.
+    pub verdict: UnitVerdict,
+}
+
+/// What a paid attempt's unit came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitVerdict {
+    /// This result stands.
+    Accepted,
+    /// That the guest fails stands.
+    Failed,
+    /// Another result stands.
+    Replaced,
+    /// It is decided again.
+    Reopened,
+}
+
+/// A part of an owner's balance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BalancePart {
+    /// Held back.
+    Pending,
+    /// Can be paid out.
+    Available,
+    /// In a batch that is not finished.
+    Payout,
+    /// Paid.
+    Paid,
+    /// What one payout paid, whatever became of it.
+    Batch(i64),
+}
+
+/// A line of a balance.
+#[derive(Debug, Clone)]
+pub struct BalanceLine {
+    /// What it is.
+    pub line: StatementLine,
+    /// Of pending ones: more results until it is released, and when it is at the latest.
+    pub until: Option<(u64, SystemTime)>,
+}
+
+/// A piece of a statement.
+#[derive(Debug)]
+pub enum StatementPart {
+    /// Comes first.
+    Head(StatementHead),
+    /// Some lines.
+    Lines(Vec<StatementLine>),
+}
+
+/// Where the pieces of an answer go.
+pub type Pieces<T> = mpsc::Sender<Result<T, Error>>;
+
+/// The attempt of a reward or of what is left of one, its device, and what its unit came to since. Joins `paid`:
+/// code, job_id, stage, idx, attempt.
+const UNIT_OF: &str = "
+    LEFT JOIN attempt ON paid.code IN (3, 6) AND attempt.job_id = paid.job_id AND attempt.stage = paid.stage
+        AND attempt.idx = paid.idx AND attempt.owner_id = paid.attempt
+    LEFT JOIN device ON device.id = attempt.device_id
+    LEFT JOIN LATERAL (
+        SELECT outcome, digest FROM verdict WHERE verdict.job_id = attempt.job_id AND verdict.stage = attempt.stage
+          AND verdict.idx = attempt.idx ORDER BY version DESC LIMIT 1) AS decided ON true
+    LEFT JOIN reversal ON paid.code = 9 AND reversal.id = paid.attempt";
+/// Columns of [`UNIT_OF`].
+const UNIT_COLUMNS: &str = "
+    paid.code, paid.job_id, attempt.stage, attempt.idx, attempt.device_id, device.display_name, attempt.outcome,
+    attempt.digest, decided.digest = attempt.digest AND decided.outcome = attempt.outcome AS stands,
+    EXISTS (SELECT FROM reopened WHERE reopened.job_id = attempt.job_id AND reopened.stage = attempt.stage
+        AND reopened.idx = attempt.idx) AS is_reopened,
+    CASE WHEN paid.code IN (7, 8) THEN paid.idx WHEN reversal.code IN (7, 8) THEN reversal.idx END AS batch,
+    coalesce(reversal.reason, '') AS reason";
+
+impl Store {
+    /// Passes a statement on: its head, then its lines by time.
+    ///
+    /// # Errors
+    /// When there is no such holder, the database fails, or the reader is gone.
+    pub async fn statement(
+        &self,
+        holder: Holder,
+        month: Month,
+        pieces: &Pieces<StatementPart>,
+    ) -> Result<(), Error> {
+        let mut client = self.pool.get().await?;
+        // Nothing is started again: lines have been passed on by then.
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        tx.batch_execute(SETTINGS).await?;
+        let (name, accounts) = accounts_of(&tx, holder).await?;
+        let [start, end] = [month, month.next()].map(|month| month.first_day().to_string());
+        let head = statement_head(&tx, holder, name, &accounts, &start, &end).await?;
+        if !send(pieces, StatementPart::Head(head)).await? {
+            return Ok(());
+        }
+        let select = format!(
+            "SELECT paid.id, paid.created_at, posting.account, posting.change AS amount, {UNIT_COLUMNS}
+             FROM transfer AS paid
+             CROSS JOIN LATERAL (VALUES (debit, -amount), (credit, amount)) AS posting (account, change)
+             {UNIT_OF}
+             WHERE paid.created_at >= ($2::text || ' 00:00Z')::timestamptz
+               AND paid.created_at < ($3::text || ' 00:00Z')::timestamptz
+               AND (paid.debit = ANY($1) OR paid.credit = ANY($1)) AND posting.account = ANY($1)
+             ORDER BY paid.created_at, paid.id, posting.account"
+        );
+        let select = tx.prepare(&select).await?;
+        let portal = tx.bind(&select, &[&accounts, &start, &end]).await?;
+        loop {
+            let rows = tx.query_portal(&portal, LINES_PER_PART).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let lines = rows.iter().map(line).collect::<Result<_, _>>()?;
+            if !send(pieces, StatementPart::Lines(lines)).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes on what a part of an owner's balance is made of.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn balance_lines(
+        &self,
+        owner: OwnerId,
+        part: BalancePart,
+        pieces: &Pieces<Vec<BalanceLine>>,
+    ) -> Result<(), Error> {
+        let mut client = self.pool.get().await?;
+        let tx = client
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        tx.batch_execute(SETTINGS).await?;
+        let carried = carried(&tx, owner, part).await?;
+        if !carried.is_empty() && !send(pieces, carried).await? {
+            return Ok(());
+        }
+        let state: i16 = match part {
+            BalancePart::Payout => 1,
+            BalancePart::Paid => 2,
+            BalancePart::Pending | BalancePart::Available | BalancePart::Batch(_) => 0,
+        };
+        let batch = if let BalancePart::Batch(number) = part { Some(number) } else { None };
+        let (select, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match part {
+            BalancePart::Pending => (pending_lines(), vec![&owner.0, &HELD_DAYS_MAX]),
+            BalancePart::Available | BalancePart::Payout | BalancePart::Paid | BalancePart::Batch(_) => {
+                (available_lines(), vec![&owner.0, &state, &batch])
+            }
+        };
+        let select = tx.prepare(&select).await?;
+        let portal = tx.bind(&select, &parameters).await?;
+        loop {
+            let rows = tx.query_portal(&portal, LINES_PER_PART).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let lines = rows.iter().map(balance_line).collect::<Result<_, _>>()?;
+            if !send(pieces, lines).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Why an owner's pay is pending.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pending_parts(&self, owner: OwnerId) -> Result<Vec<PendingPart>, Error> {
+        run_tx!(self.pool, "pending_parts", tx => {
+            let select = format!(
+                "SELECT job_id, sum(amount) AS amount, count(*) AS results,
+                     min(after_results) AS first_after, max(after_results) AS last_after,
+                     min(available_at) AS first_at, max(available_at) AS last_at
+                 FROM ({QUEUE}) AS queue GROUP BY job_id ORDER BY job_id"
+            );
+            let from = From("held");
+            tx.query(&select, &[&owner.0, &HELD_DAYS_MAX])
+                .await?
+                .iter()
+                .map(|row| Ok(PendingPart {
+                    job: JobId(row.try_get("job_id")?),
+                    amount: from.amount(row, "amount")?,
+                    results: from.count(row, "results")?,
+                    after_results: [from.count(row, "first_after")?, from.count(row, "last_after")?],
+                    times: [row.try_get("first_at")?, row.try_get("last_at")?],
+                }))
+                .collect()
+        })
+    }
+}
+
+/// Pay of one job that is held back.
+#[derive(Debug, Clone)]
+pub struct PendingPart {
+    /// The job.
+    pub job: JobId,
+    /// How much.
+    pub amount: Amount,
+    /// For so many results.
+    pub results: u64,
+    /// More results until the first and the last of it is released ..
+    pub after_results: [u64; 2],
+    /// .. or when, if that comes first.
+    pub times: [SystemTime; 2],
+}
+
+/// What is held back, as `Store::release_held` will look at it: in order, each not before the one that it follows.
+const QUEUE: &str = "
+    SELECT held.*, greatest(max(until_seq) OVER (ORDER BY seq) - held_to, 0) AS after_results,
+        created_at + $2::integer * interval '1 day' AS available_at
+    FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to";
+
+fn pending_lines() -> String {
+    format!(
+        "SELECT reward.id, reward.created_at, reward.credit AS account, paid.amount, paid.after_results,
+             paid.available_at, {UNIT_COLUMNS}
+         FROM (SELECT queue.*, 3::smallint AS code, owner_id AS attempt FROM ({QUEUE}) AS queue) AS paid
+         JOIN transfer AS reward ON reward.code = 3 AND reward.job_id = paid.job_id AND reward.stage = paid.stage
+           AND reward.idx = paid.idx AND reward.attempt = paid.owner_id
+         {UNIT_OF} ORDER BY paid.seq"
+    )
+}
+
+/// Everything that came onto an available account, releases as the rewards that they released: what no payout has
+/// paid (0), what payouts in a state have, or what the payout of a batch has.
+fn available_lines() -> String {
+    format!(
+        "SELECT paid.id, paid.created_at, paid.account, paid.amount, NULL::bigint AS after_results,
+             NULL::timestamptz AS available_at, {UNIT_COLUMNS}
+         FROM (
+             SELECT source.id, source.created_at, $1::bigint * 8 + 3 AS account,
+                 coalesce(held.amount, CASE WHEN source.debit = $1 * 8 + 3 THEN -source.amount ELSE source.amount END)
+                     AS amount,
+                 CASE WHEN held.seq IS NULL THEN source.code ELSE 3::smallint END AS code,
+                 coalesce(held.job_id, source.job_id) AS job_id, coalesce(held.stage, source.stage) AS stage,
+                 coalesce(held.idx, source.idx) AS idx, coalesce(held.owner_id, source.attempt) AS attempt, held.seq
+             FROM transfer AS source
+             LEFT JOIN payout_line ON payout_line.transfer_id = source.id
+             LEFT JOIN payout ON payout.batch_id = payout_line.batch_id AND payout.owner_id = payout_line.owner_id
+             LEFT JOIN release ON source.code = 5 AND release.id = source.attempt
+             LEFT JOIN held ON held.owner_id = release.owner_id AND held.seq > release.from_seq
+               AND held.seq <= release.to_seq
+             WHERE (source.credit = $1 * 8 + 3 OR source.debit = $1 * 8 + 3) AND source.code <> 7
+               AND CASE WHEN $3::bigint IS NOT NULL THEN payout.batch_id = $3
+                        WHEN $2::smallint = 0 THEN payout.batch_id IS NULL ELSE payout.state = $2 END) AS paid
+         {UNIT_OF} ORDER BY paid.created_at, paid.id, paid.seq"
+    )
+}
+
+/// What payouts left for the next one, as lines: with these the lines of a part make its balance.
+async fn carried(tx: &Transaction<'_>, owner: OwnerId, part: BalancePart) -> Result<Vec<BalanceLine>, Error> {
+    let (state, batch) = match part {
+        BalancePart::Pending => return Ok(Vec::new()),
+        BalancePart::Available => (0i16, None),
+        BalancePart::Payout => (1, None),
+        BalancePart::Paid => (2, None),
+        BalancePart::Batch(number) => (0, Some(number)),
+    };
+    let select = if matches!(part, BalancePart::Available) {
+        "SELECT * FROM (
+             SELECT batch_id, proposed_at, carried_out AS amount, '' AS reason, $2::smallint, $3::bigint FROM payout
+             JOIN payout_batch ON payout_batch.id = batch_id
+             WHERE owner_id = $1 ORDER BY batch_id DESC LIMIT 1) AS last WHERE amount > 0"
+    } else {
+        "SELECT batch_id, proposed_at, carried.amount, carried.reason FROM payout
+         JOIN payout_batch ON payout_batch.id = batch_id
+         CROSS JOIN LATERAL (VALUES (carried_in, 'left by the payout before'), (-carried_out, 'left for the next'))
+             AS carried (amount, reason)
+         WHERE owner_id = $1 AND carried.amount <> 0
+           AND CASE WHEN $3::bigint IS NOT NULL THEN batch_id = $3 ELSE payout.state = $2::smallint END
+         ORDER BY batch_id, carried.amount DESC"
+    };
+    let rows = tx.query(select, &[&owner.0, &state, &batch]).await?;
+    rows.iter()
+        .map(|row| {
+            let line = StatementLine {
+                time: row.try_get("proposed_at")?,
+                transfer: 0,
+                account: AccountKind::Available,
+                code: None,
+                amount: From("payout").amount(row, "amount")?,
+                job: None,
+                unit: None,
+                batch: row.try_get("batch_id")?,
+                reason: row.try_get("reason")?,
+            };
+            Ok(BalanceLine { line, until: None })
+        })
+        .collect()
+}
+
+/// The holder's name, and the numbers of its accounts.
+async fn accounts_of(tx: &Transaction<'_>, holder: Holder) -> Result<(String, Vec<i64>), Error> {
+    let (table, id) = match holder {
+        Holder::Owner(id) => ("owner", id.0),
+        Holder::Submitter(id) => ("submitter", id.0),
+    };
+    let row = tx.query_opt(&format!("SELECT name FROM {table} WHERE id = $1"), &[&id]).await?;
+    let name = row.ok_or(Error::NotFound(table))?.try_get(0)?;
+    let mut accounts: Vec<i64> =
+        kinds(holder).iter().map(|kind| AccountId::new(*kind, id).number()).collect();
+    if let Holder::Submitter(_) = holder {
+        accounts.pop();
+        let jobs = tx.query("SELECT id * 8 + 2 FROM job WHERE submitter_id = $1", &[&id]).await?;
+        accounts.extend(jobs.iter().map(|row| row.get::<_, i64>(0)));
+    }
+    Ok((name, accounts))
+}
+
+/// The kinds of a holder's accounts. A submitter has an escrow for each job.
+const fn kinds(holder: Holder) -> &'static [AccountKind] {
+    match holder {
+        Holder::Owner(_) => {
+            &[AccountKind::Pending, AccountKind::Available, AccountKind::Payout, AccountKind::Paid]
+        }
+        Holder::Submitter(_) => &[AccountKind::Submitter, AccountKind::Escrow],
+    }
+}
+
+async fn statement_head(
+    tx: &Transaction<'_>,
+    holder: Holder,
+    name: String,
+    accounts: &[i64],
+    start: &str,
+    end: &str,
+) -> Result<StatementHead, Error> {
+    let time = "SELECT now() AS as_of, now() > ($1::text || ' 00:00Z')::timestamptz + $2::bigint * interval '1 second'";
+    let time = tx.query_one(time, &[&end, &FINAL_AFTER_SECS]).await?;
+    let sums = "SELECT account % 8 AS kind, sum(change) FILTER (WHERE created_at < ($2::text || ' 00:00Z')::timestamptz)
+                AS opening, sum(change) AS closing
+            FROM (SELECT credit AS account, amount AS change, created_at FROM transfer WHERE credit = ANY($1)
+                  UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1)) AS posting
+            WHERE created_at < ($3::text || ' 00:00Z')::timestamptz GROUP BY 1";
+    let rows = tx.query(sums, &[&accounts, &start, &end]).await?;
+    let from = From("transfer");
+    let of = |kind: &AccountKind| {
+        let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
+        let opening = match row {
+            Some(row) if row.try_get::<_, Option<rust_decimal::Decimal>>("opening")?.is_some() => {
+                from.amount(row, "opening")?
+            }
+            _ => Amount::ZERO,
+        };
+        let closing = row.map_or(Ok(Amount::ZERO), |row| from.amount(row, "closing"))?;
+        Ok((*kind, opening, closing))
+    };
+    Ok(StatementHead {
+        name,
+        as_of: time.try_get(0)?,
+        is_final: time.try_get(1)?,
+        accounts: kinds(holder).iter().map(of).collect::<Result<_, Error>>()?,
+    })
+}
+
+fn line(row: &Row) -> Result<StatementLine, Error> {
+    let from = From("transfer");
+    let number: i64 = row.try_get("account")?;
+    let code: i16 = row.try_get("code")?;
+    let job: i64 = row.try_get("job_id")?;
+    Ok(StatementLine {
+        time: row.try_get("created_at")?,
+        transfer: from.count(row, "id")?,
+        account: AccountId::from_number(number).kind().ok_or_else(|| from.wrong("credit", number))?,
+        code: Some(Code::from_number(code).ok_or_else(|| from.wrong("code", code))?),
+        amount: from.amount(row, "amount")?,
+        job: (job > 0).then_some(JobId(job)),
+        unit: unit(row)?,
+        batch: row.try_get("batch")?,
+        reason: row.try_get("reason")?,
+    })
+}
+
+fn unit(row: &Row) -> Result<Option<LedgerUnit>, Error> {
+    let Some(device) = row.try_get::<_, Option<i64>>("device_id")? else { return Ok(None) };
+    let from = From("attempt");
+    let outcome = from.outcome(row, "outcome")?;
+    let stands = row.try_get::<_, Option<bool>>("stands")?.unwrap_or(false);
+    let verdict = if row.try_get("is_reopened")? {
+        UnitVerdict::Reopened
+    } else if !stands {
+        UnitVerdict::Replaced
+    } else if outcome == Outcome::Result {
+        UnitVerdict::Accepted
+    } else {
+        UnitVerdict::Failed
+    };
+    Ok(Some(LedgerUnit {
+        stage: from.stage(row, "stage")?,
+        index: from.count(row, "idx")?,
+        device: DeviceId(device),
+        device_name: row.try_get::<_, Option<String>>("display_name")?.unwrap_or_default(),
+        outcome,
+        digest: from.digest(row, "digest")?,
+        verdict,
+    }))
+}
+
+fn balance_line(row: &Row) -> Result<BalanceLine, Error> {
+    let until = match row.try_get::<_, Option<SystemTime>>("available_at")? {
+        Some(at) => Some((From("held").count(row, "after_results")?, at)),
+        None => None,
+    };
+    Ok(BalanceLine { line: line(row)?, until })
+}
+
+/// Whether the reader took it; it has not when it is gone.
+async fn send<T>(pieces: &Pieces<T>, piece: T) -> Result<bool, Error> {
+    let sent = tokio::time::timeout(READER_PATIENCE, pieces.send(Ok(piece))).await;
+    sent.map(|sent| sent.is_ok()).map_err(|_| Error::SlowReader)
+}

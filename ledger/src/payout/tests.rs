@@ -1,0 +1,54 @@
+use super::*;
+
+#[test]
+fn ibans_of_the_registry_are_taken_and_mistyped_ones_are_not() {
+    let check = |text: &str, expected: Result<&str, IbanError>| {
+        assert_eq!(text.parse::<Iban>().map(|iban| iban.to_string()), expected.map(str::to_owned), "{text}");
+    };
+    // The examples of the registry.
+    check("DE89 3704 0044 0532 0130 00", Ok("DE89370400440532013000"));
+    check("gb29nwbk60161331926819", Ok("GB29NWBK60161331926819"));
+    check("MT84MALT011000012345MTLCAST001S", Ok("MT84MALT011000012345MTLCAST001S"));
+    check("NO9386011117947", Ok("NO9386011117947"));
+    check("DE89370400440532013001", Err(IbanError::Check("DE89370400440532013001".to_owned())));
+    check("DE98370400440532013000", Err(IbanError::Check("DE98370400440532013000".to_owned())));
+    let short = IbanError::Length { country: "DE".to_owned(), expected: 22, found: 21 };
+    check("DE8937040044053201300", Err(short));
+    check("US64SVBKUS6S3300958879", Err(IbanError::Country("US".to_owned())));
+    for odd in ["", "DE", "DE89", "89DE370400440532013000", "DE89-3704", "DE8937040044053201300\u{e9}"] {
+        check(odd, Err(IbanError::Form(odd.to_owned())));
+    }
+}
+
+#[test]
+fn names_are_what_every_bank_takes() {
+    let iban: Iban = "DE89370400440532013000".parse().unwrap();
+    let check = |name: &str, expected: Result<&str, PartyError>| {
+        let party = Party::new(name, iban.clone());
+        assert_eq!(party.as_ref().map(Party::name).map_err(Clone::clone), expected, "{name}");
+    };
+    check(" Ada O'Brien (office) ", Ok("Ada O'Brien (office)"));
+    check("", Err(PartyError::NameLength));
+    check(&"a".repeat(NAME_CHARS_MAX + 1), Err(PartyError::NameLength));
+    assert!(Party::new(&"a".repeat(NAME_CHARS_MAX), iban.clone()).is_ok());
+    check("Zo\u{eb}", Err(PartyError::NameCharacter('\u{eb}')));
+    check("<b>", Err(PartyError::NameCharacter('<')));
+    assert_eq!("cobadeffxxx".parse::<Bic>().unwrap().as_str(), "COBADEFFXXX");
+    assert!("COBADE".parse::<Bic>().is_err() && "COBA12FF".parse::<Bic>().is_err());
+}
+
+#[test]
+fn only_whole_cents_are_paid() {
+    let check = |available: &str, expected: &str| {
+        assert_eq!(payable(available.parse().unwrap()).to_string(), expected, "{available}");
+    };
+    check("12.349999999999", "12.34");
+    check("0.009999", "0");
+    check("0.01", "0.01");
+    check("999999999.99", "999999999.99");
+    check("1000000000", "999999999.99");
+    assert_eq!(
+        (PAYOUT_MIN.to_string(), PAYOUT_MAX.to_string()),
+        ("0.01".to_owned(), "999999999.99".to_owned())
+    );
+}
