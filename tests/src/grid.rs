@@ -144,6 +144,18 @@ impl Grid {
         Ok(Self { url, operator, coordinator, arguments, dir })
     }
 
+    /// One more coordinator, with a state directory of its own, on the database of another.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_on(database_url: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("lull-").tempdir()?;
+        let arguments = vec!["--database-url".to_owned(), database_url.to_owned()];
+        let (coordinator, url) = start_coordinator(dir.path(), &arguments, "127.0.0.1:0")?;
+        let operator = std::fs::read_to_string(dir.path().join("state/operator.token"))?.trim().to_owned();
+        Ok(Self { url, operator, coordinator, arguments, dir })
+    }
+
     /// Where the grid's files lie.
     #[must_use]
     pub fn dir(&self) -> &Path {

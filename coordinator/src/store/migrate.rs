@@ -5,12 +5,13 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 5] = [
+const MIGRATIONS: [(i32, &str, &str); 6] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
     (4, "accounts", include_str!("../../migrations/0004_accounts.sql")),
     (5, "trust", include_str!("../../migrations/0005_trust.sql")),
+    (6, "seal", include_str!("../../migrations/0006_seal.sql")),
 ];
 
 /// Brings the schema up to date.

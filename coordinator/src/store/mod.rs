@@ -10,6 +10,7 @@ mod identity;
 mod jobs;
 mod migrate;
 mod rows;
+mod seal;
 mod trust;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use error::Error;
 pub use identity::{BlameRow, DeviceRow, DeviceSeen, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
+pub use seal::Sealed;
 
 /// Tries of one transaction; conflicts are rare, as everything locks in one order.
 const TRIES_MAX: u32 = 5;
