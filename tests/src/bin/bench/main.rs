@@ -1,6 +1,7 @@
 //! The benchmarks: `bench [PREFIX]` runs those whose name begins with it and writes `bench.json`,
 //! a list of `{"name", "value", "unit"}`. It needs release builds of the programs beside it, and the guests.
 
+mod audit;
 mod presence;
 mod study;
 mod throughput;
@@ -18,13 +19,14 @@ struct Figure {
 type Benchmark = fn() -> Result<Vec<Figure>>;
 
 /// Each benchmark with the figures that it measures.
-const BENCHMARKS: [(&[&str], Benchmark); 7] = [
+const BENCHMARKS: [(&[&str], Benchmark); 8] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
     (&["verified_units_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
     (&["submit_to_lease_p99_ms"], throughput::submit_to_lease),
     (&["stop_latency_p50_ms", "stop_latency_p99_ms", "resume_latency_p99_ms"], presence::latencies),
     (&["agent_rss_mib", "agent_cpu_percent"], presence::at_rest),
+    (&["audit_10m_transfers_seconds", "audit_peak_mib", "sealed_rows_per_second"], audit::ten_million),
     (&["cold_demo_seconds"], study::cold_demo),
 ];
 
