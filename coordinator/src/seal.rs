@@ -15,42 +15,25 @@ const MAGIC: &[u8] = b"lull seal 1\n";
 pub const GENESIS: [u8; 32] = [0; 32];
 /// Bytes of a row's digest that are kept, to tell which row was changed.
 const MARK_BYTES: usize = 4;
-/// Where the key lies in the state directory.
+/// Where the key lies in the state directory, and the public half of it, for auditors.
 const KEY_FILE: &str = "seal.key";
+const PUBLIC_KEY_FILE: &str = "seal.pub";
 
 /// The key that signs heads.
 pub struct SealKey(SigningKey);
 
 impl SealKey {
-    /// The key of this state directory, made at the first start. Only its owner may read it.
+    /// The key of this state directory, made at the first start. Only its owner may read it; what auditors need
+    /// lies beside it.
     ///
     /// # Errors
     /// When the file cannot be read or written, or holds no key.
     pub fn open(state_dir: &Path) -> Result<Self> {
-        let path = state_dir.join(KEY_FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let seed: [u8; 32] = rand::random();
-                // Temporary files are made with mode 0600.
-                let mut file = tempfile::NamedTempFile::new_in(state_dir)?;
-                file.write_all(format!("{}\n", hex::encode(seed)).as_bytes())?;
-                file.as_file().sync_all()?;
-                file.persist(&path).with_context(|| format!("writing {}", path.display()))?;
-                fs::File::open(state_dir)?.sync_all()?;
-                return Ok(Self(SigningKey::from_bytes(&seed)));
-            }
-            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-        };
-        let mut seed = [0; 32];
-        let decoded = hex::decode_to_slice(text.trim(), &mut seed);
-        ensure!(
-            decoded.is_ok(),
-            "{} holds no key of 64 hexadecimal digits: put the right file back, or move it away to seal with a new key, \
-             which auditors must be told",
-            path.display()
-        );
-        Ok(Self(SigningKey::from_bytes(&seed)))
+        let key = Self(SigningKey::from_bytes(&seed(state_dir)?));
+        let path = state_dir.join(PUBLIC_KEY_FILE);
+        fs::write(&path, format!("{}\n", hex::encode(key.public_key())))
+            .with_context(|| format!("writing {}", path.display()))?;
+        Ok(key)
     }
 
     /// Whoever knows this can check the signatures.
@@ -63,6 +46,34 @@ impl SealKey {
     #[must_use]
     pub fn sign(&self, head: &[u8; 32]) -> [u8; 64] {
         self.0.sign(head).to_bytes()
+    }
+}
+
+fn seed(state_dir: &Path) -> Result<[u8; 32]> {
+    let path = state_dir.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut seed = [0; 32];
+            let decoded = hex::decode_to_slice(text.trim(), &mut seed);
+            ensure!(
+                decoded.is_ok(),
+                "{} holds no key of 64 hexadecimal digits: put the right file back, or move it away to seal with a \
+                 new key, which auditors must be told",
+                path.display()
+            );
+            Ok(seed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let seed: [u8; 32] = rand::random();
+            // Temporary files are made with mode 0600.
+            let mut file = tempfile::NamedTempFile::new_in(state_dir)?;
+            file.write_all(format!("{}\n", hex::encode(seed)).as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path).with_context(|| format!("writing {}", path.display()))?;
+            fs::File::open(state_dir)?.sync_all()?;
+            Ok(seed)
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
 
@@ -297,6 +308,8 @@ mod tests {
         let path = dir.path().join(KEY_FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(SealKey::open(dir.path()).unwrap().public_key(), key.public_key());
+        let public = fs::read_to_string(dir.path().join(PUBLIC_KEY_FILE)).unwrap();
+        assert_eq!(public.trim(), hex::encode(key.public_key()));
         fs::write(&path, "no key").unwrap();
         assert!(SealKey::open(dir.path()).is_err());
     }

@@ -12,6 +12,8 @@ use tokio_postgres::Client;
 
 /// Calls of all devices after which a job must be done.
 const ROUNDS_MAX: u32 = 400;
+/// Units that the liar returns rightly, so that it has pay to lose; the rest are many enough for it to be caught.
+const HONEST: usize = 15;
 /// Whoever holds the lease of the sealer in a test, so that nothing is sealed meanwhile.
 const HOLD: &str = "INSERT INTO chore VALUES ('seal', 'test', 'infinity')
     ON CONFLICT (name) DO UPDATE SET holder = 'test', held_until = 'infinity'";
@@ -73,7 +75,7 @@ async fn wait(client: &Client, what: &str, condition: &str) -> Result<()> {
     Ok(())
 }
 
-/// Plays eight owners until a job that buys confidence ends; the first lies once it has returned 30 units.
+/// Plays eight owners until a job that buys confidence ends; the first lies once it has returned some units.
 async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
     let mut submitter = fleet.submitter(submitter, "1000").await?;
     let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
@@ -93,7 +95,7 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
         for (at, device) in devices.iter_mut().enumerate() {
             for lease in device.ask(5, Duration::ZERO).await? {
                 told += if at == 0 { lease.indices.len() } else { 0 };
-                let word = if at == 0 && told > 30 { "wrong" } else { "right" };
+                let word = if at == 0 && told > HONEST { "wrong" } else { "right" };
                 device.report(fleet::report(&lease, |index| format!("{word} {index}").into_bytes())).await?;
             }
         }
@@ -112,7 +114,7 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     let client = database(&grid).await?;
     client.execute(HOLD, &[]).await?;
     let fleet = Fleet::new(&grid.url, &grid.operator).await?;
-    play(&fleet, "clinic", 300).await?;
+    play(&fleet, "clinic", 400).await?;
     // What is held for long is released: here, as if a month had gone by.
     client.execute("UPDATE held SET created_at = created_at - interval '31 days'", &[]).await?;
     wait(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
@@ -146,8 +148,7 @@ async fn a_sealed_ledger_is_right_and_pinned_by_key_and_head() -> Result<()> {
     let key = report["keys"][0].as_str().context("a key")?;
     let head = report["head"].as_str().context("a head")?;
     audit(&grid, &["--key", key, "--head", head])?;
-    let file = grid.dir().join("seal.pub");
-    std::fs::write(&file, format!("{key}\n"))?;
+    let file = grid.dir().join("state/seal.pub");
     audit(&grid, &["--key", file.to_str().context("a path")?])?;
     let other = "11".repeat(32);
     assert_eq!(fault(&grid, &["--key", &other])?["row"], "seal 1");
@@ -399,6 +400,23 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
     }
     audit(&grid, &[]).map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_in_the_middle_of_the_work_finds_nothing() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let work = tokio::spawn(async move { play(&fleet, "clinic", 400).await });
+    let mut audits = 0;
+    while !work.is_finished() {
+        audit(&grid, &[])?;
+        audits += 1;
+    }
+    work.await??;
+    let report = wait_sealed(&grid)?;
+    ensure!(audits > 1, "the work was done before the second audit");
+    assert!(report["seals"].as_u64() > Some(1), "{report}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

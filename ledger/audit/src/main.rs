@@ -58,7 +58,7 @@ struct Arguments {
     output: Output,
 }
 
-const EXAMPLE: &str = "Example:\n  lull-audit --state-dir /var/lib/lull --key finance/seal.pub --head 5c0e...\n\n\
+const EXAMPLE: &str = "Example:\n  lull-audit --state-dir /var/lib/lull --key seal.pub --head 5c0e..\n\n\
     Exit codes: 0 the ledger is right; 1 it is broken, and the first broken row is named; 2 it could not be audited.";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
