@@ -403,6 +403,24 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restored_dump_is_audited_like_the_original() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    let head = audit(&grid, &[])?["head"].clone();
+    client.batch_execute("CREATE DATABASE copy").await?;
+    let (url, file) = (grid.database_url(), grid.dir().join("dump"));
+    let copy = format!("{}copy", url.trim_end_matches("lull"));
+    for (program, options, url) in [("pg_dump", ["-f"], &url), ("psql", ["-qf"], &copy)] {
+        let output = Command::new(program).args(options).arg(&file).arg(url).output().context(program)?;
+        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output =
+        Command::new(binary("lull-audit")).args(["--database", &copy, "--output", "json"]).output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&report["ok"], &report["head"]), (&Value::Bool(true), &head), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audit_in_the_middle_of_the_work_finds_nothing() -> Result<()> {
     let grid = Grid::start(60)?;
     let fleet = Fleet::new(&grid.url, &grid.operator).await?;

@@ -76,6 +76,9 @@ impl Store {
     /// When the database fails, or counts its transactions from behind the last seal.
     pub async fn seal(&self, key: &SealKey, grid_id: &str, holder: &str) -> Result<Option<Sealed>, Error> {
         run_tx!(self.pool, "seal", tx => {
+            if is_another_sealer(tx, holder).await? {
+                return Ok(None);
+            }
             let last = last(tx).await?;
             let Some(open) = open(tx, last.to_xid).await? else { return Ok(None) };
             if !is_sealer(tx, holder).await? || self::last(tx).await?.number != last.number {
@@ -154,26 +157,42 @@ async fn bound(tx: &Transaction<'_>, sealed: u64) -> Result<u64, Error> {
 /// Transactions that can be sealed, at most as many as make one seal; none when they wrote nothing.
 async fn open(tx: &Transaction<'_>, from: u64) -> Result<Option<Open>, Error> {
     let bound = bound(tx, from).await?;
+    // Past so many rows of one table the seal is full: a long backlog is not counted again for every seal.
+    let most = ROWS_PER_SEAL + 1;
     let all = KINDS
-        .map(|(_, table, ..)| format!("SELECT xid FROM {table} WHERE xid >= '{from}' AND xid < '{bound}'"))
+        .map(|(_, table, ..)| {
+            format!(
+                "(SELECT xid FROM {table} WHERE xid >= '{from}' AND xid < '{bound}' ORDER BY xid LIMIT {most})"
+            )
+        })
         .join(" UNION ALL ");
     let select = format!(
-        "SELECT xid::text, count(*) AS rows FROM ({all}) AS open GROUP BY open.xid ORDER BY open.xid LIMIT {TRANSACTIONS_PER_SEAL}"
+        "SELECT xid::text, count(*) AS rows FROM ({all}) AS open
+         GROUP BY open.xid ORDER BY open.xid LIMIT {TRANSACTIONS_PER_SEAL}"
     );
     let transactions = tx.query(&select, &[]).await?;
-    if transactions.is_empty() {
-        return Ok(None);
-    }
+    let of = From("transaction");
     let mut rows = 0;
     for (at, row) in transactions.iter().enumerate() {
-        let more = From("transaction").count(row, "rows")?;
+        let more = of.count(row, "rows")?;
         if at > 0 && (rows + more > ROWS_PER_SEAL || at + 1 == TRANSACTIONS_PER_SEAL) {
-            let end = xid(From("transaction"), row.try_get("xid")?)?;
+            let end = xid(of, row.try_get("xid")?)?;
             return Ok(Some(Open { xids: from..end, is_all: false }));
         }
         rows += more;
     }
+    let Some(first) = transactions.first() else { return Ok(None) };
+    if rows > ROWS_PER_SEAL {
+        // It alone fills a seal, and hides what comes after it.
+        let end = xid(of, first.try_get("xid")?)? + 1;
+        return Ok(Some(Open { xids: from..end, is_all: false }));
+    }
     Ok(Some(Open { xids: from..bound, is_all: true }))
+}
+
+async fn is_another_sealer(tx: &Transaction<'_>, holder: &str) -> Result<bool, Error> {
+    let select = "SELECT FROM chore WHERE name = 'seal' AND holder <> $1 AND held_until >= clock_timestamp()";
+    Ok(tx.query_opt(select, &[&holder]).await?.is_some())
 }
 
 /// Takes or keeps the place of the one sealer. Until this transaction ends, nobody else can.
