@@ -372,8 +372,9 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         ),
         (
             "transfer",
-            format!("INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
-                SELECT debit, credit, amount, 3, job_id, stage, 10000, attempt FROM transfer WHERE code = 3 LIMIT 1"),
+            "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
+                SELECT debit, credit, amount, 3, job_id, stage, 10000, attempt FROM transfer WHERE code = 3 LIMIT 1"
+                .to_owned(),
             "balances rewards",
         ),
         (

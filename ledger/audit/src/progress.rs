@@ -20,9 +20,9 @@ pub(crate) struct Talk {
 }
 
 impl Progress {
-    /// Counts one.
-    pub(crate) fn add_row(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// Counts some.
+    pub(crate) fn add_rows(&self, rows: u64) {
+        self.0.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// So many were read.

@@ -10,8 +10,12 @@ use crate::progress::Progress;
 
 /// Sorts of more than this many MiB use the disk of the server.
 const SORT_MIB: u32 = 64;
+/// Units go out in a random order. To follow an index on them through a large table reads a page for every row.
+const WHOLE_TABLES: &str = "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off";
 /// `PGCOPY\n\xff\r\n\0`, flags, and the length of an extension that does not exist.
 const COPY_HEADER_BYTES: usize = 11 + 4 + 4;
+/// So many rows go by before whoever waits is told: threads that count in one place hold each other up.
+const ROWS_UNSAID_MAX: u64 = 1_000;
 /// Fields of the widest row.
 const FIELDS_MAX: usize = 16;
 
@@ -38,17 +42,23 @@ impl Source {
         let mut config: Config = url.parse().context("reading the database URL")?;
         config.application_name("lull-audit");
         let mut source = Self { config, snapshot: None, progress };
-        let mut session = source.session()?;
+        let mut session = source.connect()?;
         let row = session.client.query_one("SELECT pg_export_snapshot()", &[])?;
         source.snapshot = Some(row.try_get(0)?);
         Ok((source, session))
     }
 
-    /// One more connection that sees the same.
+    /// One more connection that sees the same, for whole tables in the order of their units: they are sorted.
     ///
     /// # Errors
     /// When it cannot be had.
     pub(crate) fn session(&self) -> Result<Session> {
+        let mut session = self.connect()?;
+        session.client.batch_execute(WHOLE_TABLES)?;
+        Ok(session)
+    }
+
+    fn connect(&self) -> Result<Session> {
         let mut client = self.config.connect(NoTls).context("connecting to the database")?;
         client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         if let Some(snapshot) = &self.snapshot {
@@ -75,6 +85,7 @@ impl Session {
             fields: [None; FIELDS_MAX],
             begun: false,
             next: 0,
+            unsaid: 0,
         })
     }
 
@@ -96,6 +107,8 @@ pub(crate) struct Rows<'a> {
     begun: bool,
     /// Where the next row begins in the buffer.
     next: usize,
+    /// Rows that whoever waits was not told of.
+    unsaid: u64,
 }
 
 /// A row: the bytes that PostgreSQL sent.
@@ -128,7 +141,10 @@ impl Rows<'_> {
                 Found::Row(bytes) => {
                     let start = self.next;
                     self.next += bytes;
-                    self.progress.add_row();
+                    self.unsaid += 1;
+                    if self.unsaid == ROWS_UNSAID_MAX {
+                        self.progress.add_rows(std::mem::take(&mut self.unsaid));
+                    }
                     return Ok(Some(Row { bytes: &self.buffer[start..start + bytes], fields: &self.fields }));
                 }
                 Found::End => {
