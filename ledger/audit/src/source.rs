@@ -10,8 +10,10 @@ use crate::progress::Progress;
 
 /// Sorts of more than this many MiB use the disk of the server.
 const SORT_MIB: u32 = 64;
-/// Units go out in a random order. To follow an index on them through a large table reads a page for every row.
-const WHOLE_TABLES: &str = "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off";
+/// Units go out in a random order. To follow an index on them through a large table reads a page for every row. And
+/// several streams are read at once as it is.
+const WHOLE_TABLES: &str = "SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off;
+    SET LOCAL max_parallel_workers_per_gather = 0";
 /// `PGCOPY\n\xff\r\n\0`, flags, and the length of an extension that does not exist.
 const COPY_HEADER_BYTES: usize = 11 + 4 + 4;
 /// So many rows go by before whoever waits is told: threads that count in one place hold each other up.

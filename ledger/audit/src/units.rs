@@ -122,6 +122,11 @@ impl<'a, T> Stream<'a, T> {
     }
 }
 
+/// The order in which units go by. Sorting by the index first is cheap: there are few jobs, and many units of each.
+fn order(&(job, stage, idx): &Unit) -> (i64, i64, i64) {
+    (idx, job, stage)
+}
+
 fn name((job, stage, idx): Unit) -> String {
     format!("(job_id {job}, stage {stage}, idx {idx})")
 }
@@ -154,7 +159,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     let mut moves = Stream::open(
         &mut one,
         "SELECT job_id, stage, idx, attempt, code, debit, credit, amount, created_at FROM transfer
-         WHERE code IN (3, 6) ORDER BY job_id, stage, idx, attempt, code",
+         WHERE code IN (3, 6) ORDER BY idx, job_id, stage, attempt, code",
         |row| {
             Ok(Move {
                 owner: row.int(3)?,
@@ -169,7 +174,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     let mut attempts = Stream::open(
         &mut two,
         "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, created_at FROM attempt
-         ORDER BY job_id, stage, idx, owner_id",
+         ORDER BY idx, job_id, stage, owner_id",
         |row| {
             Ok(Attempt {
                 owner: row.int(3)?,
@@ -183,7 +188,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     let mut verdicts = Stream::open(
         &mut three,
         "SELECT job_id, stage, idx, version, outcome, digest, agreeing, attempts FROM verdict
-         ORDER BY job_id, stage, idx, version",
+         ORDER BY idx, job_id, stage, version",
         |row| {
             Ok(Verdict {
                 version: row.int(3)?,
@@ -196,15 +201,15 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     )?;
     let mut held = Stream::open(
         &mut four,
-        "SELECT job_id, stage, idx, owner_id, seq, amount FROM held ORDER BY job_id, stage, idx, owner_id",
+        "SELECT job_id, stage, idx, owner_id, seq, amount FROM held ORDER BY idx, job_id, stage, owner_id",
         |row| Ok(Held { owner: row.int(3)?, seq: row.int(4)?, amount: row.amount(5)? }),
     )?;
     let mut counts = Counts::default();
     let mut of = OfUnit::default();
-    let mut prices = Prices::default();
+    let mut prices = BTreeMap::new();
     let mut earned = BTreeMap::new();
     while let Some(unit) =
-        [moves.unit(), attempts.unit(), verdicts.unit(), held.unit()].into_iter().flatten().min()
+        [moves.unit(), attempts.unit(), verdicts.unit(), held.unit()].into_iter().flatten().min_by_key(order)
     {
         moves.take(unit, &mut of.moves, "transfer", |one| (one.owner, one.code))?;
         attempts.take(unit, &mut of.attempts, "attempt", |one| one.owner)?;
@@ -275,14 +280,13 @@ impl Lists {
 /// What a job's units of work were paid so far: all the same, but one can be shorter, the last.
 #[derive(Default)]
 struct Prices {
-    job: i64,
-    whole: Amount,
+    whole: Option<Amount>,
     short: Option<i64>,
 }
 
 impl Prices {
     fn check(&mut self, unit: Unit, reward: &Move, terms: &Terms) -> Result<(), String> {
-        let (job, stage, idx) = unit;
+        let (_, stage, idx) = unit;
         if stage != WORK {
             let price = terms.service_price;
             let problem = format!("pays {} where the job's price is {price}", reward.amount);
@@ -293,19 +297,17 @@ impl Prices {
                 format!("pays {}, which is no multiple of the price {}", reward.amount, terms.item_price);
             return Err(problem);
         }
-        if self.job != job {
-            *self = Self { job, whole: reward.amount, short: None };
-        }
+        let whole = *self.whole.get_or_insert(reward.amount);
         if let Some(short) = self.short.filter(|short| *short != idx) {
             return Err(format!("comes after unit {short}, which was paid less than the units before it"));
         }
-        match reward.amount.cmp(&self.whole) {
+        match reward.amount.cmp(&whole) {
             std::cmp::Ordering::Equal if self.short.is_none() => Ok(()),
             std::cmp::Ordering::Less => {
                 self.short = Some(idx);
                 Ok(())
             }
-            _ => Err(format!("pays {}, other units of the job pay {}", reward.amount, self.whole)),
+            _ => Err(format!("pays {}, other units of the job pay {whole}", reward.amount)),
         }
     }
 }
@@ -331,14 +333,20 @@ impl OfUnit {
         self.moves.iter().find(|one| one.code == code::FORFEIT && one.owner == owner)
     }
 
-    fn check(&self, unit: Unit, lists: &Lists, prices: &mut Prices, earned: &mut Earned) -> Check<()> {
+    fn check(
+        &self,
+        unit: Unit,
+        lists: &Lists,
+        prices: &mut BTreeMap<i64, Prices>,
+        earned: &mut Earned,
+    ) -> Check<()> {
         let Some(terms) = lists.jobs.get(&unit.0) else {
             return broken(CHECK, format!("job (id {})", unit.0), "is missing: there are units of it");
         };
         self.check_verdicts(unit)?;
         for reward in self.rewards() {
             self.check_reward(unit, reward)?;
-            if let Err(problem) = prices.check(unit, reward, terms) {
+            if let Err(problem) = prices.entry(unit.0).or_default().check(unit, reward, terms) {
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
             }
             if let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) {
