@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what is missing and do the rest.
 .PHONY: demo demo-office test test-windows lint bench trust guests release
 
-PROGRAMS = -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
+PROGRAMS = -p lull-audit -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
 
 # The leukaemia study on a grid of this machine. FULL=1: all relabelings instead of a pilot.
 demo: guests release

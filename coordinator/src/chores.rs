@@ -1,7 +1,8 @@
 //! What must happen without being asked for: leases expire, splits are counted, jobs are looked over, pay is
-//! released, devices are noted.
+//! released, devices are noted, rows are sealed.
 //!
-//! Every chore may run in several coordinators at once: each works under the lock of the job that it changes.
+//! Every chore may run in several coordinators at once: each works under the lock of the job that it changes. Sealing
+//! alone is done by one, which holds a lease for it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,12 +13,15 @@ use tokio::sync::mpsc;
 use crate::blobs::Blobs;
 use crate::core::JobId;
 use crate::grid::{Due, Grid};
+use crate::seal::SealKey;
 use crate::store::{self, Store};
 
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 const NOTE_INTERVAL: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
+/// What is younger than this may be unsealed.
+const SEAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the chores.
 pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) {
@@ -86,6 +90,30 @@ async fn release_pay(store: Store) {
         }
         if let Err(error) = store.forgive_drops().await {
             tracing::warn!(%error, "cannot forget dropped units");
+        }
+    }
+}
+
+/// Seals with this key whatever can be sealed, while no other coordinator does.
+pub async fn seal(store: Store, key: SealKey, grid_id: String) {
+    let holder = crate::auth::new_token("sealer");
+    let mut ticks = tokio::time::interval(SEAL_INTERVAL);
+    loop {
+        ticks.tick().await;
+        loop {
+            match store.seal(&key, &grid_id, &holder).await {
+                Ok(Some(sealed)) => {
+                    tracing::debug!(number = sealed.number, rows = sealed.rows, "sealed");
+                    if !sealed.is_behind {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot seal");
+                    break;
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`grid`]: where calls of devices meet and become batches;
 //! - [`service`]: the gRPC services;
 //! - [`auth`]: who calls; [`blobs`]: bytes by digest; [`postgres`]: the private database;
-//! - [`chores`]: what must happen without being asked for;
+//! - [`chores`]: what must happen without being asked for; [`seal`]: what a seal is made of;
 //! - [`server`]: all of it, started and stopped.
 //!
 //! It never runs guest code: it holds the keys and the money.
@@ -17,6 +17,7 @@ mod clock;
 pub mod core;
 pub mod grid;
 pub mod postgres;
+pub mod seal;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -23,6 +23,7 @@ use crate::chores;
 use crate::core::Policy;
 use crate::grid::Grid;
 use crate::postgres::Postgres;
+use crate::seal::SealKey;
 use crate::service::{
     AdminService, BlobsService, Context, JobsService, LedgerService, PayoutsService, WorkService,
 };
@@ -84,6 +85,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     };
     migrate(&database_url).await.context("migrating the database")?;
     let store = Store::open(&database_url)?;
+    store.check_seals().await?;
     let grid_id = store.grid_id(&new_token("grid")).await?;
     let blobs_dir = state_dir.join("blobs");
     let blobs = Blobs::open(&blobs_dir).with_context(|| format!("opening {}", blobs_dir.display()))?;
@@ -92,6 +94,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
 
     let (grid, told) = Grid::open(store.clone(), config.lease_ttl, config.policy);
     chores::start(store.clone(), blobs.clone(), grid.clone(), told);
+    tokio::spawn(chores::seal(store.clone(), SealKey::open(&state_dir)?, grid_id.clone()));
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
     let context = Context { store, blobs, grid, auth };
     let listener =

@@ -144,6 +144,18 @@ impl Grid {
         Ok(Self { url, operator, coordinator, arguments, dir })
     }
 
+    /// One more coordinator, with a state directory of its own, on the database of another.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_on(database_url: &str) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("lull-").tempdir()?;
+        let arguments = vec!["--database-url".to_owned(), database_url.to_owned()];
+        let (coordinator, url) = start_coordinator(dir.path(), &arguments, "127.0.0.1:0")?;
+        let operator = std::fs::read_to_string(dir.path().join("state/operator.token"))?.trim().to_owned();
+        Ok(Self { url, operator, coordinator, arguments, dir })
+    }
+
     /// Where the grid's files lie.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -410,6 +422,18 @@ impl Grid {
         let mut arguments = vec!["run-local", file.to_str().context("a path in UTF-8")?];
         arguments.extend(options);
         Ok(success(&arguments, self.lull_as("", &arguments)?)?.into_bytes())
+    }
+
+    /// Audits the books from outside.
+    ///
+    /// # Errors
+    /// What the auditor finds.
+    pub fn audit(&self) -> Result<()> {
+        let mut command = Command::new(binary("lull-audit"));
+        let output =
+            command.arg("--state-dir").arg(self.dir().join("state")).args(["--output", "json"]).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        Ok(())
     }
 
     /// Checks that the books balance.

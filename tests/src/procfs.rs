@@ -57,8 +57,20 @@ pub fn cpu_nanos(pid: Pid) -> Result<u64> {
 /// # Errors
 /// When it is gone.
 pub fn resident_bytes(pid: Pid) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+/// The most memory that a process ever had in RAM, in bytes.
+///
+/// # Errors
+/// When it is gone.
+pub fn peak_bytes(pid: Pid) -> Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: Pid, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib * 1024)
 }

@@ -182,7 +182,24 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     let next = one(&second, "ada")?;
     assert_eq!((field(next, "amount"), &next["lines"], &next["payee"]), (paid, &1.into(), &"Eve".into()));
     assert_eq!(second["payouts"].as_array().map(Vec::len), Some(1), "grace has less than a cent: {second}");
-    office.grid.check_books()
+    office.grid.check_books()?;
+
+    // Whoever audits from outside sees the same, and every change by hand.
+    office.grid.audit()?;
+    let newest = "batch_id = (SELECT max(batch_id) FROM payout)";
+    for (by_hand, back, row) in [
+        ("amount = amount + 1", "amount = amount - 1", "code 7"),
+        ("state = state + 1", "state = state - 1", "payout (batch_id "),
+    ] {
+        ensure!(client.execute(&format!("UPDATE payout SET {by_hand} WHERE {newest}"), &[]).await? == 1);
+        let told = office.grid.audit().expect_err(by_hand).to_string();
+        assert!(told.contains(row), "{by_hand}: {told}");
+        client.execute(&format!("UPDATE payout SET {back} WHERE {newest}"), &[]).await?;
+    }
+    client.execute("UPDATE reversal SET code = 1 WHERE id = 1", &[]).await?;
+    let told = office.grid.audit().expect_err("a reversal of nothing").to_string();
+    assert!(told.contains("code 8"), "a payout that was paid and did not come back: {told}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,6 +65,19 @@ pub enum Error {
     /// An enrolment token that does not let anybody in.
     #[error("the enrolment token is {0}: ask the operator for a new one")]
     EnrolmentToken(&'static str),
+    /// Transactions are numbered from behind the last seal: what is written now would look as if it had been put
+    /// into the past.
+    #[error(
+        "the database is at transaction {now}, but sealed up to {sealed}: it was restored from a dump. Stop PostgreSQL, \
+         run `pg_resetwal --epoch={epoch}` on its data directory, and start again (see docs/LEDGER.md)",
+        epoch = (sealed >> 32) + 1
+    )]
+    BehindSeals {
+        /// Where the database is.
+        now: u64,
+        /// Where the last seal ends.
+        sealed: u64,
+    },
     /// A key that belongs to a device already.
     #[error("this device key is enrolled already, for another owner")]
     KeyTaken,

@@ -5,12 +5,13 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 7] = [
+const MIGRATIONS: [(i32, &str, &str); 8] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
     (4, "accounts", include_str!("../../migrations/0004_accounts.sql")),
     (5, "trust", include_str!("../../migrations/0005_trust.sql")),
+    (6, "seal", include_str!("../../migrations/0006_seal.sql")),
     (7, "payouts", include_str!("../../migrations/0007_payouts.sql")),
     (8, "dropped", include_str!("../../migrations/0008_dropped.sql")),
 ];

@@ -11,6 +11,7 @@ mod jobs;
 mod migrate;
 mod payouts;
 mod rows;
+mod seal;
 mod statements;
 mod trust;
 
@@ -26,6 +27,7 @@ pub use identity::{BlameRow, DeviceRow, DeviceSeen, OperatorId, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
 pub use payouts::{Batch, BatchState, Payee, Payer, Payout, PayoutState, Proposal};
+pub use seal::Sealed;
 pub use statements::{
     BalanceLine, BalancePart, Holder, LedgerUnit, PendingPart, Pieces, StatementHead, StatementLine,
     StatementPart, UnitVerdict,

@@ -1,6 +1,7 @@
 //! The benchmarks: `bench [PREFIX]` runs those whose name begins with it and writes `bench.json`,
 //! a list of `{"name", "value", "unit"}`. It needs release builds of the programs beside it, and the guests.
 
+mod audit;
 mod presence;
 mod statements;
 mod study;
@@ -20,7 +21,7 @@ struct Figure {
 type Benchmark = fn() -> Result<Vec<Figure>>;
 
 /// Each benchmark with the figures that it measures.
-const BENCHMARKS: [(&[&str], Benchmark); 12] = [
+const BENCHMARKS: [(&[&str], Benchmark); 13] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
     (&["verified_units_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
@@ -32,6 +33,7 @@ const BENCHMARKS: [(&[&str], Benchmark); 12] = [
     (&["trust_error_20pct_colluding", "trust_copies_20pct_colluding"], trust::colluding),
     (&["sim_units_per_second"], trust::speed),
     (&["statement_100k_lines_seconds"], statements::statement),
+    (&["audit_10m_transfers_seconds", "audit_peak_mib", "sealed_rows_per_second"], audit::ten_million),
     (&["cold_demo_seconds"], study::cold_demo),
 ];
 

@@ -1,0 +1,496 @@
+//! The ledger is sealed while a grid works, and an audit from outside finds whatever is changed by hand.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lull_proto::v1;
+use lull_tests::fleet::{self, Submitter};
+use lull_tests::{DEADLINE, Fleet, Grid, binary, guest};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+/// Calls of all devices after which a job must be done.
+const ROUNDS_MAX: u32 = 400;
+/// Units that the liar returns rightly, so that it has pay to lose; the rest are many enough for it to be caught.
+const HONEST: usize = 15;
+/// Whoever holds the lease of the sealer in a test, so that nothing is sealed meanwhile.
+const HOLD: &str = "INSERT INTO chore VALUES ('seal', 'test', 'infinity')
+    ON CONFLICT (name) DO UPDATE SET holder = 'test', held_until = 'infinity'";
+const LET_GO: &str = "UPDATE chore SET held_until = 'epoch' WHERE name = 'seal'";
+
+async fn database(grid: &Grid) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+fn run_audit(grid: &Grid, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(binary("lull-audit"));
+    command.arg("--state-dir").arg(grid.dir().join("state")).args(["--output", "json"]).args(arguments);
+    Ok(command.output()?)
+}
+
+/// What an audit says that finds nothing.
+fn audit(grid: &Grid, arguments: &[&str]) -> Result<Value> {
+    let output = run_audit(grid, arguments)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// What an audit says that finds a broken row.
+fn fault(grid: &Grid, arguments: &[&str]) -> Result<Value> {
+    let output = run_audit(grid, arguments)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.code() == Some(1),
+        "{}: {text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(&text)?;
+    Ok(report["fault"].clone())
+}
+
+/// Waits until everything is sealed; then an audit must find nothing.
+fn wait_sealed(grid: &Grid) -> Result<Value> {
+    let begun = std::time::Instant::now();
+    loop {
+        let report = audit(grid, &[])?;
+        if report["unsealed_rows"] == 0 {
+            return Ok(report);
+        }
+        ensure!(begun.elapsed() < DEADLINE, "not sealed in time: {report}");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+async fn wait(client: &Client, what: &str, condition: &str) -> Result<()> {
+    let begun = std::time::Instant::now();
+    while !client.query_one(&format!("SELECT {condition}"), &[]).await?.get::<_, bool>(0) {
+        ensure!(begun.elapsed() < DEADLINE, "not {what} in time");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Plays eight owners until a job that buys confidence ends; the first lies once it has returned some units.
+async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
+    let mut submitter = fleet.submitter(submitter, "1000").await?;
+    let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
+    let spec = v1::JobSpec {
+        copies: 0,
+        max_error: 1e-2,
+        budget: "500".to_owned(),
+        ..Submitter::trivial_spec(&module, units)
+    };
+    let job = submitter.create(spec).await?;
+    let mut devices = Vec::new();
+    for owner in 0..8 {
+        devices.push(fleet.device(&format!("owner-{owner}")).await?);
+    }
+    let mut told = 0;
+    for _ in 0..ROUNDS_MAX {
+        for (at, device) in devices.iter_mut().enumerate() {
+            for lease in device.ask(5, Duration::ZERO).await? {
+                told += if at == 0 { lease.indices.len() } else { 0 };
+                let word = if at == 0 && told > HONEST { "wrong" } else { "right" };
+                device.report(fleet::report(&lease, |index| format!("{word} {index}").into_bytes())).await?;
+            }
+        }
+        let job = submitter.job(&job.name).await?;
+        if job.settled {
+            ensure!(job.state() == v1::JobState::Complete, "{job:?}");
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the job does not end")
+}
+
+/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released.
+async fn sealed_grid() -> Result<(Grid, Client)> {
+    let grid = Grid::start(60)?;
+    let client = database(&grid).await?;
+    client.execute(HOLD, &[]).await?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    play(&fleet, "clinic", 400).await?;
+    // What is held for long is released: here, as if a month had gone by.
+    client.execute("UPDATE held SET created_at = created_at - interval '31 days'", &[]).await?;
+    wait(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
+    wait(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
+    client.execute(LET_GO, &[]).await?;
+    wait_sealed(&grid)?;
+    client.execute(HOLD, &[]).await?;
+    for table in ["job", "deposit", "transfer", "verdict", "held", "release", "catch"] {
+        let rows = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
+        ensure!(rows.get::<_, i64>(0) > 0, "the test has no row of {table}");
+    }
+    Ok((grid, client))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_ledger_is_right_and_pinned_by_key_and_head() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    let report = audit(&grid, &[])?;
+    assert!(report["seals"].as_u64() >= Some(1), "{report}");
+    assert!(report["rewards"].as_u64() > Some(300), "{report}");
+    let rows = client
+        .query_one(
+            "SELECT (SELECT count(*) FROM transfer) + (SELECT count(*) FROM verdict) + (SELECT count(*) FROM held)
+                + (SELECT count(*) FROM job) + (SELECT count(*) FROM deposit) + (SELECT count(*) FROM release)
+                + (SELECT count(*) FROM catch)",
+            &[],
+        )
+        .await?;
+    assert_eq!(report["sealed_rows"].as_i64(), Some(rows.get(0)), "every row is sealed");
+
+    let key = report["keys"][0].as_str().context("a key")?;
+    let head = report["head"].as_str().context("a head")?;
+    audit(&grid, &["--key", key, "--head", head])?;
+    let file = grid.dir().join("state/seal.pub");
+    audit(&grid, &["--key", file.to_str().context("a path")?])?;
+    let other = "11".repeat(32);
+    assert_eq!(fault(&grid, &["--key", &other])?["row"], "seal 1");
+    assert_eq!(fault(&grid, &["--head", &other])?["check"], "chain");
+    let unreachable =
+        Command::new(binary("lull-audit")).args(["--database", "postgresql://%2Fnowhere/x"]).output()?;
+    assert_eq!(unreachable.status.code(), Some(2));
+
+    // The program itself may add to the chain, and may not change it.
+    for table in ["seal", "seal_part"] {
+        for change in [format!("DELETE FROM {table}"), format!("UPDATE {table} SET digest = digest")] {
+            let change = change.replace("seal SET digest = digest", "seal SET head = head");
+            let denied =
+                client.batch_execute(&format!("SET ROLE lull_app; {change}")).await.expect_err("denied");
+            assert_eq!(
+                denied.code(),
+                Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE),
+                "{change}"
+            );
+            client.batch_execute("RESET ROLE").await?;
+        }
+    }
+    grid.check_books()
+}
+
+/// Puts another value of its type into a column.
+fn another(column: &str, data_type: &str) -> String {
+    match data_type {
+        "bigint" | "integer" | "smallint" => format!("{column} + 1"),
+        "numeric" => format!("{column} + 0.000000000001"),
+        "bytea" => format!("set_byte({column}, 0, get_byte({column}, 0) # 1)"),
+        "text" => format!("{column} || 'x'"),
+        "boolean" => format!("NOT {column}"),
+        "timestamp with time zone" => format!("{column} + interval '1 microsecond'"),
+        "xid8" => format!("({column}::text::bigint + 1)::text::xid8"),
+        other => panic!("a column of type {other}"),
+    }
+}
+
+/// Sealed tables, with what names a row of them, and the columns that are sealed.
+const SEALED: [(&str, &str, &str); 9] = [
+    (
+        "job",
+        "id",
+        "xid id submitter_id request_id spec order_key priority item_price service_price budget max_error \
+         max_answer_error created_at",
+    ),
+    ("deposit", "id", "xid id submitter_id request_id amount created_at"),
+    (
+        "transfer",
+        "code job_id stage idx attempt",
+        "xid id debit credit amount code job_id stage idx attempt created_at",
+    ),
+    (
+        "verdict",
+        "job_id stage idx version",
+        "xid job_id stage idx version outcome digest size_bytes agreeing attempts created_at",
+    ),
+    ("held", "owner_id seq", "xid owner_id seq job_id stage idx amount until_seq checked created_at"),
+    ("release", "id", "xid id owner_id from_seq to_seq amount created_at"),
+    ("catch", "id", "xid id owner_id device_id job_id stage idx from_seq to_seq reason correct created_at"),
+    ("seal", "number", "number from_xid to_xid created_at head public_key signature"),
+    ("seal_part", "seal_number kind", "seal_number kind rows digest marks"),
+];
+
+/// Tables that can be changed at will and put back as they were.
+async fn open_up(client: &Client) -> Result<()> {
+    client.batch_execute("SET session_replication_role = replica").await?;
+    let checks = "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u') ORDER BY contype = 'p'";
+    for row in client.query(checks, &[]).await? {
+        client.batch_execute(row.get(0)).await?;
+    }
+    let identities =
+        "SELECT format('ALTER TABLE %I ALTER %I SET GENERATED BY DEFAULT', table_name, column_name)
+        FROM information_schema.columns WHERE table_schema = 'public' AND identity_generation = 'ALWAYS'";
+    for row in client.query(identities, &[]).await? {
+        client.batch_execute(row.get(0)).await?;
+    }
+    for (table, ..) in SEALED {
+        client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await?;
+    }
+    Ok(())
+}
+
+async fn put_back(client: &Client, table: &str) -> Result<()> {
+    let sql = format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM saved_{table}");
+    Ok(client.batch_execute(&sql).await?)
+}
+
+/// The name that an audit gives to the row that was marked.
+async fn name(client: &Client, table: &str, key: &str, ctid: &str) -> Result<String> {
+    let columns: Vec<&str> = key.split(' ').collect();
+    let texts: Vec<String> = columns.iter().map(|column| format!("{column}::text")).collect();
+    let select = format!("SELECT {} FROM {table} WHERE ctid = '{ctid}'", texts.join(", "));
+    let row = client.query_one(&select, &[]).await?;
+    let parts: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!("{column} {}", row.get::<_, String>(at)))
+        .collect();
+    Ok(if table == "seal" {
+        parts[0].replace("number", "seal")
+    } else {
+        format!("{table} ({})", parts.join(", "))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_changed_is_found_and_named() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    open_up(&client).await?;
+    for (table, key, columns) in SEALED {
+        for column in columns.split(' ') {
+            let select =
+                "SELECT data_type FROM information_schema.columns WHERE table_name = $1 AND column_name = $2";
+            let data_type: String = client.query_one(select, &[&table, &column]).await?.get(0);
+            let value = another(column, &data_type);
+            let update = format!(
+                "UPDATE {table} SET {column} = {value} WHERE ctid = (SELECT max(ctid) FROM {table}) RETURNING ctid::text"
+            );
+            let ctid: String = client.query_one(&update, &[]).await?.get(0);
+            let fault = fault(&grid, &[]).with_context(|| format!("{table}.{column}"))?;
+            let row = fault["row"].as_str().context("a row")?;
+            let expected = name(&client, table, key, &ctid).await?;
+            // A row that was put into another transaction is gone from the one where it was sealed.
+            let is_named = row == expected
+                || (column == "xid"
+                    && row.starts_with(table)
+                    && fault["problem"].to_string().contains("missing"))
+                || (table.starts_with("seal") && row.starts_with("seal"));
+            assert!(is_named, "{table}.{column} of {expected}: {fault}");
+            put_back(&client, table).await?;
+        }
+        audit(&grid, &[])?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_missing_or_come_late_are_found() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    let kept = audit(&grid, &[])?;
+    let head = kept["head"].as_str().context("a head")?;
+    open_up(&client).await?;
+    for (table, ..) in SEALED {
+        for row in ["min", "max"] {
+            let delete = format!("DELETE FROM {table} WHERE ctid = (SELECT {row}(ctid) FROM {table})");
+            client.execute(&delete, &[]).await?;
+            if (table, row) == ("seal", "max") {
+                // Without its last seal and the parts of it the chain is one that ended earlier; a head tells.
+                client
+                    .execute("DELETE FROM seal_part WHERE seal_number NOT IN (SELECT number FROM seal)", &[])
+                    .await?;
+                assert!(audit(&grid, &[])?["unsealed_rows"].as_u64() > Some(0));
+                assert_eq!(fault(&grid, &["--head", head])?["check"], "chain");
+                put_back(&client, "seal_part").await?;
+            } else {
+                let fault = fault(&grid, &[]).with_context(|| format!("{row} of {table}"))?;
+                assert!(
+                    fault["row"]
+                        .as_str()
+                        .is_some_and(|name| name.starts_with(table.trim_end_matches("_part"))),
+                    "{table}: {fault}"
+                );
+            }
+            put_back(&client, table).await?;
+        }
+    }
+    // Into the past: a deposit with its transfer, so that all sums are right.
+    client
+        .batch_execute(
+            "INSERT INTO deposit (id, submitter_id, request_id, amount, xid)
+                 SELECT 99, submitter_id, 'late', 5, xid FROM deposit LIMIT 1;
+             INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt, xid)
+                 SELECT debit, credit, 5, 1, 0, 0, 0, 99, xid FROM transfer WHERE code = 1 LIMIT 1;
+             UPDATE account SET balance = balance - 5 WHERE id = 0;
+             UPDATE account SET balance = balance + 5 WHERE id = (SELECT credit FROM transfer WHERE code = 1 LIMIT 1)",
+        )
+        .await?;
+    let late = fault(&grid, &[])?;
+    assert_eq!(late["row"], "deposit (id 99)", "{late}");
+    assert!(late["problem"].to_string().contains("later"), "{late}");
+    // The same in a transaction of its own is what a deposit is.
+    client
+        .batch_execute(
+            "UPDATE deposit SET xid = pg_current_xact_id() WHERE id = 99;
+             UPDATE transfer SET xid = pg_current_xact_id() WHERE code = 1 AND attempt = 99",
+        )
+        .await?;
+    assert_eq!(audit(&grid, &[])?["unsealed_rows"], 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_add_up_is_found() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    open_up(&client).await?;
+    let paid = "(SELECT attempt.ctid FROM attempt JOIN transfer ON code = 3 AND transfer.job_id = attempt.job_id
+        AND transfer.stage = attempt.stage AND transfer.idx = attempt.idx AND transfer.attempt = attempt.owner_id LIMIT 1)";
+    let now = "xid = pg_current_xact_id()";
+    for (table, change, check) in [
+        ("account", "UPDATE account SET balance = balance + 1 WHERE id = 8".to_owned(), "balances"),
+        ("account", "DELETE FROM account WHERE id = 0".to_owned(), "balances"),
+        ("account", "INSERT INTO account (id, balance) VALUES (8008, 1)".to_owned(), "balances"),
+        ("job", "UPDATE job SET spent = spent + 0.000001".to_owned(), "escrow"),
+        ("job", "UPDATE job SET state = 1".to_owned(), "escrow"),
+        ("attempt", format!("DELETE FROM attempt WHERE ctid = {paid}"), "verdicts rewards"),
+        ("attempt", format!("UPDATE attempt SET outcome = 2 WHERE ctid = {paid}"), "verdicts rewards"),
+        ("attempt", "INSERT INTO attempt SELECT * FROM attempt LIMIT 1".to_owned(), "uniqueness"),
+        ("device_earning", "UPDATE device_earning SET units = units + 1".to_owned(), "earnings"),
+        ("device_earning", "DELETE FROM device_earning".to_owned(), "earnings"),
+        ("standing", "UPDATE standing SET held_to = held_to + 1".to_owned(), "pending pay"),
+        ("recheck", "INSERT INTO recheck SELECT id, job_id, owner_id FROM catch".to_owned(), "pending pay"),
+        // Rows that come after the last seal are not believed either.
+        (
+            "transfer",
+            format!("INSERT INTO transfer SELECT (t).* FROM (SELECT t FROM transfer t WHERE code = 3 LIMIT 1) AS one;
+                UPDATE transfer SET {now} WHERE ctid = (SELECT max(ctid) FROM transfer)"),
+            "balances uniqueness",
+        ),
+        (
+            "transfer",
+            "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
+                SELECT debit, credit, amount, 3, job_id, stage, 10000, attempt FROM transfer WHERE code = 3 LIMIT 1"
+                .to_owned(),
+            "balances rewards",
+        ),
+        (
+            "verdict",
+            "INSERT INTO verdict (job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version)
+                SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version + 2 FROM verdict
+                WHERE version = 1 LIMIT 1"
+                .to_owned(),
+            "verdicts",
+        ),
+        (
+            "release",
+            "INSERT INTO release (owner_id, from_seq, to_seq, amount) SELECT owner_id, to_seq, to_seq + 1, 1 FROM release
+                ORDER BY id DESC LIMIT 1"
+                .to_owned(),
+            "transfers",
+        ),
+    ] {
+        client.batch_execute(&format!("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS TABLE {table}")).await?;
+        client.batch_execute(&change).await?;
+        let fault = fault(&grid, &[]).with_context(|| change.clone())?;
+        let found = fault["check"].as_str().context("a check")?;
+        assert!(check.contains(found), "{change}: {fault}");
+        client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
+    }
+    audit(&grid, &[]).map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_dump_is_audited_like_the_original() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    let head = audit(&grid, &[])?["head"].clone();
+    client.batch_execute("CREATE DATABASE copy").await?;
+    let (url, file) = (grid.database_url(), grid.dir().join("dump"));
+    let copy = format!("{}copy", url.trim_end_matches("lull"));
+    for (program, options, url) in [("pg_dump", ["-f"], &url), ("psql", ["-qf"], &copy)] {
+        let output = Command::new(program).args(options).arg(&file).arg(url).output().context(program)?;
+        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output =
+        Command::new(binary("lull-audit")).args(["--database", &copy, "--output", "json"]).output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&report["ok"], &report["head"]), (&Value::Bool(true), &head), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_in_the_middle_of_the_work_finds_nothing() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let work = tokio::spawn(async move { play(&fleet, "clinic", 400).await });
+    let mut audits = 0;
+    while !work.is_finished() {
+        audit(&grid, &[])?;
+        audits += 1;
+    }
+    work.await??;
+    let report = wait_sealed(&grid)?;
+    ensure!(audits > 1, "the work was done before the second audit");
+    assert!(report["seals"].as_u64() > Some(1), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_killed_in_the_middle_of_a_seal_leaves_nothing_of_it() -> Result<()> {
+    let mut grid = Grid::start(60)?;
+    let client = database(&grid).await?;
+    client.batch_execute("BEGIN; LOCK TABLE seal_part IN SHARE MODE").await?;
+    grid.submitter("clinic", "100")?;
+    let watch = database(&grid).await?;
+    let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO seal_part%')";
+    wait(&watch, "sealing", waits).await?;
+    grid.kill_coordinator()?;
+    drop((client, watch));
+
+    grid.restart_coordinator()?;
+    let report = wait_sealed(&grid)?;
+    assert_eq!(report["transfers"], 1, "{report}");
+    assert!(report["seals"].as_u64() >= Some(1), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_coordinators_make_one_chain() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let client = database(&grid).await?;
+    let others: Vec<Grid> = (0..2).map(|_| Grid::start_on(&grid.database_url())).collect::<Result<_>>()?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let begun = std::time::Instant::now();
+    // The place goes from hand to hand until each has sealed.
+    let mut round = 0;
+    while client.query_one("SELECT count(DISTINCT public_key) < 3 FROM seal", &[]).await?.get(0) {
+        ensure!(begun.elapsed() < DEADLINE, "not everybody sealed");
+        fleet.submitter(&format!("lab-{round}"), "1").await?;
+        client.execute(LET_GO, &[]).await?;
+        round += 1;
+    }
+    let report = wait_sealed(&grid)?;
+    assert_eq!(report["keys"].as_array().map(Vec::len), Some(others.len() + 1), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_transactions_start_again_is_refused() -> Result<()> {
+    let mut grid = Grid::start(60)?;
+    grid.submitter("clinic", "100")?;
+    wait_sealed(&grid)?;
+    let client = database(&grid).await?;
+    // As after a restore from a dump: the last seal is of transactions that are still to come.
+    client
+        .batch_execute(
+            "ALTER TABLE seal ADD kept xid8; UPDATE seal SET kept = to_xid, to_xid = '99999999999'",
+        )
+        .await?;
+    grid.kill_coordinator()?;
+    let refusal = grid.restart_coordinator().expect_err("refused").to_string();
+    assert!(refusal.contains("pg_resetwal --epoch=24"), "{refusal}");
+    Ok(())
+}
