@@ -1,8 +1,10 @@
 //! What the coordinator's core promises, shown by simulation; `make trust` runs more of the same for longer.
 
+use std::collections::BTreeSet;
+
 use lull_job::Share;
 use lull_tests::sim::table::{Trial, adversaries, trials};
-use lull_tests::sim::{AfterCatch, Conduct, Lull, Lying, Scene, audit, run};
+use lull_tests::sim::{AfterCatch, Call, Conduct, Lull, Lying, Scene, Server, Work, audit, run};
 
 /// Small enough for a build without optimisation.
 const SMALL: Trial = Trial {
@@ -78,4 +80,70 @@ fn enrolling_again_brings_nothing() {
     let (findings, _) = SMALL.lull(2, Conduct::Liar(lying));
     assert!(findings.lies_paid <= findings.honest_lost, "{findings:?}");
     assert_eq!(findings.faults, Vec::<String>::new());
+}
+
+/// Notes what each lease shows, and whether its units had been out before.
+struct Watched {
+    lull: Lull,
+    out: BTreeSet<u64>,
+    /// By third of the lease, by order of index: units that were new, and repeats.
+    thirds: [[u64; 2]; 3],
+}
+
+impl Server for Watched {
+    fn set_clock(&mut self, now: u64) {
+        self.lull.set_clock(now);
+    }
+
+    fn call(&mut self, call: &Call<'_>) -> Option<Work> {
+        let work = self.lull.call(call)?;
+        let length = work.units.len();
+        for (at, unit) in work.units.iter().enumerate() {
+            let is_repeat = usize::from(!self.out.insert(*unit));
+            // Near the end everything is a repeat, and a device that knows the job's size knows that.
+            if self.lull.has_new() && length > 1 {
+                self.thirds[at * 3 / length][is_repeat] += 1;
+            }
+        }
+        Some(work)
+    }
+
+    fn lapse(&mut self, token: i64) {
+        self.lull.lapse(token);
+    }
+
+    fn chores(&mut self) {
+        self.lull.chores();
+    }
+
+    fn is_over(&self) -> bool {
+        self.lull.is_over()
+    }
+
+    fn has_new(&self) -> bool {
+        self.lull.has_new()
+    }
+
+    fn catches(&self, owner: i64) -> u32 {
+        self.lull.catches(owner)
+    }
+
+    fn enrol(&mut self, owner: i64, devices: u64) {
+        self.lull.enrol(owner, devices);
+    }
+}
+
+#[test]
+#[allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "shares of units")]
+fn where_a_unit_stands_in_its_lease_does_not_tell_a_check_from_a_first_attempt() {
+    let lull = Lull::new(4, 12_000, Share::of(1e-3), Share::of(0.2), 10_000_000);
+    let mut watched = Watched { lull, out: BTreeSet::new(), thirds: [[0; 2]; 3] };
+    let cast = vec![(60, Conduct::Honest)];
+    run(&mut watched, &Scene { seed: 4, unit_micros: 10_000_000, cast });
+    let share = |[new, repeats]: [u64; 2]| repeats as f64 / (new + repeats) as f64;
+    let shares = watched.thirds.map(share);
+    assert!(shares.iter().all(|one| *one > 0.05), "{shares:?}");
+    let (least, most) =
+        (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
+    assert!(most - least < 0.04, "{shares:?}");
 }

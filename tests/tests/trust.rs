@@ -85,6 +85,30 @@ async fn a_liar_is_caught_and_nothing_wrong_is_accepted() -> Result<()> {
         client.query("SELECT DISTINCT owner.name FROM catch JOIN owner ON owner.id = owner_id", &[]).await?;
     let caught: Vec<&str> = caught.iter().map(|row| row.get(0)).collect();
     assert_eq!(caught, ["owner-0"]);
+    let told = grid.lull(&["devices"])?;
+    let reasons: Vec<&str> = told.lines().filter(|line| line.starts_with("device ")).collect();
+    assert_eq!(reasons.len(), 2, "the table's head, and one line below it: {told}");
+    assert!(reasons[1].starts_with("device 1: its owner returned a wrong result"), "{told}");
+    grid.check_books()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hands_everything_back_gets_one_unit_at_a_time_and_is_told_why() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut submitter = fleet.submitter("clinic", "1000").await?;
+    let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
+    let spec = v1::JobSpec { copies: 0, max_error: 0.1, ..Submitter::trivial_spec(&module, 1_000) };
+    submitter.create(spec).await?;
+    let mut device = fleet.device("picky").await?;
+    for _ in 0..12 {
+        for lease in device.ask(1, Duration::ZERO).await? {
+            assert_eq!(lease.indices.len(), 1, "a stranger's");
+            device.hand_back(&lease, Vec::new()).await?;
+        }
+    }
+    let told = grid.lull(&["devices"])?;
+    assert!(told.contains("device 1: its owner's devices hand back"), "{told}");
     grid.check_books()
 }
 
@@ -102,6 +126,7 @@ async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> R
     let row = client.query_one(lost, &[]).await?;
     assert!(row.get::<_, i64>(0) > 0, "what was held back for the liar is lost");
     assert_eq!(row.get::<_, i64>(1), 0, "and nothing of anybody else's");
+    grid.audit()?;
     grid.check_books()
 }
 

@@ -27,10 +27,12 @@ Presence is active (somebody uses the PC), idle, dedicated (nobody sits at it) o
 unknown (counts as active). Where verdicts showed that a device was wrong about a
 checkpoint, `blamed` says how often; the JSON lists the last ten. Fault: poisoned
 (made a wrong one) or resumed (went on from a right one to a wrong result).
+Below the table: devices that get less work than others, and why.
 
 JSON: {\"devices\": [{name, display_name, owner, presence, enrol_time,
 last_seen_time, open_leases, attempts, blames, recent_blames: [{job, stage, index,
-fault, steps, state_digest, witnessed_digest, witnesses, create_time}, ..]}, ..]}")]
+fault, steps, state_digest, witnessed_digest, witnesses, create_time}, ..],
+limited_reason}, ..]}")]
 pub(crate) struct DevicesArgs {}
 
 #[derive(Debug, Serialize)]
@@ -50,6 +52,7 @@ struct Device {
     attempts: u64,
     blames: u64,
     recent_blames: Vec<Blame>,
+    limited_reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +101,7 @@ impl From<v1::Device> for Device {
             attempts: device.attempts,
             blames: device.blames,
             recent_blames: device.recent_blames.into_iter().map(Blame::from).collect(),
+            limited_reason: device.limited_reason,
         }
     }
 }
@@ -114,8 +118,18 @@ pub(crate) async fn run(grid: &Grid, format: Format) -> Result<()> {
             out::say("no devices yet: make a token with `lull admin create-enrolment-token --owner NAME`");
             Ok(())
         }
-        Format::Table => out::line(&table(&devices)),
+        Format::Table => {
+            out::line(&table(&devices))?;
+            devices.iter().filter_map(limited).try_for_each(|line| out::line(&line))
+        }
     }
+}
+
+/// A line under the table for a device that gets less work than others.
+fn limited(device: &v1::Device) -> Option<String> {
+    let name = device.name.strip_prefix("devices/").unwrap_or(&device.name);
+    let reason = human::plain(&device.limited_reason);
+    (!reason.is_empty()).then(|| format!("device {}: {reason}", human::plain(name)))
 }
 
 async fn list(grid: &Grid) -> Result<Vec<v1::Device>> {
@@ -190,6 +204,9 @@ mod tests {
         let text = table(&[device.clone(), blamed]);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.lines().any(|line| line.trim_end().ends_with("1,234,567       3")), "{text}");
+        assert_eq!(limited(&device), None);
+        let slow = v1::Device { limited_reason: "hands back too much".to_owned(), ..device.clone() };
+        assert_eq!(limited(&slow).unwrap(), "device 10234: hands back too much");
         let json = serde_json::to_value(Device::from(device)).unwrap();
         assert_eq!((&json["presence"], &json["open_leases"]), (&"dedicated".into(), &12.into()));
     }

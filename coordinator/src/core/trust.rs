@@ -233,7 +233,7 @@ impl Coin {
     /// A number below `end`, evenly.
     #[must_use]
     pub fn below(self, end: u64) -> u64 {
-        u64::try_from(u128::from(self.0) * u128::from(end) >> 32).unwrap_or(0)
+        u64::try_from((u128::from(self.0) * u128::from(end)) >> 32).unwrap_or(0)
     }
 }
 
@@ -268,11 +268,21 @@ impl Standing {
         self.correct < STRANGER_RESULTS
     }
 
-    /// Whether it was caught so lately that it gets no work: an hour, and twice as long each time.
+    /// Whether it was caught so lately that it gets no work.
     #[must_use]
-    pub fn rests(self) -> bool {
-        let doublings = self.catches.saturating_sub(1).min(REST_DOUBLINGS_MAX);
-        self.catches > 0 && self.secs_since_catch < REST_SECS << doublings
+    pub const fn rests(self) -> bool {
+        self.rest_secs() > 0
+    }
+
+    /// For how long yet it gets no work: an hour after the first catch, and twice as long each time.
+    #[must_use]
+    pub const fn rest_secs(self) -> u64 {
+        if self.catches == 0 {
+            return 0;
+        }
+        let before = self.catches - 1;
+        let doublings = if before < REST_DOUBLINGS_MAX { before } else { REST_DOUBLINGS_MAX };
+        (REST_SECS << doublings).saturating_sub(self.secs_since_catch)
     }
 
     /// Whether it may settle disputes: it is known, and drops next to nothing.

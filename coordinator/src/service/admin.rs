@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, last_part, page_size, status, view};
 use crate::auth::{hash_token, new_token};
-use crate::core::{DeviceId, Fault};
+use crate::core::{DeviceId, Fault, Standing};
 use crate::store::{BlameRow, OperatorId, Subject};
 
 const NAME_BYTES_MAX: usize = 63;
@@ -165,8 +165,24 @@ impl Admin for AdminService {
             attempts: row.attempts,
             blames: row.blames,
             recent_blames: row.recent_blames.into_iter().map(blame).collect(),
+            limited_reason: limited_reason(row.standing),
         });
         Ok(Response::new(v1::ListDevicesResponse { devices: devices.collect(), next_page_token }))
+    }
+}
+
+/// Why devices of an owner get less work than others; empty when they do not.
+fn limited_reason(standing: Standing) -> String {
+    if standing.rests() {
+        let minutes = standing.rest_secs().div_ceil(60);
+        format!(
+            "its owner returned a wrong result: no units of jobs that buy confidence for {minutes} minutes more"
+        )
+    } else if standing.picks() {
+        "its owner's devices hand back, let expire or give up on too many units: they get one at a time and no checks"
+            .to_owned()
+    } else {
+        String::new()
     }
 }
 

@@ -6,9 +6,10 @@ use lull_job::Digest;
 use lull_ledger::{AccountId, AccountKind};
 use tokio_postgres::Row;
 
+use super::batch::load_standings;
 use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{DeviceId, Fault, JobId, OwnerId, SubmitterId, UnitKey};
+use crate::core::{DeviceId, Fault, JobId, OwnerId, Standing, SubmitterId, UnitKey};
 
 /// An operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct DeviceRow {
     pub blames: u64,
     /// The newest of these.
     pub recent_blames: Vec<BlameRow>,
+    /// What is known of its owner.
+    pub standing: Standing,
 }
 
 /// What a device was blamed for.
@@ -311,13 +314,15 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeviceRow>, Error> {
         run_tx!(self.pool, "devices", tx => {
-            let select = "SELECT device.id, display_name, owner.name AS owner, enrolled_at, last_seen_at, presence,
+            let select = "SELECT device.id, display_name, owner_id, owner.name AS owner, enrolled_at, last_seen_at, presence,
                     (SELECT count(*) FROM lease WHERE device_id = device.id AND NOT expired) AS open_leases,
                     (SELECT count(*) FROM attempt WHERE attempt.device_id = device.id) AS attempts,
                     (SELECT count(*) FROM blame WHERE blame.device_id = device.id) AS blames
                 FROM device JOIN owner ON owner.id = owner_id
                 WHERE device.id > $1 AND ($2::bigint IS NULL OR owner_id = $2) ORDER BY device.id LIMIT $3";
             let rows = tx.query(select, &[&after.0, &owner.map(|o| o.0), &limit]).await?;
+            let owners = rows.iter().map(|row| OwnerId(row.get("owner_id"))).collect();
+            let standings = load_standings(tx, &owners).await?;
             let mut devices: Vec<DeviceRow> = rows
                 .iter()
                 .map(|row| {
@@ -333,6 +338,7 @@ impl Store {
                         attempts: from.count(row, "attempts")?,
                         blames: from.count(row, "blames")?,
                         recent_blames: Vec::new(),
+                        standing: standings.get(&OwnerId(row.try_get("owner_id")?)).copied().unwrap_or_default(),
                     })
                 })
                 .collect::<Result<_, Error>>()?;

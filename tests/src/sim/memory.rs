@@ -127,7 +127,6 @@ impl MemoryStore {
     }
 
     /// Every catch, in order.
-    #[must_use]
     pub fn catches(&self) -> impl Iterator<Item = &Catch> {
         self.catches.iter().map(|(catch, _)| catch)
     }

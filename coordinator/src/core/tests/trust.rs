@@ -272,3 +272,40 @@ fn a_stranger_whose_checker_is_caught_is_checked_again() {
     model.review();
     assert_eq!(model.job.wanted, 1, "a stranger alone is not believed");
 }
+
+#[test]
+fn who_hands_back_too_much_gets_one_unit_at_a_time_and_no_checks() {
+    let mut model = trusting(400, 1e-3);
+    model.cpu_micros = 1_000_000;
+    model.job.unit_micros = 1_000_000;
+    // Some units wait to be checked.
+    for owner in 2..=4 {
+        let lease = model.ask(owner).expect("a lease");
+        for _ in &lease.open {
+            model.answer(&lease, "right");
+        }
+    }
+    let checks = model.wanted.len();
+    assert!(checks > 0, "of so many some are checked");
+    let first = model.ask(1).expect("a lease");
+    assert!(first.open.len() > 10);
+    let hand_back = HandBack { token: first.token, indexes: Vec::new(), checkpoints: Vec::new() };
+    model.decide(&[Request { hand_backs: vec![hand_back], ..model.request(1, 1) }]);
+    assert!(model.standings[&OwnerId(1)].picks());
+    for _ in 0..20 {
+        let lease = model.ask(1).expect("a lease");
+        assert_eq!(lease.open.len(), 1);
+        let unit = UnitKey { job: JobId(1), stage: Stage::Work, index: lease.open[0] };
+        assert!(!model.attempts.contains_key(&unit), "a check");
+        model.answer(&lease, "right");
+    }
+}
+
+#[test]
+fn whoever_was_caught_rests_and_longer_each_time() {
+    let caught = |catches, secs_since_catch| Standing { catches, secs_since_catch, ..Standing::default() };
+    assert!(!caught(0, 0).rests());
+    assert!(caught(1, 3_599).rests() && !caught(1, 3_600).rests());
+    assert!(caught(3, 14_399).rests() && !caught(3, 14_400).rests());
+    assert_eq!(caught(1_000, 0).rest_secs(), 128 * 3_600, "five days at most");
+}

@@ -21,7 +21,7 @@ use crate::core::{
 
 pub use self::checkpoints::Extras;
 pub(super) use self::load::lease;
-pub(super) use self::trust::{review_slice, write_review};
+pub(super) use self::trust::{load_standings, review_slice, write_review};
 pub(super) use self::write::write_transfers;
 
 /// Leases that one run of the expiry chore takes away.

@@ -58,7 +58,7 @@ pub(super) async fn complete(
     Ok(())
 }
 
-async fn load_standings(
+pub(in crate::store) async fn load_standings(
     tx: &Transaction<'_>,
     owners: &BTreeSet<OwnerId>,
 ) -> Result<BTreeMap<OwnerId, Standing>, Error> {
