@@ -23,7 +23,7 @@ type Benchmark = fn() -> Result<Vec<Figure>>;
 /// Each benchmark with the figures that it measures.
 const BENCHMARKS: [(&[&str], Benchmark); 13] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
-    (&["verified_units_per_second"], throughput::batched),
+    (&["verified_units_per_second", "rewards_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
     (&["submit_to_lease_p99_ms"], throughput::submit_to_lease),
     (&["stop_latency_p50_ms", "stop_latency_p99_ms", "resume_latency_p99_ms"], presence::latencies),

@@ -37,8 +37,8 @@ pub(crate) async fn work(
     Ok(())
 }
 
-/// Units accepted per second while `devices` work on a job of `units`.
-async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<f64> {
+/// Units accepted, and rewards paid, per second while `devices` work on a job of `units`.
+async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<(f64, f64)> {
     let grid = Grid::start(60)?;
     let fleet = Fleet::new(&grid.url, &grid.operator).await?;
     let mut submitter = fleet.submitter("lab", "1000000").await?;
@@ -66,8 +66,12 @@ async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<f64> {
     let books = fleet.books().await?;
     ensure!(books.sum == "0" && books.faults.is_empty(), "the books do not balance: {:?}", books.faults);
     ensure!(books.transfers >= 2 * units, "only {} transfers", books.transfers);
+    let rewards: i64 = {
+        let client = grid.database().await?;
+        client.query_one("SELECT count(*) FROM transfer WHERE code = 3", &[]).await?.try_get(0)?
+    };
     #[allow(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "a measurement")]
-    Ok(units as f64 / seconds)
+    Ok((units as f64 / seconds, rewards as f64 / seconds))
 }
 
 pub(crate) async fn wait_settled(submitter: &mut Submitter, job: &str) -> Result<()> {
@@ -85,12 +89,15 @@ pub(crate) async fn wait_settled(submitter: &mut Submitter, job: &str) -> Result
 }
 
 pub(crate) fn batched() -> Result<Vec<Figure>> {
-    let value = runtime()?.block_on(throughput(DEVICES, 100, 200_000))?;
-    Ok(vec![Figure { name: "verified_units_per_second", value, unit: "units/s" }])
+    let (units, rewards) = runtime()?.block_on(throughput(DEVICES, 100, 200_000))?;
+    Ok(vec![
+        Figure { name: "verified_units_per_second", value: units, unit: "units/s" },
+        Figure { name: "rewards_per_second", value: rewards, unit: "rewards/s" },
+    ])
 }
 
 pub(crate) fn single() -> Result<Vec<Figure>> {
-    let value = runtime()?.block_on(throughput(DEVICES_SINGLE, 1, 40_000))?;
+    let (value, _) = runtime()?.block_on(throughput(DEVICES_SINGLE, 1, 40_000))?;
     Ok(vec![Figure { name: "verified_units_per_second_single", value, unit: "units/s" }])
 }
 
