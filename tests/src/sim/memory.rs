@@ -359,9 +359,12 @@ impl MemoryStore {
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();
-                for (request, _) in &wants {
-                    let may = |row: &&Wanted| !row.excluded.contains(&request.owner);
-                    more.extend(all().filter(may).take(need).map(|row| (row.unit, row.clone())));
+                for owner in wants.iter().map(|(request, _)| request.owner).collect::<BTreeSet<_>>() {
+                    let may = |row: &&Wanted| !row.excluded.contains(&owner);
+                    // Rows of the owner's own units are passed over as a range.
+                    let below = all().take_while(|row| row.first_excluded() < owner).filter(may).take(need);
+                    let above = all().skip_while(|row| row.first_excluded() <= owner).filter(may).take(need);
+                    more.extend(below.chain(above).map(|row| (row.unit, row.clone())));
                 }
                 found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
             }

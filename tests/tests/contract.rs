@@ -1,0 +1,370 @@
+//! The store in memory and the one on PostgreSQL are the same store: whatever is done to one and the other, in whatever
+//! order, both say and keep the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lull_coordinator::core::{
+    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices,
+    Report, Request, RunMode, SubmitterId, UnitKey, Want,
+};
+use lull_coordinator::store::{Hints, NewJob, Store, Tokens};
+use lull_job::{Digest, Spec, Stage};
+use lull_ledger::Amount;
+use lull_proto::v1;
+use lull_tests::fleet::Submitter;
+use lull_tests::sim::{self, MemoryStore};
+use lull_tests::{Fleet, Grid, guest};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rustix::process::{Signal, kill_process};
+use tokio_postgres::Client;
+
+/// Longer than any test: leases expire by hand.
+const TTL: Duration = Duration::from_secs(3_600);
+const OWNERS: usize = 5;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Devices ask for work in one batch.
+    Ask(Vec<u8>),
+    /// A unit of a lease is reported, rightly, wrongly or with a limit.
+    Report {
+        lease: u8,
+        at: u8,
+        says: u8,
+    },
+    HandBack {
+        lease: u8,
+    },
+    Expire {
+        lease: u8,
+    },
+    /// What the coordinator does every few seconds.
+    Chores,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => prop::collection::vec(0u8..10, 1..4).prop_map(Step::Ask),
+        9 => (any::<u8>(), any::<u8>(), 0u8..12).prop_map(|(lease, at, says)| Step::Report { lease, at, says }),
+        1 => any::<u8>().prop_map(|lease| Step::HandBack { lease }),
+        1 => any::<u8>().prop_map(|lease| Step::Expire { lease }),
+        2 => Just(Step::Chores),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// Both stores, with one job.
+struct Both {
+    store: Store,
+    client: Client,
+    memory: MemoryStore,
+    job: JobId,
+    devices: Vec<(DeviceId, OwnerId)>,
+    /// Names of leases: in memory, in the database.
+    names: BTreeMap<LeaseToken, LeaseToken>,
+    tokens: Tokens,
+    fairness: Fairness,
+}
+
+impl Both {
+    const POLICY: fn() -> Policy = Policy::default;
+
+    fn lease(&self, which: u8) -> Option<LeaseToken> {
+        let open: Vec<LeaseToken> =
+            self.names.keys().copied().filter(|name| self.memory.lease(*name).is_some()).collect();
+        open.get(usize::from(which) % open.len().max(1)).copied()
+    }
+
+    fn request(&self, device: DeviceId, owner: OwnerId) -> Request {
+        Request {
+            device,
+            owner,
+            reports: Vec::new(),
+            hand_backs: Vec::new(),
+            held: Vec::new(),
+            want: None,
+            referee: false,
+        }
+    }
+
+    /// The request under the names of the other store.
+    fn translated(&self, request: &Request) -> Request {
+        let mut request = request.clone();
+        let reports = request.reports.iter_mut().map(|report| &mut report.token);
+        let hand_backs = request.hand_backs.iter_mut().map(|hand_back| &mut hand_back.token);
+        for token in reports.chain(hand_backs).chain(&mut request.held) {
+            *token = self.names.get(token).copied().unwrap_or(*token);
+        }
+        request
+    }
+
+    async fn sync(&mut self, requests: Vec<Request>) -> Result<()> {
+        let (slots, owners) = (self.devices.len() as u64, OWNERS as u64);
+        let hints = sim::Hints { slots, owners, policy: Self::POLICY() };
+        let expected = self.memory.sync(&requests, hints);
+        let translated: Vec<Request> = requests.iter().map(|request| self.translated(request)).collect();
+        let hints =
+            Hints { grid_slots: slots, grid_owners: owners, referees_there: false, policy: Self::POLICY() };
+        let decided =
+            self.store.sync_batch(&translated, &mut self.fairness, &mut self.tokens, TTL, hints).await?;
+        for (expected, reply) in expected.iter().zip(&decided.replies) {
+            ensure!(expected.leases.len() == reply.leases.len(), "{expected:?} {reply:?}");
+            for (here, there) in expected.leases.iter().zip(&reply.leases) {
+                self.names.insert(*here, *there);
+                let (Some(here), Some(there)) = (self.memory.lease(*here), decided.leases.get(there)) else {
+                    continue;
+                };
+                ensure!(
+                    (here.stage, here.mode, &here.open) == (there.stage, there.mode, &there.open),
+                    "leases"
+                );
+            }
+            let refusals = |list: &[(LeaseToken, u64, v1::RefusalReason)]| -> Vec<_> {
+                list.iter().map(|(_, index, reason)| (*index, *reason)).collect()
+            };
+            ensure!(refusals(&expected.refusals) == refusals(&reply.refusals), "{expected:?} {reply:?}");
+            ensure!(expected.lost.len() == reply.lost.len(), "{expected:?} {reply:?}");
+        }
+        Ok(())
+    }
+
+    async fn chores(&mut self) -> Result<()> {
+        self.memory.release_held();
+        self.store.release_held().await?;
+        let due = self.store.unreviewed().await?;
+        ensure!(due == self.memory.unreviewed().into_iter().collect::<Vec<_>>(), "what is to be looked over");
+        for job in due {
+            self.memory.review(job, Self::POLICY());
+            self.store.review(job, Self::POLICY()).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Ask(devices) => {
+                let ask = |device: &u8| {
+                    let (device, owner) = self.devices[usize::from(*device) % self.devices.len()];
+                    let want = Some(Want { leases: 1, units_max: 3 });
+                    Request { want, ..self.request(device, owner) }
+                };
+                self.sync(devices.iter().map(ask).collect()).await
+            }
+            Step::Report { lease, at, says } => {
+                let Some(token) = self.lease(*lease) else { return Ok(()) };
+                let lease = self.memory.lease(token).context("a lease")?.clone();
+                let index = lease.open[usize::from(*at) % lease.open.len()];
+                let (outcome, text) = match says {
+                    0 => (Outcome::Result, format!("wrong {}", lease.owner)),
+                    1 => (Outcome::Result, "wrong".to_owned()),
+                    2 => (Outcome::Limit, "too long".to_owned()),
+                    _ => (Outcome::Result, "right".to_owned()),
+                };
+                let strict = (lease.mode == RunMode::Referee).then(|| (outcome, Digest::of(text.as_bytes())));
+                let report = Report {
+                    token,
+                    unit: UnitKey { job: self.job, stage: lease.stage, index },
+                    outcome,
+                    digest: Digest::of(text.as_bytes()),
+                    size_bytes: text.len() as u64,
+                    result: Some(text.into_bytes()),
+                    cpu_micros: 50_000_000,
+                    witnessed: Vec::new(),
+                    strict,
+                };
+                let request = Request { reports: vec![report], ..self.request(lease.device, lease.owner) };
+                self.sync(vec![request]).await
+            }
+            Step::HandBack { lease } => {
+                let Some(token) = self.lease(*lease) else { return Ok(()) };
+                let lease = self.memory.lease(token).context("a lease")?.clone();
+                let hand_back = HandBack { token, indexes: Vec::new(), checkpoints: Vec::new() };
+                let request =
+                    Request { hand_backs: vec![hand_back], ..self.request(lease.device, lease.owner) };
+                self.sync(vec![request]).await
+            }
+            Step::Expire { lease } => {
+                let Some(token) = self.lease(*lease) else { return Ok(()) };
+                let name = self.names.get(&token).context("a name")?;
+                let late = "UPDATE lease SET deadline = 'epoch' WHERE token = $1";
+                self.client.execute(late, &[&name.0]).await?;
+                self.memory.expire(&[token], Self::POLICY());
+                self.store.expire_leases(TTL, Self::POLICY()).await.map(drop).map_err(Into::into)
+            }
+            Step::Chores => self.chores().await,
+        }
+    }
+
+    /// Both keep the same.
+    async fn compare(&self) -> Result<()> {
+        let here = self.memory.job(self.job).context("the job")?;
+        let there = self.store.job(self.job, None).await?.job;
+        ensure!(*here == there, "{here:?}\n{there:?}");
+        let select = "SELECT idx, version, outcome, digest, agreeing, attempts FROM standing_verdict
+            WHERE job_id = $1 AND stage = 1 ORDER BY idx";
+        let rows = self.client.query(select, &[&self.job.0]).await?;
+        let there = rows.iter().map(|row| {
+            let digest: Vec<u8> = row.get(3);
+            (row.get::<_, i64>(0), row.get::<_, i16>(1), digest, row.get::<_, i32>(4), row.get::<_, i32>(5))
+        });
+        let here = (0..).zip(self.memory.units(self.job, Stage::Work)).filter_map(|(index, unit)| {
+            let verdict = unit.standing()?;
+            let small = |number: u32| i32::try_from(number).unwrap_or(-1);
+            let version = i16::try_from(verdict.version).unwrap_or(-1);
+            let digest = verdict.digest.as_bytes().to_vec();
+            Some((index, version, digest, small(verdict.agreeing), small(verdict.attempts)))
+        });
+        let (here, there): (Vec<_>, Vec<_>) = (here.collect(), there.collect());
+        ensure!(here == there, "verdicts: {here:?}\n{there:?}");
+        self.compare_money().await?;
+        let select =
+            "SELECT owner_id, correct, held_to - released_to, held_to, dropped, catches FROM standing";
+        for row in self.client.query(select, &[]).await? {
+            let known = self.memory.standing(OwnerId(row.get(0)));
+            let count = |at| u64::try_from(row.get::<_, i64>(at)).unwrap_or(u64::MAX);
+            let there = (count(1), count(2), count(3), count(4), row.get::<_, i32>(5));
+            let here = (known.correct, known.held, known.results, known.dropped);
+            ensure!(here == (there.0, there.1, there.2, there.3), "owner {}: {here:?} {there:?}", count(0));
+            ensure!(i32::try_from(known.catches) == Ok(there.4), "catches of owner {}", count(0));
+        }
+        Ok(())
+    }
+
+    /// Transfers of the job are the same, and releases of each owner come to the same.
+    async fn compare_money(&self) -> Result<()> {
+        let select = "SELECT code, stage, idx, attempt, debit, credit, amount FROM transfer
+            WHERE job_id = $1 ORDER BY code, stage, idx, attempt";
+        let rows = self.client.query(select, &[&self.job.0]).await?;
+        let there: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                let key: (i16, i16, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+                let amount: rust_decimal::Decimal = row.get(6);
+                format!("{key:?} {} {} {}", row.get::<_, i64>(4), row.get::<_, i64>(5), amount.normalize())
+            })
+            .collect();
+        let mut here: Vec<_> =
+            self.memory.transfers().iter().filter(|transfer| transfer.key.job == self.job.0).collect();
+        here.sort_by_key(|transfer| (transfer.code.number(), transfer.key));
+        let here: Vec<String> = here
+            .into_iter()
+            .map(|one| {
+                let key = (one.code.number(), one.key.stage, one.key.index, one.key.attempt);
+                let amount = one.amount.decimal().normalize();
+                format!("{key:?} {} {} {amount}", one.debit.number(), one.credit.number())
+            })
+            .collect();
+        ensure!(here == there, "transfers: {here:?}\n{there:?}");
+        Ok(())
+    }
+}
+
+/// A grid whose coordinator stands still, so that nobody but the test changes the database.
+struct Ground {
+    grid: Grid,
+    store: Store,
+    submitter: SubmitterId,
+    module: v1::Input,
+    devices: Vec<(DeviceId, OwnerId)>,
+}
+
+async fn connect(grid: &Grid) -> Result<Client> {
+    let (client, connection) = tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn ground() -> Result<Ground> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut lab = fleet.submitter("lab", "1000000").await?;
+    let module = lab.upload("module", &std::fs::read(guest("hello"))?).await?;
+    for owner in 0..OWNERS {
+        for _ in 0..2 {
+            fleet.device(&format!("owner-{owner}")).await?;
+        }
+    }
+    let store = Store::open(&grid.database_url())?;
+    let submitter = store.submitter("lab").await?;
+    let client = connect(&grid).await?;
+    let rows = client.query("SELECT id, owner_id FROM device ORDER BY id", &[]).await?;
+    let devices = rows.iter().map(|row| (DeviceId(row.get(0)), OwnerId(row.get(1)))).collect();
+    kill_process(grid.coordinator_pid(), Signal::STOP)?;
+    Ok(Ground { grid, store, submitter, module, devices })
+}
+
+async fn play(stage: &Ground, number: u32, units: u64, copies: u32, steps: &[Step]) -> Result<()> {
+    let client = connect(&stage.grid).await?;
+    // Owners begin as strangers who took part in nothing.
+    client.batch_execute("TRUNCATE standing, held, catch, recheck, reopened, job_owner").await?;
+    let (max_error, copies) = if copies == 0 { (0.01, 0) } else { (0.0, copies) };
+    let budget: Amount = "0.001".parse()?;
+    let message = v1::JobSpec {
+        max_error,
+        copies,
+        allow_missing: true,
+        budget: budget.to_string(),
+        ..Submitter::trivial_spec(&stage.module, units)
+    };
+    let spec = Spec::check(&message)?;
+    let plan = spec.plan(units);
+    let price: Amount = message.item_price.parse()?;
+    let new = NewJob {
+        submitter: stage.submitter,
+        request_id: format!("contract-{number}"),
+        spec,
+        items: units,
+        prices: Prices { item: price, service: Amount::ZERO },
+        copies: Copies::whole(2),
+        strangers: 0,
+        budget,
+        has_default_budget: false,
+        order_key: *Digest::of(&number.to_le_bytes()).as_bytes(),
+        message,
+    };
+    ensure!(plan.work_units() == units);
+    let (job, _) = stage.store.create_job(&new).await?;
+    let mut memory = MemoryStore::default();
+    memory.submit(stage.store.job(job, None).await?.job);
+    let mut both = Both {
+        store: stage.store.clone(),
+        client,
+        memory,
+        job,
+        devices: stage.devices.clone(),
+        names: BTreeMap::new(),
+        tokens: Tokens::default(),
+        fairness: Fairness::default(),
+    };
+    let result = async {
+        for step in steps {
+            both.run(step).await.with_context(|| format!("{step:?}"))?;
+            both.compare().await.with_context(|| format!("after {step:?}"))?;
+        }
+        Ok(())
+    }
+    .await;
+    if both.store.job(job, None).await?.job.state == JobState::Running {
+        both.store.cancel_job(job).await?;
+    }
+    result
+}
+
+#[test]
+fn both_stores_do_the_same_whatever_is_done() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ground = runtime.block_on(ground())?;
+    let number = std::cell::Cell::new(0);
+    let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let cases = (1u64..10, 0u32..2, steps());
+    let result = runner.run(&cases, |(units, copies, steps)| {
+        number.set(number.get() + 1);
+        let played = runtime.block_on(play(&ground, number.get(), units, copies, &steps));
+        played.map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    });
+    result.map_err(|error| anyhow::anyhow!("{error}"))
+}
