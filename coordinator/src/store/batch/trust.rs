@@ -65,7 +65,7 @@ pub(in crate::store) async fn load_standings(
     let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
     let select =
         "SELECT owner_id, correct, held_to - released_to AS held, held_to AS results, dropped, catches,
-            coalesce(extract(epoch FROM clock_timestamp() - caught_at)::bigint, 0) AS secs_since_catch
+            greatest(coalesce(extract(epoch FROM clock_timestamp() - caught_at)::bigint, 0), 0) AS secs_since_catch
         FROM standing WHERE owner_id = ANY($1)";
     let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners]).await?;
     let from = From("standing");
