@@ -29,7 +29,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# The table of adversaries in docs/TRUST.md, by simulation: about ten minutes.
+# The table of adversaries in docs/TRUST.md, by simulation: some minutes.
 trust:
 	cargo run --release -p lull-tests --bin trust -- docs/TRUST.md
 

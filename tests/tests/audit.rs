@@ -381,7 +381,10 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
             "verdict",
             "INSERT INTO verdict (job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version)
                 SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version + 2 FROM verdict
-                WHERE version = 1 LIMIT 1"
+                WHERE version = 1 AND NOT EXISTS (
+                    SELECT FROM verdict AS later WHERE later.job_id = verdict.job_id AND later.stage = verdict.stage
+                      AND later.idx = verdict.idx AND later.version > 1)
+                LIMIT 1"
                 .to_owned(),
             "verdicts",
         ),

@@ -143,7 +143,7 @@ impl<'a> Allocator<'a> {
         let for_referees = self.slice.referees_there;
         let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
         let job = self.slice.jobs.get_mut(&id)?;
-        if !job.has_work() || (job.buys_confidence() && standing.rests()) {
+        if !job.has_work() || (job.buys_confidence() && (standing.rests() || standing.wastes())) {
             return None;
         }
         // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time. All others
@@ -162,7 +162,8 @@ impl<'a> Allocator<'a> {
         let mut offers = BTreeMap::new();
         let mut mode = job.run_mode();
         let mut unheld = job.unreserved();
-        let repeats = if picks { 0 } else { repeats(job, grid_slots, wish) };
+        // Who picks its units gets what nobody has answered.
+        let repeats = if picks { 1 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
         let mut at = 0;
         while (open.len() as u64) < repeats && at < rows.len() {
@@ -176,7 +177,8 @@ impl<'a> Allocator<'a> {
             let both = rows[at].contested && !job.strict;
             let is_in_other_mode = !open.is_empty() && both != (mode == RunMode::Referee);
             let is_for_referees = rows[at].contested && for_referees && !request.referee;
-            let is_for_others = rows[at].contested && !may_settle;
+            let is_for_others =
+                (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
             if is_excluded || is_in_other_mode || is_for_referees || is_for_others || reward > unheld {
                 at += 1;
                 continue;

@@ -123,10 +123,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The first excluded owner, or 0: part of the row's key, so that an owner's own units are skipped as a range.
+    /// The first excluded owner: part of the row's key, so that an owner's own units are skipped as a range. Units that
+    /// nobody has answered come last: whoever hands many back must not keep others from being checked.
     #[must_use]
     pub fn first_excluded(&self) -> OwnerId {
-        self.excluded.first().copied().unwrap_or(OwnerId(0))
+        self.excluded.first().copied().unwrap_or(OwnerId(i64::MAX))
     }
 }
 

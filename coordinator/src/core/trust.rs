@@ -61,6 +61,8 @@ const REST_DOUBLINGS_MAX: u32 = 7;
 const RESULTS_PER_DROP: u64 = 8;
 /// Results for which an owner may drop another unit and still settle disputes.
 const RESULTS_PER_DROP_OF_JUDGES: u64 = 50;
+/// Units that an owner may drop besides one for each that it answers, until it gets no work: two of the largest leases.
+const DROPS_MAX: u64 = 2_000;
 /// Units that it may drop besides: a few leases of a laptop that is closed.
 const DROPS_ALLOWED: u64 = 10;
 /// Twice the results after which one check is expected: pay is held back for so many, so that lying once
@@ -283,6 +285,12 @@ impl Standing {
         let before = self.catches - 1;
         let doublings = if before < REST_DOUBLINGS_MAX { before } else { REST_DOUBLINGS_MAX };
         (REST_SECS << doublings).saturating_sub(self.secs_since_catch)
+    }
+
+    /// Whether it gets no work, as it answers next to nothing of what it is handed.
+    #[must_use]
+    pub const fn wastes(self) -> bool {
+        self.dropped > self.results + DROPS_MAX
     }
 
     /// Whether it may settle disputes: it is known, and drops next to nothing.

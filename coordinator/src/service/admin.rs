@@ -178,6 +178,10 @@ fn limited_reason(standing: Standing) -> String {
         format!(
             "its owner returned a wrong result: no units of jobs that buy confidence for {minutes} minutes more"
         )
+    } else if standing.wastes() {
+        "its owner's devices hand back, let expire or give up on nearly everything: they get no units of jobs that buy \
+         confidence, and half of what they dropped is forgotten each day"
+            .to_owned()
     } else if standing.picks() {
         "its owner's devices hand back, let expire or give up on too many units: they get one at a time and no checks"
             .to_owned()
