@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         .collect();
     std::fs::write("bench.json", serde_json::to_string_pretty(&list)? + "\n")?;
     for figure in figures {
-        println!("{:36} {:12.3} {}", figure.name, figure.value, figure.unit);
+        println!("{:36} {:14.6} {}", figure.name, figure.value, figure.unit);
     }
     Ok(())
 }
