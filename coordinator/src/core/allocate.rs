@@ -22,7 +22,8 @@ const LEASE_PARTS_MAX: u64 = 8_000;
 const UNKNOWN_UNIT_MICROS: u64 = 1_000_000;
 
 /// How many units of a job one lease holds: at most two minutes of work, at most half of a slot's fair part
-/// of what is left, so that the end of a job is shared too, and one while the work in a unit is unknown.
+/// of what is left, so that the end of a job is shared too, and one while the work in a unit is unknown. A wish for
+/// fewer is heeded unless the job buys confidence: with a small lease one could choose what to answer.
 #[must_use]
 pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
     if job.unit_micros == 0 {
@@ -34,7 +35,7 @@ pub fn lease_units(job: &Job, grid_slots: u64, units_max: u64) -> u64 {
         Stage::Split | Stage::Work => LEASE_UNITS_MAX,
         Stage::Merge(_) | Stage::Finish => (LEASE_PARTS_MAX / job.plan.merge_fan_in).max(1),
     };
-    let wish = if units_max == 0 { most } else { units_max.min(most) };
+    let wish = if units_max == 0 || job.buys_confidence() { most } else { units_max.min(most) };
     (LEASE_MICROS / job.unit_micros).min(fair).min(wish).max(1)
 }
 
@@ -146,17 +147,12 @@ impl<'a> Allocator<'a> {
         if !job.has_work() || (job.buys_confidence() && (standing.rests() || standing.wastes())) {
             return None;
         }
-        // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time. All others
-        // get as much as there is for them: with a smaller lease one could choose what to answer.
         let confident = job.buys_confidence();
         let picks = confident && standing.picks();
-        let units_max = match (confident, picks || standing.is_stranger()) {
-            (true, true) => 1,
-            (true, false) => 0,
-            (false, _) => units_max,
-        };
+        // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
+        let is_watched = picks || (confident && standing.is_stranger());
+        let wish = if is_watched { 1 } else { lease_units(job, grid_slots, units_max) };
         let may_settle = !confident || standing.settles() || job.beyond_frontier() == 0;
-        let wish = lease_units(job, grid_slots, units_max);
         let stage = job.stage;
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();

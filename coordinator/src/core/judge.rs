@@ -9,6 +9,9 @@ use super::checkpoint::disjoint;
 use super::ids::OwnerId;
 use super::slice::{Attempt, Outcome, RunMode};
 
+/// Owners that must have run into a limit where one result could be enough: broken PCs are quick to give up.
+const LIMIT_OWNERS: usize = 3;
+
 /// What decides a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -55,7 +58,7 @@ pub enum Judgement {
 /// owner was caught since say nothing.
 ///
 /// A trap is a result and judged like one. A limit of one PC says little about another: a unit fails when as many
-/// owners ran into one as a result would need, or, where a job buys confidence, as it takes to blame somebody.
+/// owners ran into one as a result would need, and three at least where a job buys confidence.
 ///
 /// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
 /// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
@@ -93,7 +96,7 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
         let has_quorum = match (is_answer(first), rule.by_vote) {
             (_, true) => count >= rule.needed,
             (true, false) => !contested && count >= rule.needed,
-            (false, false) => answers == 0 && count >= rule.lead,
+            (false, false) => answers == 0 && count >= rule.needed.max(LIMIT_OWNERS),
         };
         let may_win = is_sure || (has_quorum && word.is_none());
         if may_win && decided.is_none_or(|(best, ..)| count > best) {

@@ -1,9 +1,10 @@
 //! BOINC's adaptive replication, for comparison.
 //!
-//! The rule of its scheduler (`set_trust` in `sched/sched_version.cpp`, version 8): a host with fewer than ten
+//! The rule of its scheduler (`set_trust` in `sched/sched_send.cpp`): a host with fewer than ten
 //! valid results in a row is not trusted; one with n of them is trusted with probability 1 - 1/n, decided once a
 //! request. What a trusted host is handed first is accepted as it is; of anything else two results must agree.
-//! An invalid result sets n to zero; what was accepted before stays, and so does its credit.
+//! An invalid result sets n to zero; what was accepted before stays, and so does its credit. Its daily quotas, which
+//! starve hosts that fail, are not here.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -164,7 +164,10 @@ pub fn trials(seeds: Range<u64>, one: impl Fn(u64) -> (Findings, Run) + Sync) ->
     let mut runs = std::thread::scope(|scope| {
         let other = scope.spawn(worker);
         let mut done = worker();
-        done.extend(other.join().unwrap_or_default());
+        match other.join() {
+            Ok(more) => done.extend(more),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
         done
     });
     runs.sort_by_key(|(seed, _)| *seed);
