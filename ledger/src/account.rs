@@ -70,7 +70,7 @@ pub struct AccountId(i64);
 
 impl AccountId {
     /// Kinds that a number has room for.
-    const KINDS: i64 = 8;
+    pub const KINDS: i64 = 8;
 
     /// The bank.
     pub const BANK: Self = Self(0);

@@ -39,7 +39,7 @@ pub fn audit(lull: &Lull, run: &Run) -> Findings {
     let mut findings = Findings::default();
     results(lull, &mut findings);
     pay(lull, run, &mut findings);
-    balances(lull, run, &mut findings);
+    balances(lull, &mut findings);
     let wrongdoers: BTreeSet<i64> = run.lies.iter().map(|(owner, _)| *owner).collect();
     let caught: BTreeSet<i64> = lull.store().catches().map(|catch| catch.owner.0).collect();
     findings.framed = caught.difference(&wrongdoers).count() as u64;
@@ -119,7 +119,7 @@ fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
 }
 
 /// Nothing is negative, all of it is where it came from or went to, and what is pending is what is held.
-fn balances(lull: &Lull, run: &Run, findings: &mut Findings) {
+fn balances(lull: &Lull, findings: &mut Findings) {
     let store = lull.store();
     let mut balances: BTreeMap<AccountId, Amount> = BTreeMap::new();
     let mut deposits = Amount::ZERO;
@@ -147,12 +147,13 @@ fn balances(lull: &Lull, run: &Run, findings: &mut Findings) {
     if has_ended && escrow != Amount::ZERO {
         findings.faults.push(format!("{escrow} are left in escrow"));
     }
-    let everybody = run.liars.iter().chain(&run.flaky).copied().chain(1..=1_000);
-    for owner in everybody.collect::<BTreeSet<_>>() {
-        let (account, held) = store.pending(OwnerId(owner));
-        let pending = balances.get(&account).copied().unwrap_or_default();
-        if pending != held {
-            findings.faults.push(format!("owner {owner} has {pending} pending, and {held} are held"));
+    for (account, pending) in &balances {
+        if account.kind() == Some(AccountKind::Pending) {
+            let owner = OwnerId(account.number() / AccountId::KINDS);
+            let held = store.pending(owner);
+            if *pending != held {
+                findings.faults.push(format!("owner {owner} has {pending} pending, and {held} are held"));
+            }
         }
     }
 }

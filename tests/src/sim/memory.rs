@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lull_coordinator::core::{
-    Attempt, Catch, Census, Changes, DeviceId, Earned, Fairness, Held, Job, JobId, JobState, Lease,
-    LeaseToken, Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing,
-    UnitKey, Verdict, Wanted, decide, expire, lease_units, repeats_max, review,
+    Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
+    Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing, UnitKey, Verdict,
+    Wanted, decide, expire, lease_units, repeats_max, review,
 };
 use lull_job::Stage;
-use lull_ledger::{AccountId, AccountKind, Amount, Key, Transfer};
+use lull_ledger::{Amount, Key, Transfer};
 
 /// What is kept of one unit.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,6 @@ pub struct MemoryStore {
     catches: Vec<(Catch, u64)>,
     rechecks: BTreeMap<JobId, Recheck>,
     transfers: Vec<Transfer>,
-    earned: BTreeMap<DeviceId, Earned>,
     /// Counts commits: what was written at the same time has the same number.
     commit: u64,
     next_token: i64,
@@ -141,12 +140,6 @@ impl MemoryStore {
     #[must_use]
     pub fn standing(&self, owner: OwnerId) -> Standing {
         self.owners.get(&owner).map_or_else(Standing::default, |owner| owner.standing)
-    }
-
-    /// What paid attempts of one device add up to.
-    #[must_use]
-    pub fn earned(&self, device: DeviceId) -> Earned {
-        self.earned.get(&device).copied().unwrap_or_default()
     }
 
     /// One batch of calls.
@@ -459,11 +452,6 @@ impl MemoryStore {
             standing.dropped += change.dropped;
         }
         self.write_transfers(changes.transfers);
-        for (device, more) in changes.earned {
-            let earned = self.earned.entry(device).or_default();
-            earned.amount = earned.amount + more.amount;
-            earned.units += more.units;
-        }
         for token in &changes.leases_changed {
             let Some(lease) = slice.leases.get(token) else { continue };
             self.write_lease(lease.clone());
@@ -545,18 +533,11 @@ impl MemoryStore {
         }
     }
 
-    /// Sums of all transfers by account.
-    #[must_use]
-    pub fn balances(&self) -> BTreeMap<AccountId, Amount> {
-        let postings = lull_ledger::postings(&self.transfers);
-        postings.into_iter().map(|posting| (posting.account, posting.change)).collect()
-    }
-
     /// What an owner has earned and could still lose, by its queue of held pay.
     #[must_use]
-    pub fn pending(&self, owner: OwnerId) -> (AccountId, Amount) {
+    pub fn pending(&self, owner: OwnerId) -> Amount {
         let held = self.owners.get(&owner).into_iter().flat_map(|owner| &owner.held);
-        (AccountId::new(AccountKind::Pending, owner.0), held.map(|row| row.held.amount).sum())
+        held.map(|row| row.held.amount).sum()
     }
 }
 

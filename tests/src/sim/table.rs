@@ -93,16 +93,12 @@ pub struct Summary {
     pub copies: f64,
     /// Rewards kept for lies less honest rewards lost, for each liar, in rewards.
     pub net_pay: f64,
-    /// Its standard error.
-    pub net_pay_deviation: f64,
     /// Liars that were caught, of a hundred.
     pub caught_percent: f64,
     /// Results from the first lie to the catch: the median.
     pub results_to_catch: Option<u64>,
     /// Hours from the first lie to the catch: the median.
     pub hours_to_catch: Option<f64>,
-    /// Simulated hours of a run.
-    pub hours: f64,
     /// Owners that were caught and had not erred.
     pub framed: u64,
     /// What must not be.
@@ -122,8 +118,7 @@ fn median<T: Copy + PartialOrd>(values: &mut [T]) -> Option<T> {
 }
 
 /// Sums runs up.
-#[must_use]
-pub fn summary(runs: Vec<(Findings, Run)>) -> Summary {
+fn summary(runs: Vec<(Findings, Run)>) -> Summary {
     let share = |(findings, _): &(Findings, Run)| findings.wrong as f64 / findings.accepted.max(1) as f64;
     let copies = |(findings, _): &(Findings, Run)| findings.attempts as f64 / findings.units.max(1) as f64;
     let net = |(findings, run): &(Findings, Run)| {
@@ -131,7 +126,6 @@ pub fn summary(runs: Vec<(Findings, Run)>) -> Summary {
     };
     let all = |what: &dyn Fn(&(Findings, Run)) -> f64| mean(&runs.iter().map(what).collect::<Vec<_>>());
     let (error, error_deviation) = all(&share);
-    let (net_pay, net_pay_deviation) = all(&net);
     let hours = |micros: u64| micros as f64 / 3.6e9;
     let mut results: Vec<u64> = runs.iter().flat_map(|(_, run)| run.results_to_catch.clone()).collect();
     let mut micros: Vec<u64> = runs.iter().flat_map(|(_, run)| run.micros_to_catch.clone()).collect();
@@ -139,15 +133,13 @@ pub fn summary(runs: Vec<(Findings, Run)>) -> Summary {
         error,
         error_deviation,
         copies: all(&copies).0,
-        net_pay,
-        net_pay_deviation,
+        net_pay: all(&net).0,
         caught_percent: all(&|(findings, run)| {
             100.0 * findings.caught as f64 / run.liars.len().max(1) as f64
         })
         .0,
         results_to_catch: median(&mut results),
         hours_to_catch: median(&mut micros).map(hours),
-        hours: all(&|(_, run)| hours(run.micros)).0,
         framed: runs.iter().map(|(findings, _)| findings.framed).sum(),
         faults: runs.into_iter().flat_map(|(findings, _)| findings.faults).collect(),
     }

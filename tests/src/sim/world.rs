@@ -117,6 +117,13 @@ struct Record {
     catches: u32,
 }
 
+impl Record {
+    /// Units that it may hand back yet, and still not be seen to look for some.
+    fn drops_left(self, lying: Lying) -> u64 {
+        (self.results / 8).saturating_add(lying.fishes.unwrap_or(0)).saturating_sub(self.dropped)
+    }
+}
+
 /// What liars who know each other have done: whether they lied about a unit that one of them had.
 type Gang = BTreeMap<u64, bool>;
 
@@ -289,16 +296,12 @@ impl<S: Server> World<'_, S> {
 
     /// Time that a lease takes of which most units are handed back at once.
     fn fishing_micros(&self, at: usize, work: &Work) -> u64 {
-        let Device { owner, conduct: Conduct::Liar(Lying { fishes: Some(most), .. }), .. } =
-            &self.devices[at]
-        else {
+        let Device { owner, conduct: Conduct::Liar(lying), .. } = self.devices[at] else {
             return self.unit_micros * work.units.len() as u64;
         };
-        let record = self.records.get(owner).copied().unwrap_or_default();
-        let left = (record.results / 8).saturating_add(*most).saturating_sub(record.dropped);
+        let left = self.records.get(&owner).copied().unwrap_or_default().drops_left(lying);
         let others = work.units.iter().filter(|unit| self.gang.get(unit) != Some(&true)).count() as u64;
-        let done = work.units.len() as u64 - others.min(left);
-        FISHING_MICROS + self.unit_micros * done
+        FISHING_MICROS + self.unit_micros * (work.units.len() as u64 - others.min(left))
     }
 
     /// Whether the owner was caught since its last call: it may be somebody else from now on. Returns the lease
@@ -357,7 +360,7 @@ impl<S: Server> World<'_, S> {
             Conduct::Liar(lying) => {
                 if is_fisher && self.gang.get(&unit) != Some(&true) {
                     let record = self.records.entry(owner).or_default();
-                    if record.dropped < (record.results / 8).saturating_add(lying.fishes.unwrap_or(0)) {
+                    if record.drops_left(lying) > 0 {
                         record.dropped += 1;
                         return None;
                     }
