@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Client, Transaction};
 use lull_job::{Digest, Stage};
 use lull_ledger::statement::Month;
 use lull_ledger::{AccountId, AccountKind, Amount, Code};
@@ -170,13 +170,7 @@ impl Store {
     ) -> Result<(), Error> {
         let mut client = self.pool.get().await?;
         // Nothing is started again: lines have been passed on by then.
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
-        tx.batch_execute(SETTINGS).await?;
+        let tx = snapshot(&mut client).await?;
         let (name, accounts) = accounts_of(&tx, holder).await?;
         let [start, end] = [month, month.next()].map(|month| month.first_day().to_string());
         let head = statement_head(&tx, holder, name, &accounts, &start, &end).await?;
@@ -218,13 +212,7 @@ impl Store {
         pieces: &Pieces<Vec<BalanceLine>>,
     ) -> Result<(), Error> {
         let mut client = self.pool.get().await?;
-        let tx = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true)
-            .start()
-            .await?;
-        tx.batch_execute(SETTINGS).await?;
+        let tx = snapshot(&mut client).await?;
         let carried = carried(&tx, owner, part).await?;
         if !carried.is_empty() && !send(pieces, carried).await? {
             return Ok(());
@@ -281,6 +269,14 @@ impl Store {
                 .collect()
         })
     }
+}
+
+/// A transaction that sees one state of the books and changes nothing.
+async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, Error> {
+    let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let tx = builder.start().await?;
+    tx.batch_execute(SETTINGS).await?;
+    Ok(tx)
 }
 
 /// Pay of one job that is held back.
