@@ -544,3 +544,16 @@ fn success(arguments: &[&str], output: Output) -> Result<String> {
     ensure!(output.status.success(), "lull {arguments:?}: {}: {complaint}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
+
+/// Waits until a condition of SQL holds.
+///
+/// # Errors
+/// When it does not in time, or the database refuses.
+pub async fn wait_until(client: &tokio_postgres::Client, what: &str, condition: &str) -> Result<()> {
+    let begun = Instant::now();
+    while !client.query_one(&format!("SELECT {condition}"), &[]).await?.try_get::<_, bool>(0)? {
+        ensure!(begun.elapsed() < DEADLINE, "not {what} in time");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -18,5 +18,5 @@ pub mod sim;
 pub mod study;
 
 pub use fleet::{Device, Fleet};
-pub use grid::{Agent, DEADLINE, Grid, binary, guest};
+pub use grid::{Agent, DEADLINE, Grid, binary, guest, wait_until};
 pub use job_file::JobFile;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lull_proto::v1;
 use lull_tests::fleet::{self, Submitter};
-use lull_tests::{DEADLINE, Fleet, Grid, binary, guest};
+use lull_tests::{DEADLINE, Fleet, Grid, binary, guest, wait_until};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -66,15 +66,6 @@ fn wait_sealed(grid: &Grid) -> Result<Value> {
     }
 }
 
-async fn wait(client: &Client, what: &str, condition: &str) -> Result<()> {
-    let begun = std::time::Instant::now();
-    while !client.query_one(&format!("SELECT {condition}"), &[]).await?.get::<_, bool>(0) {
-        ensure!(begun.elapsed() < DEADLINE, "not {what} in time");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 /// Plays eight owners until a job that buys confidence ends; the first lies once it has returned some units.
 async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
     let mut submitter = fleet.submitter(submitter, "1000").await?;
@@ -117,8 +108,8 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     play(&fleet, "clinic", 400).await?;
     // What is held for long is released: here, as if a month had gone by.
     client.execute("UPDATE held SET created_at = created_at - interval '31 days'", &[]).await?;
-    wait(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
-    wait(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
+    wait_until(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
+    wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
     client.execute(LET_GO, &[]).await?;
     wait_sealed(&grid)?;
     client.execute(HOLD, &[]).await?;
@@ -449,7 +440,7 @@ async fn a_coordinator_killed_in_the_middle_of_a_seal_leaves_nothing_of_it() -> 
     grid.submitter("clinic", "100")?;
     let watch = database(&grid).await?;
     let waits = "EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO seal_part%')";
-    wait(&watch, "sealing", waits).await?;
+    wait_until(&watch, "sealing", waits).await?;
     grid.kill_coordinator()?;
     drop((client, watch));
 

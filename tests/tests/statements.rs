@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use lull_proto::v1;
 use lull_tests::fleet::{Submitter, work_off};
 use lull_tests::money::{accepted_by, field, parts};
-use lull_tests::{DEADLINE, Device, Fleet, Grid, guest};
+use lull_tests::{DEADLINE, Device, Fleet, Grid, guest, wait_until};
 use serde_json::Value;
 
 /// A grid on which two owners worked for a clinic: some of it checked at once, some bought by confidence.
@@ -100,6 +100,11 @@ fn statement(grid: &Grid, token: &str, holder: &str, month: &str, format: &str) 
     grid.lull_with(token, &arguments)
 }
 
+/// No pay is due to be released, and no job to be looked through.
+const AT_REST: &str = "NOT EXISTS (SELECT FROM recheck) AND NOT EXISTS (
+    SELECT FROM standing JOIN held ON held.owner_id = standing.owner_id AND held.seq = released_to + 1
+    WHERE until_seq <= held_to)";
+
 /// Checks that every form has the ledger's sums; returns opening and closing of each account, exact.
 async fn check(
     grid: &Grid,
@@ -107,6 +112,8 @@ async fn check(
     holder: &str,
     month: &str,
 ) -> Result<BTreeMap<String, [i128; 2]>> {
+    // What is read one after the other must be the same books.
+    wait_until(client, "at rest", AT_REST).await?;
     let ledger = moved(client, holder, month).await?;
     let read = |format| statement(grid, &grid.operator, holder, month, format);
     let json: Value = serde_json::from_str(&read("json")?)?;
@@ -271,6 +278,8 @@ async fn a_balance_says_why_it_is_pending_and_opens_into_units() -> Result<()> {
     let mut worked = worked(10).await?;
     let job = worked.confident_job(30).await?;
     let ada = worked.owner_token("ada")?;
+    let client = worked.grid.database().await?;
+    wait_until(&client, "at rest", AT_REST).await?;
     let balance = worked.grid.lull_json(&ada, &["balance", "--lines"])?;
     assert_eq!(balance["name"], "owners/ada");
     assert!(field(&balance, "pending") > 0, "{balance}");
@@ -300,7 +309,6 @@ async fn a_balance_says_why_it_is_pending_and_opens_into_units() -> Result<()> {
     // As many more results as it says: the first of it is released.
     let needed = first["first_after_results"].as_u64().context("results")?;
     let released = "SELECT count(*) FROM release JOIN owner ON owner.id = owner_id WHERE name = 'ada'";
-    let client = worked.grid.database().await?;
     let held =
         "SELECT held_to, released_to FROM standing JOIN owner ON owner.id = owner_id WHERE name = 'ada'";
     let row = client.query_one(held, &[]).await?;
@@ -319,6 +327,7 @@ async fn a_balance_says_why_it_is_pending_and_opens_into_units() -> Result<()> {
         ensure!(Instant::now() < deadline, "nothing was released");
         std::thread::park_timeout(std::time::Duration::from_millis(50));
     }
+    wait_until(&client, "at rest", AT_REST).await?;
     let balance = worked.grid.lull_json(&ada, &["balance", "--lines"])?;
     for part in ["pending", "available"] {
         assert_eq!(
