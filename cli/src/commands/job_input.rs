@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lull_job::limits::{INPUT_BYTES_MAX, MODULE_BYTES_MAX};
-use lull_job::{Digest, JobFile, ModuleError, Spec, SplitFile, check_module};
+use lull_job::{Digest, JobFile, ModuleError, ModuleKind, Spec, SplitFile, check_module};
 use lull_proto::v1;
 
 use crate::error::{Error, Result};
@@ -64,6 +64,8 @@ pub(crate) struct JobInput {
     pub(crate) message: v1::JobSpec,
     /// With its defaults.
     pub(crate) spec: Spec,
+    /// What its module is made for.
+    pub(crate) kind: ModuleKind,
     /// Its files by path.
     pub(crate) blobs: BTreeMap<PathBuf, JobBlob>,
 }
@@ -84,7 +86,7 @@ pub(crate) fn read_file(path: &Path, change: impl FnOnce(&mut JobFile) -> Result
 /// The first file that cannot be read or is too large, a module that no runner takes, a wrong field.
 pub(crate) fn check(file: &JobFile) -> Result<JobInput> {
     let module = read_module(&file.module)?;
-    check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
+    let kind = check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
     let mut blobs = BTreeMap::new();
     for (what, path) in file.files() {
         if let Entry::Vacant(entry) = blobs.entry(path) {
@@ -101,7 +103,8 @@ pub(crate) fn check(file: &JobFile) -> Result<JobInput> {
         None => Err(Error::usage(format!("{} is not among the job's files", path.display()))),
     })?;
     let spec = Spec::check(&message).map_err(|error| Error::usage(error.to_string()))?;
-    Ok(JobInput { message, spec, blobs })
+    kind.check(&spec).map_err(|error| Error::usage(error.to_string()))?;
+    Ok(JobInput { message, spec, kind, blobs })
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>> {
