@@ -70,6 +70,19 @@ pub(crate) struct JobInput {
     pub(crate) blobs: BTreeMap<PathBuf, JobBlob>,
 }
 
+impl JobInput {
+    /// What a submitter has to know of the module before many units of it run.
+    pub(crate) const fn warning(&self) -> Option<&'static str> {
+        match self.kind {
+            ModuleKind::Steps => None,
+            ModuleKind::Wasi { .. } => Some(
+                "The module is a WASI program, which has no checkpoints: a unit that is interrupted starts from its \
+                 beginning. Keep units to minutes (items_per_unit).",
+            ),
+        }
+    }
+}
+
 /// Reads and checks a job file.
 ///
 /// # Errors
