@@ -227,12 +227,15 @@ fn a_unit_that_loses_its_pc_starts_anew_and_submit_says_so() -> Result<()> {
     let job = String::from_utf8(submitted.stdout)?.trim().to_owned();
     let agent = grid.agent("ada", "ada-pc")?;
     let deadline = Instant::now() + DEADLINE;
-    while agent.runners()?.is_empty() {
+    let compiled = agent.state_dir.join("compiled");
+    // A runner that compiles runs no unit yet.
+    while std::fs::read_dir(&compiled).map_or(0, Iterator::count) == 0 || agent.runners()?.is_empty() {
         ensure!(Instant::now() < deadline, "no unit was started: {}", agent.log());
         std::thread::yield_now();
     }
 
-    let _agent = agent.kill_and_restart()?;
+    // Merging takes a second owner.
+    let _agents = (agent.kill_and_restart()?, grid.agent("grace", "grace-pc")?);
 
     assert_eq!(grid.answer(&token, &job)?, grid.run_local(&path, &[])?);
     grid.check_money(&job)
