@@ -99,7 +99,8 @@ pub(crate) fn read_file(path: &Path, change: impl FnOnce(&mut JobFile) -> Result
 /// The first file that cannot be read or is too large, a module that no runner takes, a wrong field.
 pub(crate) fn check(file: &JobFile) -> Result<JobInput> {
     let module = read_module(&file.module)?;
-    let kind = check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
+    let kind =
+        check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
     let mut blobs = BTreeMap::new();
     for (what, path) in file.files() {
         if let Entry::Vacant(entry) = blobs.entry(path) {
