@@ -6,7 +6,7 @@
 use lull_abi::{Stage, exports, wasi};
 use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, Validator, WasmFeatures};
 
-use crate::limits::MODULE_BYTES_MAX;
+use crate::limits::{ARGS_BYTES_MAX, MODULE_BYTES_MAX};
 use crate::{Spec, SpecError, Split};
 
 /// What a module is made for.
@@ -35,6 +35,13 @@ impl ModuleKind {
                  put data into the program, or write it with lull-sdk",
                 input.name,
                 wasi::ARGS_INPUT
+            );
+            return wrong("inputs", problem);
+        }
+        if let Some(args) = spec.inputs.iter().find(|input| input.size_bytes > ARGS_BYTES_MAX) {
+            let problem = format!(
+                "`{}` has {} bytes, more than the {ARGS_BYTES_MAX} of arguments allowed: split the job by what they say",
+                args.name, args.size_bytes
             );
             return wrong("inputs", problem);
         }
@@ -364,6 +371,14 @@ mod tests {
             assert!(error.contains(says), "{error}");
         };
         check(&["args", "table"], range(), "inputs: a WASI program has no files, so it cannot see `table`");
+        let with_args_of = |size_bytes| {
+            let mut spec = spec(&["args"], range());
+            spec.inputs[0].size_bytes = size_bytes;
+            wasi.check(&spec).map_err(|error| error.to_string())
+        };
+        assert_eq!(with_args_of(ARGS_BYTES_MAX), Ok(()));
+        let error = with_args_of(ARGS_BYTES_MAX + 1).expect_err("one past it");
+        assert!(error.contains("65537 bytes, more than the 65536 of arguments allowed"), "{error}");
         check(&[], Split::Module, "split.module: the program does not split itself: export `lull_split`");
     }
 }
