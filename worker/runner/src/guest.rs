@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lull_abi::{ABI_VERSION, Status, exports};
 use lull_sandbox::checkpoint::StateDigest;
-use lull_sandbox::{Outcome, cut_message};
+use lull_sandbox::{Flavour, Outcome, cut_message};
 use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
 use crate::budget::{Budget, Refusal};
@@ -34,8 +34,13 @@ impl<'a> Task<'a> {
 
 /// What became of a task.
 pub(crate) enum Ended {
-    /// The unit ended so.
-    Finished(Outcome),
+    /// The unit ended.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// Fuel it burnt, if that was counted.
+        fuel: Option<u64>,
+    },
     /// It cannot go on from that state, and why.
     NotResumed(String),
 }
@@ -59,8 +64,14 @@ enum End {
 pub(crate) fn run(program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> io::Result<Ended> {
     let mut store = Store::new(&program.engine, Budget::new(program.limits.memory_bytes));
     store.limiter(|budget| budget);
+    let counts_fuel = program.flavour == Flavour::Strict;
+    if counts_fuel {
+        store.set_fuel(program.limits.fuel).map_err(io::Error::other)?;
+    }
     let end = Guest::start(program, &mut store).and_then(|mut guest| guest.run(program, task, say));
-    Ok(Ended::Finished(match (end, store.data().refusal()) {
+    let left = if counts_fuel { Some(store.get_fuel().map_err(io::Error::other)?) } else { None };
+    let fuel = left.map(|left| program.limits.fuel.saturating_sub(left));
+    let outcome = match (end, store.data().refusal()) {
         (Err(End::Broken(error)), _) => return Err(error),
         (Err(End::NotResumed(message)), _) => return Ok(Ended::NotResumed(message)),
         // What a guest makes of less memory than its job allows differs from PC to PC.
@@ -73,7 +84,8 @@ pub(crate) fn run(program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> io::
         }
         (Err(End::Failed(message)), None) => Outcome::GuestFailed(message),
         (Err(End::Limit(message)), _) => Outcome::Limit(message),
-    }))
+    };
+    Ok(Ended::Finished { outcome, fuel })
 }
 
 /// An instance, and the exports that it is driven by.
@@ -244,10 +256,11 @@ impl<'a> Guest<'a> {
 /// What a trap means without asking the guest. Its text names no address: it is the same on every PC.
 ///
 /// A native stack that is used up counts as a limit: how deep it goes depends on how the CPU's features
-/// let the code be compiled, so nobody is to blame for where it ended.
+/// let the code be compiled, so nobody is to blame for where it ended. So does fuel that is used up: no job asks for
+/// a limit on it.
 fn trapped(error: &wasmtime::Error) -> End {
     match error.downcast_ref::<Trap>() {
-        Some(trap @ Trap::StackOverflow) => End::Limit(trap.to_string()),
+        Some(trap @ (Trap::StackOverflow | Trap::OutOfFuel)) => End::Limit(trap.to_string()),
         Some(trap) => End::Failed(trap.to_string()),
         None => End::Failed(cut_message(error.to_string().as_bytes())),
     }
