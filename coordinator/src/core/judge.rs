@@ -60,7 +60,8 @@ pub enum Judgement {
 /// A trap is a result and judged like one. A limit of one PC says little about another: a unit fails when as many
 /// owners ran into one as a result would need, and three at least where a job buys confidence.
 ///
-/// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
+/// Where answers differ, the word of a referee who ran the unit both ways is final: with the same bytes both times no
+/// NaN is involved. Without one an answer has to be ahead by the rule's lead,
 /// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
 /// the lead.
 #[must_use]
@@ -83,7 +84,7 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
     let is_answer = |attempt: &Attempt| attempt.outcome != Outcome::Limit;
     let answers = groups.iter().filter(|(_, first)| is_answer(first)).count();
     let contested = answers > 1;
-    let word = live.iter().find(|attempt| contested && attempt.by_referee && is_answer(attempt));
+    let word = live.iter().find(|attempt| contested && is_word(attempt));
     let mut decided: Option<(usize, &Attempt, bool)> = None;
     for (at, &(count, first)) in groups.iter().enumerate() {
         let others = groups.iter().enumerate().filter(|(other, (_, one))| *other != at && is_answer(one));
@@ -116,11 +117,23 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
     }
 }
 
-/// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead.
+/// Whether a referee made an attempt that cannot rest on bits of NaN: strictly, or with the same result both ways.
+fn is_word(attempt: &Attempt) -> bool {
+    let answer = (attempt.outcome, attempt.digest);
+    attempt.by_referee
+        && attempt.outcome != Outcome::Limit
+        && (attempt.mode == RunMode::Strict || attempt.strict == Some(answer))
+}
+
+/// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead. A run
+/// that ended at a limit of the PC does not tell.
 fn depends_on_nan(live: &[&Attempt], rule: Rule) -> bool {
     let both = || {
         live.iter().filter_map(|attempt| {
             let (outcome, digest) = attempt.strict?;
+            if outcome == Outcome::Limit || attempt.outcome == Outcome::Limit {
+                return None;
+            }
             Some((attempt.by_referee, (outcome, digest) != (attempt.outcome, attempt.digest)))
         })
     };
@@ -156,7 +169,14 @@ fn pack(attempts: &[&Attempt], used: &[OwnerId]) -> usize {
 pub(super) fn support(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
     let agreeing: Vec<&Attempt> =
         attempts.iter().filter(|one| !one.void && agrees(one, outcome, digest)).collect();
-    if agreeing.iter().any(|attempt| attempt.by_referee) { usize::MAX } else { independent(&agreeing, rule) }
+    if agreeing.iter().any(|attempt| is_word(attempt)) { usize::MAX } else { independent(&agreeing, rule) }
+}
+
+/// Whether an attempt is paid with a verdict: it agrees, or a referee made it and its strict run agrees, which is how
+/// it was found that the results of a job depend on bits of NaN.
+#[must_use]
+pub(super) fn earns(attempt: &Attempt, outcome: Outcome, digest: Digest) -> bool {
+    agrees(attempt, outcome, digest) || (attempt.by_referee && attempt.strict == Some((outcome, digest)))
 }
 
 /// Whether an attempt is one of those that a verdict rests on.

@@ -10,7 +10,7 @@ use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
 use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
-use super::judge::{Judgement, agrees, judge};
+use super::judge::{Judgement, agrees, earns, judge};
 use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
 use super::trust::{Catch, Held, Standing};
 
@@ -111,7 +111,7 @@ impl Batch<'_> {
         self.advance(unit, digest, size_bytes);
     }
 
-    /// Pays attempts that agree with the verdict, and frees what was held for the others.
+    /// Pays attempts that earn it by the verdict, and frees what was held for the others.
     fn settle(
         &mut self,
         unit: UnitKey,
@@ -129,15 +129,11 @@ impl Batch<'_> {
             }
             let was_paid = attempt.settled
                 && before.is_some_and(|before| {
-                    is_paid(before.outcome) && agrees(attempt, before.outcome, before.digest)
+                    is_paid(before.outcome) && earns(attempt, before.outcome, before.digest)
                 });
             // Somebody who was overruled before, wrongly: there may be nothing left to pay with.
             let is_covered = !attempt.settled || job.unreserved() >= reward;
-            if is_paid(outcome)
-                && agrees(attempt, outcome, digest)
-                && !attempt.void
-                && !was_paid
-                && is_covered
+            if is_paid(outcome) && earns(attempt, outcome, digest) && !attempt.void && !was_paid && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
             }
