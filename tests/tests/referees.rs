@@ -170,15 +170,29 @@ async fn a_referee_settles_a_dispute() -> Result<()> {
 async fn bits_of_nan_blame_nobody_and_the_rest_of_the_job_runs_strict() -> Result<()> {
     const UNITS: u64 = 12;
     let mut scene = Scene::set(NAN, UNITS, async |_| Ok(())).await?;
-    let mut devices = vec![scene.referee("rae").await?];
-    for owner in ["ada", "bob", "carol", "dan", "eve", "fay"] {
+    let mut devices = vec![scene.fleet.device("ada").await?, scene.fleet.device("bob").await?];
+    let says_normally = |at: usize, index: u64| format!("nan {at} {index}");
+    let says_strictly = |index: u64| format!("canonical {index}");
+    let disputes = "SELECT count(*) FROM wanted WHERE contested";
+    while scene.client.query_one(disputes, &[]).await?.get::<_, i64>(0) == 0 {
+        for (at, device) in devices.iter_mut().enumerate() {
+            let held = lease(device).await?;
+            says(device, &held, &says_normally(at, held.indices[0]), "").await?;
+        }
+    }
+    let mut referee = scene.referee("rae").await?;
+    let held = lease(&mut referee).await?;
+    assert_eq!(held.run_mode(), RunMode::Referee);
+    let index = held.indices[0];
+    says(&mut referee, &held, &says_normally(0, index), &says_strictly(index)).await?;
+    assert!(scene.is_strict().await?);
+    assert_eq!(scene.caught().await?, [""; 0], "nobody is to blame");
+    devices.push(referee);
+    for owner in ["carol", "dan", "eve"] {
         devices.push(scene.fleet.device(owner).await?);
     }
-    let units = scene
-        .play(&mut devices, |at, index| format!("nan {at} {index}"), |index| format!("canonical {index}"))
-        .await?;
+    let units = scene.play(&mut devices, says_normally, says_strictly).await?;
     assert_eq!(scene.caught().await?, [""; 0], "nobody lied");
-    assert!(scene.is_strict().await?);
     assert_eq!(units.len() as u64, UNITS);
     for unit in &units {
         assert_eq!(String::from_utf8_lossy(&unit.result), format!("canonical {}", unit.index));

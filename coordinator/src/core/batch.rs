@@ -10,7 +10,7 @@ use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, un
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Job, JobState};
-use super::judge::{Judgement, agrees, earns, judge};
+use super::judge::{Judgement, earns, judge};
 use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Wanted};
 use super::verdict::{is_paid, pay};
 
@@ -264,16 +264,13 @@ impl Batch<'_> {
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
             let earns = earns(&attempt, verdict.outcome, verdict.digest);
-            let agrees = agrees(&attempt, verdict.outcome, verdict.digest);
             let paid = is_paid(verdict.outcome) && earns && !attempt.void;
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
                 pay(job, &attempt, unit, true, &mut self.changes);
-                if agrees {
-                    self.correct(&[attempt]);
-                }
+                self.correct(&[attempt]);
             }
         } else {
             self.judge(unit, StillOut::No);

@@ -10,8 +10,8 @@ use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
 use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
-use super::judge::{Judgement, agrees, earns, judge};
-use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
+use super::judge::{Judgement, earns, judge, vote};
+use super::slice::{Attempt, Changes, Outcome, Verdict};
 use super::trust::{Catch, Held, Standing};
 
 impl Batch<'_> {
@@ -77,7 +77,7 @@ impl Batch<'_> {
         let before = self.slice.reopened.remove(&unit);
         self.settle(unit, &attempts, (outcome, digest), agreeing, before.as_ref());
         let right: Vec<Attempt> =
-            attempts.iter().filter(|attempt| agrees(attempt, outcome, digest)).cloned().collect();
+            attempts.iter().filter(|attempt| earns(attempt, outcome, digest)).cloned().collect();
         let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
         if is_paid(outcome) && right.len() > 1 && !was_checked {
             self.correct(&right);
@@ -188,10 +188,9 @@ impl Batch<'_> {
         let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
         let wrong = attempts.iter().filter(|attempt| {
             !attempt.void
-                && attempt.outcome != Outcome::Limit
                 && attempt.lineage.is_empty()
-                && (!is_strict || attempt.mode == RunMode::Strict)
-                && !agrees(attempt, outcome, digest)
+                && vote(attempt, is_strict)
+                    .is_some_and(|said| said.0 != Outcome::Limit && said != (outcome, digest))
         });
         let own = wrong.map(|attempt| Catch {
             owner: attempt.owner,

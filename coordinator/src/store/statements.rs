@@ -152,7 +152,7 @@ const UNIT_OF: &str = "
 const UNIT_COLUMNS: &str = "
     paid.code, paid.job_id, attempt.stage, attempt.idx, attempt.device_id, device.display_name, attempt.outcome,
     attempt.digest, (decided.digest = attempt.digest AND decided.outcome = attempt.outcome)
-        OR (attempt.by_referee AND decided.digest = attempt.strict_digest AND decided.outcome = attempt.strict_outcome)
+        OR coalesce(decided.digest = attempt.strict_digest AND decided.outcome = attempt.strict_outcome, false)
         AS stands,
     EXISTS (SELECT FROM reopened WHERE reopened.job_id = attempt.job_id AND reopened.stage = attempt.stage
         AND reopened.idx = attempt.idx) AS is_reopened,

@@ -59,7 +59,7 @@ struct Attempt {
     device: i64,
     outcome: i64,
     digest: [u8; 32],
-    /// How the strict run of a referee ended that ran the unit both ways.
+    /// How the strict run ended where the unit was run both ways.
     strict: Option<(i64, [u8; 32])>,
     created_at: i64,
 }
@@ -176,7 +176,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     let mut attempts = Stream::open(
         &mut two,
         "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, created_at,
-             coalesce(CASE WHEN by_referee THEN strict_outcome END, 0), coalesce(strict_digest, digest) FROM attempt
+             coalesce(strict_outcome, 0), coalesce(strict_digest, digest) FROM attempt
          ORDER BY idx, job_id, stage, owner_id",
         |row| {
             Ok(Attempt {
@@ -376,7 +376,7 @@ impl OfUnit {
             if verdict.version != at as i64 + 1 {
                 return broken(CHECK, name, format!("comes where version {} should be", at + 1));
             }
-            let agreeing = self.attempts.iter().filter(|one| agrees(one, verdict)).count() as i64;
+            let agreeing = self.attempts.iter().filter(|one| earns(one, verdict)).count() as i64;
             if agreeing < verdict.agreeing {
                 let said = verdict.agreeing;
                 return broken(
@@ -481,7 +481,7 @@ fn agrees(attempt: &Attempt, verdict: &Verdict) -> bool {
     attempt.outcome == verdict.outcome && (attempt.outcome == LIMIT || attempt.digest == verdict.digest)
 }
 
-/// Whether an attempt is paid with a verdict: it agrees, or it is a referee's and its strict run agrees.
+/// Whether an attempt is paid with a verdict: it agrees, or its strict run does.
 fn earns(attempt: &Attempt, verdict: &Verdict) -> bool {
     agrees(attempt, verdict) || attempt.strict == Some((verdict.outcome, verdict.digest))
 }
