@@ -253,7 +253,7 @@ impl Both {
     /// What became of strict runs is the same.
     async fn compare_attempts(&self) -> Result<()> {
         let select =
-            "SELECT idx, owner_id, coalesce(mode, 1), coalesce(by_referee, false), strict_digest, fuel
+            "SELECT idx, owner_id, coalesce(mode, 1::smallint), coalesce(by_referee, false), strict_digest, fuel
             FROM attempt WHERE job_id = $1 AND stage = 1 ORDER BY idx, owner_id";
         let rows = self.client.query(select, &[&self.job.0]).await?;
         let there = rows.iter().map(|row| {

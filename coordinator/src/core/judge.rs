@@ -290,6 +290,64 @@ pub(super) mod tests {
         assert_eq!(judge(&attempts, votes(2)), Judgement::Undecidable);
     }
 
+    /// A judgement of a job that buys confidence, of attempts as (mode, by a referee, result, strict result).
+    fn confident(strict: bool, attempts: &[(RunMode, bool, &str, Option<&str>)]) -> Judgement {
+        let attempts: Vec<Attempt> = (0..)
+            .zip(attempts)
+            .map(|(owner, (mode, by_referee, result, strict))| Attempt {
+                mode: *mode,
+                by_referee: *by_referee,
+                strict: strict.map(|strict| (Outcome::Result, Digest::of(strict.as_bytes()))),
+                ..attempt(owner, Outcome::Result, result)
+            })
+            .collect();
+        judge(&attempts, Rule { needed: 3, strict, lead: 4, by_vote: false })
+    }
+
+    fn decided(judgement: Judgement) -> Option<(Digest, bool)> {
+        match judgement {
+            Judgement::Decided { digest, is_sure, .. } => Some((digest, is_sure)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_referees_word_needs_both_runs() {
+        use RunMode::{Normal, Referee};
+        let dispute = [(Normal, false, "a", None), (Normal, false, "b", None)];
+        let with = |mode, result, strict| {
+            confident(false, &[&dispute[..], &[(mode, true, result, strict)]].concat())
+        };
+        assert_eq!(decided(with(Referee, "a", Some("a"))), Some((Digest::of(b"a"), true)));
+        assert_eq!(with(Normal, "a", None), Judgement::Undecided { contested: true });
+        assert_eq!(with(Referee, "a", Some("c")), Judgement::Nan);
+        // Two referees who contradict each other settle nothing.
+        let both = [dispute[0], (Referee, true, "a", Some("a")), (Referee, true, "b", Some("b"))];
+        assert_eq!(confident(false, &both), Judgement::Undecided { contested: true });
+    }
+
+    #[test]
+    fn in_a_strict_job_strict_runs_are_compared_and_somebody_must_have_shown_the_result() {
+        use RunMode::{Normal, Referee, Strict};
+        let before =
+            [(Normal, false, "1", None), (Normal, false, "2", None), (Referee, true, "1", Some("x"))];
+        let with = |more: &[_]| confident(true, &[&before[..], more].concat());
+        assert_eq!(
+            with(&[]),
+            Judgement::Undecided { contested: false },
+            "nobody has shown what x stands for"
+        );
+        assert_eq!(decided(with(&[(Strict, false, "x", None)])), Some((Digest::of(b"x"), false)));
+        let lie = (Strict, false, "y", None);
+        assert_eq!(with(&[lie]), Judgement::Undecided { contested: true });
+        assert_eq!(decided(with(&[lie, (Strict, false, "x", None)])), Some((Digest::of(b"x"), true)));
+        // Without a referee the strict run of both is a voice like any other.
+        let voices =
+            [(Referee, false, "1", Some("x")), (Referee, false, "1", Some("x")), (Strict, false, "x", None)];
+        assert_eq!(confident(true, &voices[1..]), Judgement::Undecided { contested: false });
+        assert_eq!(decided(confident(true, &voices)), Some((Digest::of(b"x"), false)));
+    }
+
     proptest! {
         #[test]
         fn order_does_not_matter(results in proptest::collection::vec(0u8..4, 0..8), quorum in 1usize..4) {

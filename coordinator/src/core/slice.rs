@@ -29,7 +29,7 @@ pub enum RunMode {
     /// At full speed.
     #[default]
     Normal,
-    /// Bits of NaN made the same on every PC, fuel counted.
+    /// Every NaN the canonical one, fuel counted.
     Strict,
     /// Both, one after the other: to settle a dispute.
     Referee,
