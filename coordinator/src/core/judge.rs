@@ -11,6 +11,8 @@ use super::slice::{Attempt, Outcome, RunMode};
 
 /// Owners that must have run into a limit where one result could be enough: broken PCs are quick to give up.
 const LIMIT_OWNERS: usize = 3;
+/// Owners that must have seen the guest fail where one result could be enough: one alone fails no unit.
+const FAILURE_OWNERS: usize = 2;
 
 /// What decides a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,18 @@ pub struct Rule {
     pub lead: usize,
     /// Whether the needed owners suffice when others differ.
     pub by_vote: bool,
+}
+
+impl Rule {
+    /// Owners that must agree on a unit that ended so.
+    pub(super) fn needed_for(self, outcome: Outcome) -> usize {
+        match outcome {
+            _ if self.by_vote => self.needed,
+            Outcome::Result => self.needed,
+            Outcome::GuestFailed => self.needed.max(FAILURE_OWNERS),
+            Outcome::Limit | Outcome::Undecidable => self.needed.max(LIMIT_OWNERS),
+        }
+    }
 }
 
 /// What the attempts of a unit say.
@@ -57,8 +71,9 @@ pub enum Judgement {
 /// A quorum is that many agreeing attempts of which no two have an owner's work in common. Attempts whose
 /// owner was caught since say nothing.
 ///
-/// A trap is a result and judged like one. A limit of one PC says little about another: a unit fails when as many
-/// owners ran into one as a result would need, and three at least where a job buys confidence.
+/// A trap is a result and judged like one, but that it takes two owners at least. A limit of one PC says little
+/// about another: a unit fails when as many owners ran into one as a result would need, and three at least where a job
+/// buys confidence.
 ///
 /// Where answers differ, the word of a referee who ran the unit both ways is final: with the same bytes both times no
 /// NaN is involved; in a strict job its strict run is enough, and nobody else is needed where no copies were named. A
@@ -101,11 +116,9 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
         let second = others.map(|(_, one)| one.count).max().unwrap_or(0);
         let is_ahead = if has_word { group.has_word } else { count >= second + rule.lead };
         let is_sure = group.is_answer() && contested && is_ahead;
-        let has_quorum = match (group.is_answer(), rule.by_vote) {
-            (_, true) => count >= rule.needed,
-            (true, false) => !contested && (count >= rule.needed || group.has_word),
-            (false, false) => answers == 0 && count >= rule.needed.max(LIMIT_OWNERS),
-        };
+        let is_unopposed = if group.is_answer() { !contested } else { answers == 0 };
+        let is_enough = count >= rule.needed_for(group.outcome) || (group.has_word && !rule.by_vote);
+        let has_quorum = (rule.by_vote || is_unopposed) && is_enough;
         let may_win = is_sure || (has_quorum && (!contested || !has_word));
         if may_win
             && decided.is_none_or(|(best, ..)| count > best)
