@@ -110,7 +110,7 @@ impl Scene {
                     ensure!(device.report(report).await?.refusals.is_empty(), "a good report is refused");
                 }
             }
-            if self.clinic.job(&self.job).await?.settled {
+            if self.clinic.job(&self.job).await?.state() != JobState::Running {
                 return Ok(self.clinic.units(&self.job).await?);
             }
         }
