@@ -16,6 +16,7 @@ mod job_input;
 mod ledger_line;
 mod payouts;
 mod progress;
+mod referees;
 mod summary;
 mod units;
 mod upload;

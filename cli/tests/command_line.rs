@@ -157,6 +157,7 @@ fn every_help_has_an_example() {
         "create-token",
         "create-enrolment-token",
         "operator",
+        "referee",
         "payer",
         "payee",
         "payout",

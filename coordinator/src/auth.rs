@@ -25,6 +25,8 @@ pub struct Device {
     pub id: DeviceId,
     /// Whose it is.
     pub owner: OwnerId,
+    /// Whether the operator trusts it to settle disputes.
+    pub referee: bool,
 }
 
 /// Checks who calls.
@@ -145,7 +147,7 @@ impl Auth {
             return Err(status::clock_differs(now));
         }
         let key = self.store.device_key(DeviceId(id)).await.map_err(status::from_store)?;
-        let (owner, key) = key.ok_or_else(|| {
+        let (owner, key, referee) = key.ok_or_else(|| {
             status::unauthenticated("this device is not enrolled here: enrol it with a new enrolment token")
         })?;
         let signed = format!("lull.v1 device assertion\n{id}\n{expiry}\n{}", self.grid_id);
@@ -156,13 +158,19 @@ impl Auth {
                 "the device assertion is not signed by the device's key for this grid",
             ));
         }
-        let device = Device { id: DeviceId(id), owner };
+        let device = Device { id: DeviceId(id), owner, referee };
         let mut known = self.lock_known();
         if known.len() >= KNOWN_ASSERTIONS_MAX {
             known.clear();
         }
         known.insert(assertion.to_owned(), (device, expiry));
         Ok(device)
+    }
+
+    /// Forgets what is remembered of a device, so that its next call finds what the database says of it. Other coordinators
+    /// remember it until its assertion is over, [`ASSERTION_SECS_MAX`] at most.
+    pub fn forget(&self, device: DeviceId) {
+        self.lock_known().retain(|_, (known, _)| known.id != device);
     }
 
     fn lock_known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Device, u64)>> {

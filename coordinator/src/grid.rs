@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lull_proto::v1;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -87,6 +88,14 @@ struct Seen {
     presence: i16,
     at: Instant,
     noted: bool,
+}
+
+impl Seen {
+    /// Whether it is a referee that nobody keeps from its work: a dispute must not wait for a PC that is in use.
+    fn settles(&self) -> bool {
+        let is_free = [v1::Presence::Idle, v1::Presence::Dedicated].map(|free| free as i32);
+        self.referee && is_free.contains(&i32::from(self.presence))
+    }
 }
 
 impl Grid {
@@ -183,7 +192,7 @@ impl Shared {
         Hints {
             grid_slots: there().count() as u64,
             grid_owners: there().map(|seen| seen.owner).collect::<BTreeSet<_>>().len() as u64,
-            referees_there: there().any(|seen| seen.referee),
+            referees_there: there().filter(|seen| seen.settles()).map(|seen| seen.owner).collect(),
             policy: self.policy,
         }
     }
@@ -266,7 +275,7 @@ async fn decide(
         }
     }
     let started = Instant::now();
-    let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, hints).await;
+    let decided = shared.store.sync_batch(&requests, fairness, tokens, shared.lease_ttl, &hints).await;
     tracing::debug!(calls = requests.len(), micros = started.elapsed().as_micros(), "committed a batch");
     let decided = match decided {
         Ok(decided) => decided,

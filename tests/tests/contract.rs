@@ -1,7 +1,7 @@
 //! The store in memory and the one on PostgreSQL are the same store: whatever is done to one and the other, in whatever
 //! order, both say and keep the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,6 +20,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::process::{Signal, kill_process};
 use tokio_postgres::Client;
+
+/// The device that is a referee: the first owner's second.
+const REFEREE: usize = 1;
 
 /// Longer than any test: leases expire by hand.
 const TTL: Duration = Duration::from_secs(3_600);
@@ -86,8 +89,12 @@ impl Both {
             hand_backs: Vec::new(),
             held: Vec::new(),
             want: None,
-            referee: false,
+            referee: device == self.devices[REFEREE].0,
         }
+    }
+
+    fn referees(&self) -> BTreeSet<OwnerId> {
+        [self.devices[REFEREE].1].into()
     }
 
     /// The request under the names of the other store.
@@ -103,13 +110,17 @@ impl Both {
 
     async fn sync(&mut self, requests: Vec<Request>) -> Result<()> {
         let (slots, owners) = (self.devices.len() as u64, OWNERS as u64);
-        let hints = sim::Hints { slots, owners, policy: Self::POLICY() };
-        let expected = self.memory.sync(&requests, hints);
+        let hints = sim::Hints { slots, owners, referees: self.referees(), policy: Self::POLICY() };
+        let expected = self.memory.sync(&requests, &hints);
         let translated: Vec<Request> = requests.iter().map(|request| self.translated(request)).collect();
-        let hints =
-            Hints { grid_slots: slots, grid_owners: owners, referees_there: false, policy: Self::POLICY() };
+        let hints = Hints {
+            grid_slots: slots,
+            grid_owners: owners,
+            referees_there: self.referees(),
+            policy: Self::POLICY(),
+        };
         let decided =
-            self.store.sync_batch(&translated, &mut self.fairness, &mut self.tokens, TTL, hints).await?;
+            self.store.sync_batch(&translated, &mut self.fairness, &mut self.tokens, TTL, &hints).await?;
         for (expected, reply) in expected.iter().zip(&decided.replies) {
             ensure!(expected.leases.len() == reply.leases.len(), "{expected:?} {reply:?}");
             for (here, there) in expected.leases.iter().zip(&reply.leases) {
@@ -171,7 +182,11 @@ impl Both {
                     2 => (Outcome::Limit, "too long".to_owned()),
                     _ => (Outcome::Result, "right".to_owned()),
                 };
-                let strict = (lease.mode == RunMode::Referee).then(|| (outcome, Digest::of(text.as_bytes())));
+                // The last goes by bits of NaN.
+                let strictly = if *says == 11 { "canonical" } else { &text };
+                let strict =
+                    (lease.mode == RunMode::Referee).then(|| (outcome, Digest::of(strictly.as_bytes())));
+                let fuel = (lease.mode != RunMode::Normal && *says != 2).then_some(7 + index);
                 let report = Report {
                     token,
                     unit: UnitKey { job: lease.job, stage: lease.stage, index },
@@ -182,6 +197,7 @@ impl Both {
                     cpu_micros: 50_000_000,
                     witnessed: Vec::new(),
                     strict,
+                    fuel,
                 };
                 let request = Request { reports: vec![report], ..self.request(lease.device, lease.owner) };
                 self.sync(vec![request]).await
@@ -211,6 +227,7 @@ impl Both {
         for job in &self.jobs {
             self.compare_job(*job).await?;
             self.compare_money(*job).await?;
+            self.compare_attempts(*job).await?;
         }
         self.compare_owners().await
     }
@@ -249,6 +266,38 @@ impl Both {
             ensure!(here == (there.0, there.1, there.2, there.3), "owner {}: {here:?} {there:?}", count(0));
             ensure!(i32::try_from(known.catches) == Ok(there.4), "catches of owner {}", count(0));
         }
+        Ok(())
+    }
+
+    /// What became of strict runs is the same.
+    async fn compare_attempts(&self, id: JobId) -> Result<()> {
+        let select =
+            "SELECT idx, owner_id, coalesce(mode, 1::smallint), coalesce(by_referee, false), strict_digest, fuel
+            FROM attempt WHERE job_id = $1 AND stage = 1 ORDER BY idx, owner_id";
+        let rows = self.client.query(select, &[&id.0]).await?;
+        let there = rows.iter().map(|row| {
+            let digest: Option<Vec<u8>> = row.get(4);
+            let key: (i64, i64) = (row.get(0), row.get(1));
+            (key, row.get::<_, i16>(2), row.get::<_, bool>(3), digest, row.get::<_, Option<i64>>(5))
+        });
+        let units = (0..).zip(self.memory.units(id, Stage::Work));
+        let mut here: Vec<_> = units
+            .flat_map(|(index, unit)| unit.attempts().map(move |attempt| (index, unit, attempt)))
+            .map(|(index, unit, attempt)| {
+                let mode = match attempt.mode {
+                    RunMode::Normal => 1,
+                    RunMode::Strict => 2,
+                    RunMode::Referee => 3,
+                };
+                let digest = attempt.strict.map(|(_, digest)| digest.as_bytes().to_vec());
+                let fuel = unit.fuel.iter().find(|(owner, _)| *owner == attempt.owner);
+                let fuel = fuel.and_then(|(_, fuel)| i64::try_from(*fuel).ok());
+                ((index, attempt.owner.0), mode, attempt.by_referee, digest, fuel)
+            })
+            .collect();
+        here.sort();
+        let there: Vec<_> = there.collect();
+        ensure!(here == there, "attempts: {here:?}\n{there:?}");
         Ok(())
     }
 

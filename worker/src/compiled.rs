@@ -1,7 +1,7 @@
 //! Compiled modules on disk, so that a lease does not begin with compiling what this PC has compiled before.
 //!
 //! A compile-only runner (`lull_sandbox::compile`) makes them, this process writes them, and guests have no file system.
-//! A file is named by what it was made from (the module's digest and which runner binary) and begins with a BLAKE3
+//! A file is named by what it was made from (the module's digest, the flavour and which runner binary) and begins with a BLAKE3
 //! of name and content keyed with a secret of the state directory: one that is torn, damaged, foreign or of another
 //! module is not used. That it fits the engine's version, its settings and the CPU is checked by the engine itself.
 //!
@@ -17,6 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use lull_job::Digest;
+use lull_sandbox::Flavour;
 
 use crate::cache::touch;
 use crate::files::{TEMPORARY_PREFIX, write_durably, write_quickly};
@@ -77,15 +78,15 @@ impl Compiled {
         Ok(compiled)
     }
 
-    /// What was compiled from a module, if it is here and whole; what is not is removed.
+    /// What was compiled from a module in this flavour, if it is here and whole; what is not is removed.
     #[must_use]
-    pub fn get(&self, module: Digest) -> Option<Vec<u8>> {
-        let path = self.path(module);
+    pub fn get(&self, module: Digest, flavour: Flavour) -> Option<Vec<u8>> {
+        let path = self.path(module, flavour);
         let mut bytes = fs::read(&path).ok()?;
         let (seal, artefact) = bytes.split_first_chunk::<HASH_BYTES>().unwrap_or((&[0; HASH_BYTES], &[]));
-        if self.seal(module, artefact) != blake3::Hash::from_bytes(*seal) {
+        if self.seal(module, flavour, artefact) != blake3::Hash::from_bytes(*seal) {
             tracing::warn!(%module, "a compiled module is damaged; it is compiled again");
-            self.remove(module);
+            self.remove(module, flavour);
             return None;
         }
         touch(&path);
@@ -94,21 +95,21 @@ impl Compiled {
     }
 
     /// Keeps what was compiled from a module, if it can be kept.
-    pub fn put(&self, module: Digest, artefact: &[u8]) {
-        let mut bytes = self.seal(module, artefact).as_bytes().to_vec();
+    pub fn put(&self, module: Digest, flavour: Flavour, artefact: &[u8]) {
+        let mut bytes = self.seal(module, flavour, artefact).as_bytes().to_vec();
         bytes.extend_from_slice(artefact);
         if bytes.len() as u64 > self.bytes_max {
             return;
         }
-        if let Err(error) = write_quickly(&self.path(module), &bytes) {
+        if let Err(error) = write_quickly(&self.path(module, flavour), &bytes) {
             tracing::warn!(%module, %error, "a compiled module cannot be kept; it will have to be compiled again");
         }
         self.evict();
     }
 
     /// Forgets what was compiled from a module.
-    pub fn remove(&self, module: Digest) {
-        let _ = fs::remove_file(self.path(module));
+    pub fn remove(&self, module: Digest, flavour: Flavour) {
+        let _ = fs::remove_file(self.path(module, flavour));
     }
 
     /// Removes the least recently used until the rest fits. What cannot be listed or removed is tried again later.
@@ -133,20 +134,24 @@ impl Compiled {
         }
     }
 
-    fn key(&self, module: Digest) -> blake3::Hash {
+    fn key(&self, module: Digest, flavour: Flavour) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"lull.v1 compiled\n").update(module.as_bytes()).update(self.runner.as_bytes());
+        let kind: &[u8] = match flavour {
+            Flavour::Normal => b"lull.v1 compiled\n",
+            Flavour::Strict => b"lull.v1 compiled strict\n",
+        };
+        hasher.update(kind).update(module.as_bytes()).update(self.runner.as_bytes());
         hasher.finalize()
     }
 
-    fn seal(&self, module: Digest, artefact: &[u8]) -> blake3::Hash {
+    fn seal(&self, module: Digest, flavour: Flavour, artefact: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret.0);
-        hasher.update(self.key(module).as_bytes()).update(artefact);
+        hasher.update(self.key(module, flavour).as_bytes()).update(artefact);
         hasher.finalize()
     }
 
-    fn path(&self, module: Digest) -> PathBuf {
-        self.folder.join(self.key(module).to_hex().as_str())
+    fn path(&self, module: Digest, flavour: Flavour) -> PathBuf {
+        self.folder.join(self.key(module, flavour).to_hex().as_str())
     }
 }
 
@@ -177,9 +182,9 @@ mod tests {
     fn what_was_compiled_outlives_the_process() {
         let folder = tempfile::tempdir().unwrap();
         let module = Digest::of(b"module");
-        assert_eq!(open(folder.path(), 1000).get(module), None);
-        open(folder.path(), 1000).put(module, b"code");
-        assert_eq!(open(folder.path(), 1000).get(module).as_deref(), Some(&b"code"[..]));
+        assert_eq!(open(folder.path(), 1000).get(module, Flavour::Normal), None);
+        open(folder.path(), 1000).put(module, Flavour::Normal, b"code");
+        assert_eq!(open(folder.path(), 1000).get(module, Flavour::Normal).as_deref(), Some(&b"code"[..]));
     }
 
     #[test]
@@ -187,31 +192,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let compiled = open(folder.path(), 1000);
         let (module, other) = (Digest::of(b"module"), Digest::of(b"other"));
-        compiled.put(other, b"other code");
-        let foreign = fs::read(compiled.path(other)).unwrap();
+        compiled.put(other, Flavour::Normal, b"other code");
+        let foreign = fs::read(compiled.path(other, Flavour::Normal)).unwrap();
         for (byte, cut) in [(0, 36), (35, 36), (36, 35), (36, 31), (36, 0)] {
-            compiled.put(module, b"code");
-            let mut bytes = fs::read(compiled.path(module)).unwrap();
+            compiled.put(module, Flavour::Normal, b"code");
+            let mut bytes = fs::read(compiled.path(module, Flavour::Normal)).unwrap();
             bytes.iter_mut().skip(byte).take(1).for_each(|byte| *byte ^= 1);
-            fs::write(compiled.path(module), &bytes[..cut]).unwrap();
-            assert_eq!(compiled.get(module), None, "byte {byte}, cut at {cut}");
-            assert!(!compiled.path(module).exists());
+            fs::write(compiled.path(module, Flavour::Normal), &bytes[..cut]).unwrap();
+            assert_eq!(compiled.get(module, Flavour::Normal), None, "byte {byte}, cut at {cut}");
+            assert!(!compiled.path(module, Flavour::Normal).exists());
         }
-        fs::write(compiled.path(module), foreign).unwrap();
-        assert_eq!(compiled.get(module), None, "another module's");
-        compiled.put(module, b"code");
+        fs::write(compiled.path(module, Flavour::Normal), foreign).unwrap();
+        assert_eq!(compiled.get(module, Flavour::Normal), None, "another module's");
+        compiled.put(module, Flavour::Normal, b"code");
         fs::write(folder.path().join(SECRET), [7; HASH_BYTES]).unwrap();
-        assert_eq!(open(folder.path(), 1000).get(module), None, "another PC's");
+        assert_eq!(open(folder.path(), 1000).get(module, Flavour::Normal), None, "another PC's");
+    }
+
+    #[test]
+    fn each_flavour_is_kept_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let compiled = open(folder.path(), 1000);
+        let module = Digest::of(b"module");
+        compiled.put(module, Flavour::Normal, b"code");
+        assert_eq!(compiled.get(module, Flavour::Strict), None);
+        compiled.put(module, Flavour::Strict, b"strict code");
+        assert_eq!(compiled.get(module, Flavour::Normal).as_deref(), Some(&b"code"[..]));
+        fs::copy(compiled.path(module, Flavour::Normal), compiled.path(module, Flavour::Strict)).unwrap();
+        assert_eq!(compiled.get(module, Flavour::Strict), None, "it is sealed for the other");
     }
 
     #[test]
     fn another_runner_binary_compiles_anew() {
         let folder = tempfile::tempdir().unwrap();
         let module = Digest::of(b"module");
-        open(folder.path(), 1000).put(module, b"code");
+        open(folder.path(), 1000).put(module, Flavour::Normal, b"code");
         let other = folder.path().join("lull-runner");
         fs::write(&other, "another").unwrap();
-        assert_eq!(Compiled::open(folder.path(), &other, 1000).unwrap().get(module), None);
+        assert_eq!(Compiled::open(folder.path(), &other, 1000).unwrap().get(module, Flavour::Normal), None);
     }
 
     #[test]
@@ -219,11 +237,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let compiled = open(folder.path(), 300);
         for number in 0..4_u8 {
-            compiled.put(Digest::of(&[number]), &[number; 68]);
+            compiled.put(Digest::of(&[number]), Flavour::Normal, &[number; 68]);
         }
         assert_eq!(entries(folder.path()).len(), 3, "at the limit nothing goes");
-        compiled.put(Digest::of(b"large"), &[0; 269]);
-        assert_eq!(compiled.get(Digest::of(b"large")), None, "one past the limit is not kept");
+        compiled.put(Digest::of(b"large"), Flavour::Normal, &[0; 269]);
+        assert_eq!(
+            compiled.get(Digest::of(b"large"), Flavour::Normal),
+            None,
+            "one past the limit is not kept"
+        );
     }
 
     #[test]
@@ -233,7 +255,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let compiled = open(&path, 1000);
         fs::remove_dir_all(&path).unwrap();
-        compiled.put(Digest::of(b"module"), b"code");
-        assert_eq!(compiled.get(Digest::of(b"module")), None);
+        compiled.put(Digest::of(b"module"), Flavour::Normal, b"code");
+        assert_eq!(compiled.get(Digest::of(b"module"), Flavour::Normal), None);
     }
 }

@@ -1,16 +1,16 @@
-//! `lull admin`: submitters, owners, operators and tokens; payouts are in [`payouts`].
+//! `lull admin`: submitters, owners, operators and tokens; payouts are in [`payouts`], referees in [`referees`].
 
 use clap::{Args, Subcommand, ValueEnum};
 use lull_proto::v1;
 use serde::Serialize;
 
-use crate::commands::payouts;
+use crate::commands::{payouts, referees};
 use crate::error::{Error, Result};
 use crate::grid::{Grid, interruptible, until_answered};
 use crate::out::{self, Format};
 use crate::text::{amount, human, name};
 
-/// Create submitters, owners, operators and tokens; pay owners out (operators)
+/// Create submitters, owners, operators and tokens; name referees; pay owners out (operators)
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +34,8 @@ enum AdminCommand {
     EnrolmentToken(CreateEnrolmentToken),
     #[command(subcommand)]
     Operator(OperatorCommand),
+    #[command(subcommand)]
+    Referee(referees::RefereeCommand),
     #[command(subcommand)]
     Payer(payouts::PayerCommand),
     #[command(subcommand)]
@@ -175,6 +177,7 @@ pub(crate) async fn run(grid: &Grid, args: AdminArgs, format: Format) -> Result<
             AdminCommand::Token(args) => create_token(grid, &args, format).await,
             AdminCommand::EnrolmentToken(args) => create_enrolment_token(grid, args, format).await,
             AdminCommand::Operator(OperatorCommand::Add { name }) => add_operator(grid, &name, format).await,
+            AdminCommand::Referee(command) => referees::run(grid, command, format).await,
             AdminCommand::Payer(command) => payouts::payer(grid, command, format).await,
             AdminCommand::Payee(command) => payouts::payee(grid, command, format).await,
             AdminCommand::Payout(command) => payouts::payout(grid, command, format).await,

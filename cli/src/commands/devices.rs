@@ -27,12 +27,12 @@ Presence is active (somebody uses the PC), idle, dedicated (nobody sits at it) o
 unknown (counts as active). Where verdicts showed that a device was wrong about a
 checkpoint, `blamed` says how often; the JSON lists the last ten. Fault: poisoned
 (made a wrong one) or resumed (went on from a right one to a wrong result).
-Below the table: devices that get less work than others, and why.
+Below the table: referees, and devices that get less work than others, and why.
 
 JSON: {\"devices\": [{name, display_name, owner, presence, enrol_time,
 last_seen_time, open_leases, attempts, blames, recent_blames: [{job, stage, index,
 fault, steps, state_digest, witnessed_digest, witnesses, create_time}, ..],
-limited_reason}, ..]}")]
+limited_reason, referee}, ..]}")]
 pub(crate) struct DevicesArgs {}
 
 #[derive(Debug, Serialize)]
@@ -53,6 +53,7 @@ struct Device {
     blames: u64,
     recent_blames: Vec<Blame>,
     limited_reason: String,
+    referee: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +103,7 @@ impl From<v1::Device> for Device {
             blames: device.blames,
             recent_blames: device.recent_blames.into_iter().map(Blame::from).collect(),
             limited_reason: device.limited_reason,
+            referee: device.referee,
         }
     }
 }
@@ -120,9 +122,16 @@ pub(crate) async fn run(grid: &Grid, format: Format) -> Result<()> {
         }
         Format::Table => {
             out::line(&table(&devices))?;
+            devices.iter().filter_map(referee).try_for_each(|line| out::line(&line))?;
             devices.iter().filter_map(limited).try_for_each(|line| out::line(&line))
         }
     }
+}
+
+/// A line under the table for a device that settles disputes.
+fn referee(device: &v1::Device) -> Option<String> {
+    let name = device.name.strip_prefix("devices/").unwrap_or(&device.name);
+    device.referee.then(|| format!("device {}: a referee, which settles disputes", human::plain(name)))
 }
 
 /// A line under the table for a device that gets less work than others.
@@ -204,7 +213,9 @@ mod tests {
         let text = table(&[device.clone(), blamed]);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.lines().any(|line| line.trim_end().ends_with("1,234,567       3")), "{text}");
-        assert_eq!(limited(&device), None);
+        assert_eq!((limited(&device), referee(&device)), (None, None));
+        let trusted = v1::Device { referee: true, ..device.clone() };
+        assert_eq!(referee(&trusted).unwrap(), "device 10234: a referee, which settles disputes");
         let slow = v1::Device { limited_reason: "hands back too much".to_owned(), ..device.clone() };
         assert_eq!(limited(&slow).unwrap(), "device 10234: hands back too much");
         let json = serde_json::to_value(Device::from(device)).unwrap();

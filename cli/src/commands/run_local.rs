@@ -7,7 +7,9 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lull_abi::Unit;
 use lull_job::{JobFile, Reduce, Spec, SplitFile};
-use lull_sandbox::{Freezer, Limits, Program, Runner, RunnerConfig, UnitRun, WallPolicy, find_runner};
+use lull_sandbox::{
+    FUEL_MAX, Flavour, Freezer, Limits, Program, Runner, RunnerConfig, UnitRun, WallPolicy, find_runner,
+};
 
 use super::job_input::{self, Cut, JobInput};
 use super::units::UnitResult;
@@ -137,6 +139,7 @@ impl SandboxedGuest {
                 memory_bytes: limits.memory_bytes,
                 unit_secs: limits.unit_secs,
                 result_bytes: limits.result_bytes,
+                fuel: FUEL_MAX,
             },
             runner: None,
         })
@@ -146,7 +149,8 @@ impl SandboxedGuest {
         let mut runner = Runner::start(&self.config, &Freezer::new()).map_err(unusable)?;
         let inputs: Vec<(&str, &[u8])> =
             self.inputs.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
-        let program = Program { module: &self.module, inputs: &inputs, limits: self.limits };
+        let program =
+            Program { module: &self.module, inputs: &inputs, limits: self.limits, flavour: Flavour::Normal };
         runner.load(&program).map_err(unusable)?;
         Ok(runner)
     }

@@ -166,7 +166,7 @@ impl<F: Files> Run<'_, F> {
             let blobs = self.blobs(stage, index)?;
             let unit = unit_payload(&self.plan, &self.spec.split, stage, index, blobs)
                 .map_err(|error| Error::new(Exit::Failure, error.to_string()))?;
-            let UnitRun { outcome, cpu_micros } = guest.run(&unit)?;
+            let UnitRun { outcome, cpu_micros, .. } = guest.run(&unit)?;
             self.cpu.add(stage, cpu_micros);
             let number = unit.number;
             let result = match outcome {
@@ -243,7 +243,7 @@ mod tests {
             let content = match &unit.payload {
                 Payload::Nothing => {
                     let items = lull_abi::encode_items(&[b"p".to_vec(), b"q".to_vec(), b"r".to_vec()]);
-                    return Ok(UnitRun { outcome: Outcome::Result(items), cpu_micros: 1 });
+                    return Ok(UnitRun { outcome: Outcome::Result(items), cpu_micros: 1, fuel: None });
                 }
                 Payload::Range { start, end } => format!("{start}-{end}"),
                 Payload::Lines(list) | Payload::Files(list) | Payload::Items(list) | Payload::Parts(list) => {
@@ -256,7 +256,7 @@ mod tests {
             } else {
                 Outcome::Result(format!("{}({content})", &unit.stage.to_string()[..1]).into_bytes())
             };
-            Ok(UnitRun { outcome, cpu_micros: 10 })
+            Ok(UnitRun { outcome, cpu_micros: 10, fuel: None })
         }
     }
 

@@ -44,6 +44,18 @@ pub(crate) fn holder(text: &str) -> Result<String, String> {
     if text.starts_with("owners/") { owner(text) } else { submitter(text) }
 }
 
+/// `7` or `devices/7`, as `devices/7`.
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn device(text: &str) -> Result<String, String> {
+    let number = text.strip_prefix("devices/").unwrap_or(text);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        .then(|| format!("devices/{number}"))
+        .ok_or_else(|| "a device is named devices/7 or 7".to_owned())
+}
+
 /// `3` or `payouts/3`, as `payouts/3`.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use super::checkpoint::{Offer, best_for, disjoint, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
-use super::slice::{Changes, Lease, RunMode, Slice};
+use super::slice::{Changes, Lease, RunMode, Slice, Wanted};
 use super::trust::Coin;
 
 /// Work in one lease: what a PC that is switched off takes with it.
@@ -81,8 +81,8 @@ pub(super) struct Allocator<'a> {
     /// Jobs of each submitter, best first.
     jobs: BTreeMap<SubmitterId, Vec<JobId>>,
     permutations: BTreeMap<JobId, Permutation>,
-    /// Owner and job pairs for which nothing was found: not tried again in this batch.
-    fruitless: BTreeSet<(OwnerId, JobId)>,
+    /// Owners, whether by a referee of theirs, and jobs for which nothing was found: not tried again in this batch.
+    fruitless: BTreeSet<(OwnerId, bool, JobId)>,
 }
 
 impl<'a> Allocator<'a> {
@@ -108,11 +108,11 @@ impl<'a> Allocator<'a> {
     ) -> Option<LeaseToken> {
         for submitter in self.fairness.order() {
             for id in self.jobs.get(&submitter).cloned().unwrap_or_default() {
-                if self.fruitless.contains(&(request.owner, id)) {
+                if self.fruitless.contains(&(request.owner, request.referee, id)) {
                     continue;
                 }
                 let Some((open, offers, mode)) = self.take_units(id, request, want.units_max, changes) else {
-                    self.fruitless.insert((request.owner, id));
+                    self.fruitless.insert((request.owner, request.referee, id));
                     continue;
                 };
                 let job = self.slice.jobs.get(&id)?;
@@ -141,18 +141,18 @@ impl<'a> Allocator<'a> {
     ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>, RunMode)> {
         let owner = request.owner;
         let grid_slots = self.slice.grid_slots;
-        let for_referees = self.slice.referees_there;
         let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
         let job = self.slice.jobs.get_mut(&id)?;
-        if !job.has_work() || (job.buys_confidence() && (standing.rests() || standing.wastes())) {
+        let is_barred = job.buys_confidence() && !request.referee && (standing.rests() || standing.wastes());
+        if !job.has_work() || is_barred {
             return None;
         }
         let confident = job.buys_confidence();
-        let picks = confident && standing.picks();
+        let picks = confident && !request.referee && standing.picks();
         // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
         let is_watched = picks || (confident && standing.is_stranger());
         let wish = if is_watched { 1 } else { lease_units(job, grid_slots, units_max) };
-        let may_settle = !confident || standing.settles() || job.beyond_frontier() == 0;
+        let may_settle = !confident || request.referee || standing.settles() || job.beyond_frontier() == 0;
         let stage = job.stage;
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();
@@ -161,6 +161,14 @@ impl<'a> Allocator<'a> {
         // Who picks its units gets what nobody has answered.
         let repeats = if picks { 1 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
+        let mut disputes = 0;
+        if request.referee {
+            // Nobody else may take these.
+            rows.sort_by_key(|row| !row.contested);
+            let open_to = |row: &&Wanted| row.contested && !row.excluded.contains(&owner);
+            disputes = rows.iter().filter(open_to).count() as u64;
+        }
+        let repeats = repeats.max(disputes.min(wish));
         let mut at = 0;
         while (open.len() as u64) < repeats && at < rows.len() {
             let reward = job.reward(stage, rows[at].unit.index);
@@ -172,7 +180,11 @@ impl<'a> Allocator<'a> {
             // What is run both ways does not mix with what is run once.
             let both = rows[at].contested && !job.strict;
             let is_in_other_mode = !open.is_empty() && both != (mode == RunMode::Referee);
-            let is_for_referees = rows[at].contested && for_referees && !request.referee;
+            // Referees that have a voice in it cannot settle it.
+            let excluded = &rows[at].excluded;
+            let is_for_referees = rows[at].contested
+                && !request.referee
+                && self.slice.referees_there.iter().any(|referee| !excluded.contains(referee));
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
             if is_excluded || is_in_other_mode || is_for_referees || is_for_others || reward > unheld {

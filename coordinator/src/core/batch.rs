@@ -10,7 +10,7 @@ use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, un
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Job, JobState};
-use super::judge::{Judgement, agrees, judge};
+use super::judge::{Judgement, earns, judge};
 use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Wanted};
 use super::verdict::{is_paid, pay};
 
@@ -63,6 +63,22 @@ pub struct Report {
     pub witnessed: Vec<(u64, Digest)>,
     /// Of a run both ways: how the strict one ended, and its result.
     pub strict: Option<(Outcome, Digest)>,
+    /// Fuel of a strict run that came to its own end.
+    pub fuel: Option<u64>,
+}
+
+impl Report {
+    /// Whether the unit was run as its lease asked, as far as a report can tell. An agent that knows nothing of strict
+    /// runs tells of no fuel.
+    fn is_run_as(&self, mode: RunMode) -> bool {
+        let counted = |outcome| outcome == Outcome::Limit || self.fuel.is_some();
+        match (mode, self.strict) {
+            (RunMode::Normal, None) => self.fuel.is_none(),
+            (RunMode::Strict, None) => counted(self.outcome),
+            (RunMode::Referee, Some((outcome, _))) => counted(outcome),
+            _ => false,
+        }
+    }
 }
 
 /// Units that a device will not do.
@@ -201,7 +217,8 @@ impl Batch<'_> {
         self.changes.leases_changed.insert(report.token);
         self.changes.jobs_changed.insert(unit.job);
 
-        if let Err(reason) = self.check_result(report) {
+        let checked = if report.is_run_as(under.mode) { Ok(()) } else { Err(RefusalReason::WrongRun) };
+        if let Err(reason) = checked.and_then(|()| self.check_result(report)) {
             if !under.late {
                 self.release(unit, request.owner);
             }
@@ -232,7 +249,9 @@ impl Batch<'_> {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
-        estimate(job, report.cpu_micros);
+        if under.mode == job.run_mode() {
+            estimate(job, report.cpu_micros);
+        }
         if self.slice.attempts.get(&unit).and_then(|attempts| find(attempts, request.owner)).is_some() {
             // Another device of this owner was first: one owner is one voice.
             job.reserved = job.reserved - reward;
@@ -247,8 +266,8 @@ impl Batch<'_> {
         let attempt = self.record(request, report, under);
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
-            let agrees = agrees(&attempt, verdict.outcome, verdict.digest);
-            let paid = is_paid(verdict.outcome) && agrees && !attempt.void;
+            let earns = earns(&attempt, verdict.outcome, verdict.digest);
+            let paid = is_paid(verdict.outcome) && earns && !attempt.void;
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
@@ -322,7 +341,7 @@ impl Batch<'_> {
             lineage: if is_alone { Vec::new() } else { union(others.chain([&request.owner])) },
             witnessed: to_compare(known, if is_alone { &report.witnessed } else { &[] }),
             mode: under.mode,
-            strict: report.strict.filter(|_| under.mode == RunMode::Referee),
+            strict: report.strict,
             by_referee: request.referee,
             late: under.late,
             void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
@@ -343,6 +362,7 @@ impl Batch<'_> {
             token: report.token,
             result: report.result.clone().filter(|_| !held),
             cpu_micros: report.cpu_micros,
+            fuel: report.fuel,
         });
         attempt
     }

@@ -75,44 +75,56 @@ pub enum Judgement {
 /// about another: a unit fails when as many owners ran into one as a result would need, and three at least where a job
 /// buys confidence.
 ///
-/// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
+/// Where answers differ, the word of a referee who ran the unit both ways is final: with the same bytes both times no
+/// NaN is involved; in a strict job its strict run is enough, and nobody else is needed where no copies were named. A
+/// verdict needs an attempt that showed the result, too. Without a referee an answer has to be ahead by the rule's lead,
 /// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
 /// the lead.
 #[must_use]
 pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
-    let counts = |attempt: &&Attempt| !attempt.void && (!rule.strict || attempt.mode == RunMode::Strict);
-    let live: Vec<&Attempt> = attempts.iter().filter(counts).collect();
-    if depends_on_nan(&live, rule) {
+    let live: Vec<&Attempt> = attempts.iter().filter(|attempt| !attempt.void).collect();
+    if !rule.strict && depends_on_nan(&live, rule) {
         return Judgement::Nan;
     }
     let mut votes: BTreeMap<(Outcome, Option<Digest>), Vec<&Attempt>> = BTreeMap::new();
-    for attempt in &live {
+    for attempt in live {
+        let Some((outcome, digest)) = vote(attempt, rule.strict) else { continue };
         // Which limit was hit differs between PCs; that one was hit is the common ground.
-        let vote = (attempt.outcome, (attempt.outcome != Outcome::Limit).then_some(attempt.digest));
-        votes.entry(vote).or_default().push(attempt);
+        votes.entry((outcome, (outcome != Outcome::Limit).then_some(digest))).or_default().push(attempt);
     }
-    let groups: Vec<(usize, &Attempt)> = votes
-        .values()
-        .filter_map(|agreeing| Some((independent(agreeing, rule), *agreeing.first()?)))
+    let groups: Vec<Group> = votes
+        .into_iter()
+        .filter_map(|((outcome, _), agreeing)| {
+            let (_, digest) = vote(agreeing.first()?, rule.strict)?;
+            Some(Group {
+                outcome,
+                count: independent(&agreeing, rule),
+                has_word: outcome != Outcome::Limit && agreeing.iter().any(|one| is_word(one, rule.strict)),
+                // Of a strict run beside a normal one only the digest is known.
+                shown: agreeing.iter().find(|one| (one.outcome, one.digest) == (outcome, digest)).copied(),
+            })
+        })
         .collect();
-    let is_answer = |attempt: &Attempt| attempt.outcome != Outcome::Limit;
-    let answers = groups.iter().filter(|(_, first)| is_answer(first)).count();
+    let answers = groups.iter().filter(|group| group.is_answer()).count();
     let contested = answers > 1;
-    let word = live.iter().find(|attempt| contested && attempt.by_referee && is_answer(attempt));
+    // Referees who contradict each other are voices like others.
+    let has_word = groups.iter().filter(|group| group.has_word).count() == 1;
     let mut decided: Option<(usize, &Attempt, bool)> = None;
-    for (at, &(count, first)) in groups.iter().enumerate() {
-        let others = groups.iter().enumerate().filter(|(other, (_, one))| *other != at && is_answer(one));
-        let second = others.map(|(_, (count, _))| *count).max().unwrap_or(0);
-        let is_sure = is_answer(first)
-            && match word {
-                Some(word) => (word.outcome, word.digest) == (first.outcome, first.digest),
-                None => contested && count >= second + rule.lead,
-            };
-        let is_unopposed = if is_answer(first) { !contested } else { answers == 0 };
-        let has_quorum = (rule.by_vote || is_unopposed) && count >= rule.needed_for(first.outcome);
-        let may_win = is_sure || (has_quorum && word.is_none());
-        if may_win && decided.is_none_or(|(best, ..)| count > best) {
-            decided = Some((count, first, is_sure));
+    for (at, group) in groups.iter().enumerate() {
+        let count = group.count;
+        let others = groups.iter().enumerate().filter(|(other, one)| *other != at && one.is_answer());
+        let second = others.map(|(_, one)| one.count).max().unwrap_or(0);
+        let is_ahead = if has_word { group.has_word } else { count >= second + rule.lead };
+        let is_sure = group.is_answer() && contested && is_ahead;
+        let is_unopposed = if group.is_answer() { !contested } else { answers == 0 };
+        let is_enough = count >= rule.needed_for(group.outcome) || (group.has_word && !rule.by_vote);
+        let has_quorum = (rule.by_vote || is_unopposed) && is_enough;
+        let may_win = is_sure || (has_quorum && (!contested || !has_word));
+        if may_win
+            && decided.is_none_or(|(best, ..)| count > best)
+            && let Some(shown) = group.shown
+        {
+            decided = Some((count, shown, is_sure));
         }
     }
     match decided {
@@ -128,11 +140,53 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
     }
 }
 
-/// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead.
+/// Attempts that say the same.
+struct Group<'a> {
+    outcome: Outcome,
+    /// Owners without common work.
+    count: usize,
+    /// Whether a referee is among them whose word is final.
+    has_word: bool,
+    /// One that showed the result itself; of limits, any.
+    shown: Option<&'a Attempt>,
+}
+
+impl Group<'_> {
+    fn is_answer(&self) -> bool {
+        self.outcome != Outcome::Limit
+    }
+}
+
+/// What an attempt says of its unit; nothing where only strict runs can be compared and it was none.
+#[must_use]
+pub(super) fn vote(attempt: &Attempt, strict: bool) -> Option<(Outcome, Digest)> {
+    let normal = (attempt.outcome, attempt.digest);
+    match attempt.mode {
+        RunMode::Referee if strict => attempt.strict,
+        RunMode::Normal if strict => None,
+        _ => Some(normal),
+    }
+}
+
+/// Whether a referee made an attempt that cannot rest on bits of NaN: strictly, or with the same result both ways.
+fn is_word(attempt: &Attempt, strict: bool) -> bool {
+    let is_sound = match attempt.mode {
+        RunMode::Normal => false,
+        RunMode::Strict => true,
+        RunMode::Referee => strict || attempt.strict == Some((attempt.outcome, attempt.digest)),
+    };
+    attempt.by_referee && is_sound
+}
+
+/// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead. A run
+/// that ended at a limit of the PC does not tell.
 fn depends_on_nan(live: &[&Attempt], rule: Rule) -> bool {
     let both = || {
         live.iter().filter_map(|attempt| {
             let (outcome, digest) = attempt.strict?;
+            if outcome == Outcome::Limit || attempt.outcome == Outcome::Limit {
+                return None;
+            }
             Some((attempt.by_referee, (outcome, digest) != (attempt.outcome, attempt.digest)))
         })
     };
@@ -167,11 +221,19 @@ fn pack(attempts: &[&Attempt], used: &[OwnerId]) -> usize {
 #[must_use]
 pub(super) fn support(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
     let agreeing: Vec<&Attempt> =
-        attempts.iter().filter(|one| !one.void && agrees(one, outcome, digest)).collect();
-    if agreeing.iter().any(|attempt| attempt.by_referee) { usize::MAX } else { independent(&agreeing, rule) }
+        attempts.iter().filter(|one| !one.void && earns(one, outcome, digest)).collect();
+    let has_word = agreeing.iter().any(|attempt| is_word(attempt, rule.strict));
+    if has_word { usize::MAX } else { independent(&agreeing, rule) }
 }
 
-/// Whether an attempt is one of those that a verdict rests on.
+/// Whether an attempt is one of those that a verdict rests on, by its strict run too, where it has one beside the
+/// normal one: these are paid.
+#[must_use]
+pub(super) fn earns(attempt: &Attempt, outcome: Outcome, digest: Digest) -> bool {
+    agrees(attempt, outcome, digest) || attempt.strict == Some((outcome, digest))
+}
+
+/// Whether an attempt ended as a verdict says.
 #[must_use]
 pub(super) fn agrees(attempt: &Attempt, outcome: Outcome, digest: Digest) -> bool {
     attempt.outcome == outcome && (outcome == Outcome::Limit || attempt.digest == digest)
@@ -239,6 +301,64 @@ pub(super) mod tests {
             .collect();
         assert_eq!(judge(&attempts[..ATTEMPTS_MAX - 1], votes(2)), Judgement::Undecided { contested: true });
         assert_eq!(judge(&attempts, votes(2)), Judgement::Undecidable);
+    }
+
+    /// A judgement of a job that buys confidence, of attempts as (mode, by a referee, result, strict result).
+    fn confident(strict: bool, attempts: &[(RunMode, bool, &str, Option<&str>)]) -> Judgement {
+        let attempts: Vec<Attempt> = (0..)
+            .zip(attempts)
+            .map(|(owner, (mode, by_referee, result, strict))| Attempt {
+                mode: *mode,
+                by_referee: *by_referee,
+                strict: strict.map(|strict| (Outcome::Result, Digest::of(strict.as_bytes()))),
+                ..attempt(owner, Outcome::Result, result)
+            })
+            .collect();
+        judge(&attempts, Rule { needed: 3, strict, lead: 4, by_vote: false })
+    }
+
+    fn decided(judgement: Judgement) -> Option<(Digest, bool)> {
+        match judgement {
+            Judgement::Decided { digest, is_sure, .. } => Some((digest, is_sure)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_referees_word_needs_both_runs() {
+        use RunMode::{Normal, Referee};
+        let dispute = [(Normal, false, "a", None), (Normal, false, "b", None)];
+        let with = |mode, result, strict| {
+            confident(false, &[&dispute[..], &[(mode, true, result, strict)]].concat())
+        };
+        assert_eq!(decided(with(Referee, "a", Some("a"))), Some((Digest::of(b"a"), true)));
+        assert_eq!(with(Normal, "a", None), Judgement::Undecided { contested: true });
+        assert_eq!(with(Referee, "a", Some("c")), Judgement::Nan);
+        // Two referees who contradict each other settle nothing.
+        let both = [dispute[0], (Referee, true, "a", Some("a")), (Referee, true, "b", Some("b"))];
+        assert_eq!(confident(false, &both), Judgement::Undecided { contested: true });
+    }
+
+    #[test]
+    fn in_a_strict_job_strict_runs_are_compared_and_somebody_must_have_shown_the_result() {
+        use RunMode::{Normal, Referee, Strict};
+        let before =
+            [(Normal, false, "1", None), (Normal, false, "2", None), (Referee, true, "1", Some("x"))];
+        let with = |more: &[_]| confident(true, &[&before[..], more].concat());
+        assert_eq!(
+            with(&[]),
+            Judgement::Undecided { contested: false },
+            "nobody has shown what x stands for"
+        );
+        assert_eq!(decided(with(&[(Strict, false, "x", None)])), Some((Digest::of(b"x"), false)));
+        let lie = (Strict, false, "y", None);
+        assert_eq!(with(&[lie]), Judgement::Undecided { contested: true });
+        assert_eq!(decided(with(&[lie, (Strict, false, "x", None)])), Some((Digest::of(b"x"), true)));
+        // Without a referee the strict run of both is a voice like any other.
+        let voices =
+            [(Referee, false, "1", Some("x")), (Referee, false, "1", Some("x")), (Strict, false, "x", None)];
+        assert_eq!(confident(true, &voices[1..]), Judgement::Undecided { contested: false });
+        assert_eq!(decided(confident(true, &voices)), Some((Digest::of(b"x"), false)));
     }
 
     proptest! {

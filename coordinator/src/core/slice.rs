@@ -29,7 +29,7 @@ pub enum RunMode {
     /// At full speed.
     #[default]
     Normal,
-    /// Bits of NaN made the same on every PC, fuel counted.
+    /// Every NaN the canonical one, fuel counted.
     Strict,
     /// Both, one after the other: to settle a dispute.
     Referee,
@@ -59,7 +59,7 @@ pub struct Attempt {
     pub mode: RunMode,
     /// Of both runs: how the strict one ended, and its result.
     pub strict: Option<(Outcome, Digest)>,
-    /// Whether a device of the operator's trust made it.
+    /// Whether a device of the operator's trust made it. Its word settles a dispute when it ran the unit strictly too.
     pub by_referee: bool,
     /// Whether another attempt of the unit was out meanwhile: the two may have known of each other.
     pub late: bool,
@@ -90,6 +90,8 @@ pub struct Recorded {
     pub result: Option<Vec<u8>>,
     /// CPU time as the device reports it.
     pub cpu_micros: u64,
+    /// Fuel of its strict run, as the device reports it.
+    pub fuel: Option<u64>,
 }
 
 /// What was decided of a unit.
@@ -189,8 +191,8 @@ pub struct Slice {
     pub standings: BTreeMap<OwnerId, Standing>,
     /// Owners that called lately: a hint of how many take part.
     pub grid_owners: u64,
-    /// Whether a referee called lately.
-    pub referees_there: bool,
+    /// Owners of referees that called lately and have time: disputes wait for them, unless they had a voice.
+    pub referees_there: BTreeSet<OwnerId>,
     /// What the operator assumes.
     pub policy: Policy,
     /// Where a job is looked over: what was forfeited when its job was over, and can pay for work that is done again.

@@ -10,8 +10,8 @@ use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
 use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
-use super::judge::{Judgement, agrees, judge};
-use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
+use super::judge::{Judgement, earns, judge, vote};
+use super::slice::{Attempt, Changes, Outcome, Verdict};
 use super::trust::{Catch, Held, Standing};
 
 impl Batch<'_> {
@@ -77,7 +77,7 @@ impl Batch<'_> {
         let before = self.slice.reopened.remove(&unit);
         self.settle(unit, &attempts, (outcome, digest), agreeing, before.as_ref());
         let right: Vec<Attempt> =
-            attempts.iter().filter(|attempt| agrees(attempt, outcome, digest)).cloned().collect();
+            attempts.iter().filter(|attempt| earns(attempt, outcome, digest)).cloned().collect();
         let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
         if is_paid(outcome) && right.len() > 1 && !was_checked {
             self.correct(&right);
@@ -111,7 +111,7 @@ impl Batch<'_> {
         self.advance(unit, digest, size_bytes);
     }
 
-    /// Pays attempts that agree with the verdict, and frees what was held for the others.
+    /// Pays attempts that earn it by the verdict, and frees what was held for the others.
     fn settle(
         &mut self,
         unit: UnitKey,
@@ -129,15 +129,11 @@ impl Batch<'_> {
             }
             let was_paid = attempt.settled
                 && before.is_some_and(|before| {
-                    is_paid(before.outcome) && agrees(attempt, before.outcome, before.digest)
+                    is_paid(before.outcome) && earns(attempt, before.outcome, before.digest)
                 });
             // Somebody who was overruled before, wrongly: there may be nothing left to pay with.
             let is_covered = !attempt.settled || job.unreserved() >= reward;
-            if is_paid(outcome)
-                && agrees(attempt, outcome, digest)
-                && !attempt.void
-                && !was_paid
-                && is_covered
+            if is_paid(outcome) && earns(attempt, outcome, digest) && !attempt.void && !was_paid && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
             }
@@ -192,10 +188,9 @@ impl Batch<'_> {
         let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
         let wrong = attempts.iter().filter(|attempt| {
             !attempt.void
-                && attempt.outcome != Outcome::Limit
                 && attempt.lineage.is_empty()
-                && (!is_strict || attempt.mode == RunMode::Strict)
-                && !agrees(attempt, outcome, digest)
+                && vote(attempt, is_strict)
+                    .is_some_and(|said| said.0 != Outcome::Limit && said != (outcome, digest))
         });
         let own = wrong.map(|attempt| Catch {
             owner: attempt.owner,

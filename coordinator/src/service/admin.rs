@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{Context, last_part, page_size, status, view};
 use crate::auth::{hash_token, new_token};
 use crate::core::{DeviceId, Fault, Standing};
-use crate::store::{BlameRow, OperatorId, Subject};
+use crate::store::{BlameRow, DeviceRow, OperatorId, Subject};
 
 const NAME_BYTES_MAX: usize = 63;
 const ENROLMENT_USES_MAX: u32 = 10_000;
@@ -154,20 +154,43 @@ impl Admin for AdminService {
             self.context.store.devices(owner, DeviceId(after), limit).await.map_err(status::from_store)?;
         let full = i64::try_from(rows.len()) == Ok(limit);
         let next_page_token = rows.last().filter(|_| full).map(|row| row.id.to_string()).unwrap_or_default();
-        let devices = rows.into_iter().map(|row| v1::Device {
-            name: format!("devices/{}", row.id),
-            display_name: row.display_name,
-            owner: format!("owners/{}", row.owner),
-            enrol_time: Some(view::timestamp(row.enrolled_at)),
-            last_seen_time: Some(view::timestamp(row.last_seen_at)),
-            presence: row.presence.into(),
-            open_leases: row.open_leases,
-            attempts: row.attempts,
-            blames: row.blames,
-            recent_blames: row.recent_blames.into_iter().map(blame).collect(),
-            limited_reason: limited_reason(row.standing),
-        });
-        Ok(Response::new(v1::ListDevicesResponse { devices: devices.collect(), next_page_token }))
+        let devices = rows.into_iter().map(device).collect();
+        Ok(Response::new(v1::ListDevicesResponse { devices, next_page_token }))
+    }
+
+    async fn set_referee(
+        &self,
+        request: Request<v1::SetRefereeRequest>,
+    ) -> Result<Response<v1::Device>, Status> {
+        self.context.auth.operator(&request).await?;
+        let v1::SetRefereeRequest { name, referee } = request.into_inner();
+        let id = last_part(&name, "devices")?;
+        let id =
+            id.parse().map_err(|_| status::invalid("name", &format!("`{name}` is not devices/NUMBER")))?;
+        let store = &self.context.store;
+        store.set_referee(DeviceId(id), referee).await.map_err(status::from_store)?;
+        self.context.auth.forget(DeviceId(id));
+        tracing::info!(device = id, referee, "a device was made a referee, or ceased to be one");
+        let rows = store.devices(None, DeviceId(id - 1), 1).await.map_err(status::from_store)?;
+        let row = rows.into_iter().next().ok_or_else(|| Status::internal("the device is gone"))?;
+        Ok(Response::new(device(row)))
+    }
+}
+
+fn device(row: DeviceRow) -> v1::Device {
+    v1::Device {
+        name: format!("devices/{}", row.id),
+        display_name: row.display_name,
+        owner: format!("owners/{}", row.owner),
+        enrol_time: Some(view::timestamp(row.enrolled_at)),
+        last_seen_time: Some(view::timestamp(row.last_seen_at)),
+        presence: row.presence.into(),
+        open_leases: row.open_leases,
+        attempts: row.attempts,
+        blames: row.blames,
+        recent_blames: row.recent_blames.into_iter().map(blame).collect(),
+        limited_reason: limited_reason(row.standing),
+        referee: row.referee,
     }
 }
 

@@ -66,7 +66,7 @@ async fn lease(
 
 async fn key(context: &Context, device: DeviceId) -> Result<VerifyingKey, Status> {
     let key = context.store.device_key(device).await.map_err(status::from_store)?;
-    let key = key.and_then(|(_, key)| VerifyingKey::from_bytes(&key).ok());
+    let key = key.and_then(|(_, key, _)| VerifyingKey::from_bytes(&key).ok());
     key.ok_or_else(|| status::unauthenticated("this device is not enrolled here"))
 }
 

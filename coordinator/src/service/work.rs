@@ -11,10 +11,8 @@ use lull_proto::v1::{self, RefusalReason};
 use tonic::{Request, Response, Status};
 
 use super::{Context, checkpoints, status};
-use crate::auth;
-use crate::core::{
-    self, DeviceId, HandBack, JobId, Lease, LeaseToken, Outcome, OwnerId, Report, UnitKey, Want,
-};
+use crate::auth::{self, Device};
+use crate::core::{self, HandBack, JobId, Lease, LeaseToken, Outcome, Report, RunMode, UnitKey, Want};
 use crate::store::{Extras, PartRow};
 
 /// A call is held no longer than this: proxies cut longer ones.
@@ -105,6 +103,7 @@ impl WorkService {
                 .into_iter()
                 .map(|(index, steps)| v1::Witness { index, steps })
                 .collect(),
+            run_mode: run_mode(lease.mode).into(),
         })
     }
 
@@ -143,6 +142,14 @@ impl WorkService {
             _ => {}
         }
         Ok(units)
+    }
+}
+
+const fn run_mode(mode: RunMode) -> v1::RunMode {
+    match mode {
+        RunMode::Normal => v1::RunMode::Normal,
+        RunMode::Strict => v1::RunMode::Strict,
+        RunMode::Referee => v1::RunMode::Referee,
     }
 }
 
@@ -194,7 +201,7 @@ impl Work for WorkService {
         let wait =
             request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default().min(WAIT_MAX);
         let checkpoints = checkpoints::verified(&self.context, device.id, &request.hand_backs).await?;
-        let (mut call, mut refusals) = read(device.id, device.owner, request)?;
+        let (mut call, mut refusals) = read(device, request)?;
         for (hand_back, checkpoints) in call.hand_backs.iter_mut().zip(checkpoints) {
             hand_back.checkpoints = checkpoints;
         }
@@ -228,6 +235,10 @@ fn refusal(lease_token: u64, index: u64, reason: RefusalReason) -> v1::Refusal {
         RefusalReason::NotYours => {
             "the lease belongs to another device: report only what this device was leased"
         }
+        RefusalReason::WrongRun => {
+            "the unit was not run as its lease asks, normally, strictly or both ways: update the agent of this device; the \
+             unit goes out again"
+        }
         RefusalReason::Unspecified => "",
     };
     v1::Refusal { lease_token, index, reason: reason.into(), message: message.to_owned() }
@@ -236,11 +247,7 @@ fn refusal(lease_token: u64, index: u64, reason: RefusalReason) -> v1::Refusal {
 /// Reads a call. Reports whose digest is not their result's are refused here, where hashing them does not
 /// hold a batch up, and their units handed back.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-fn read(
-    device: DeviceId,
-    owner: OwnerId,
-    request: v1::SyncRequest,
-) -> Result<(core::Request, Vec<v1::Refusal>), Status> {
+fn read(device: Device, request: v1::SyncRequest) -> Result<(core::Request, Vec<v1::Refusal>), Status> {
     let count: usize = request.reports.iter().map(|report| report.attempts.len()).sum();
     if count > REPORTS_PER_CALL_MAX {
         return Err(status::invalid(
@@ -287,7 +294,17 @@ fn read(
         units_max: u64::from(request.max_units),
     });
     let held = request.held_leases.into_iter().map(token).collect();
-    Ok((core::Request { device, owner, reports, hand_backs, held, want, referee: false }, refusals))
+    let Device { id: device, owner, referee } = device;
+    Ok((core::Request { device, owner, reports, hand_backs, held, want, referee }, refusals))
+}
+
+const fn outcome(outcome: v1::Outcome) -> Option<Outcome> {
+    match outcome {
+        v1::Outcome::Result => Some(Outcome::Result),
+        v1::Outcome::GuestFailed => Some(Outcome::GuestFailed),
+        v1::Outcome::Limit => Some(Outcome::Limit),
+        v1::Outcome::Unspecified => None,
+    }
 }
 
 fn read_attempt(
@@ -295,11 +312,13 @@ fn read_attempt(
     unit: UnitKey,
     attempt: v1::AttemptReport,
 ) -> Result<Report, RefusalReason> {
-    let outcome = match attempt.outcome() {
-        v1::Outcome::Result => Outcome::Result,
-        v1::Outcome::GuestFailed => Outcome::GuestFailed,
-        v1::Outcome::Limit => Outcome::Limit,
-        v1::Outcome::Unspecified => return Err(RefusalReason::NotLeased),
+    let outcome = outcome(attempt.outcome()).ok_or(RefusalReason::NotLeased)?;
+    let strict = match &attempt.strict {
+        None => None,
+        Some(strict) => Some((
+            self::outcome(strict.outcome()).ok_or(RefusalReason::WrongRun)?,
+            Digest::try_from(strict.digest.as_slice()).map_err(|_| RefusalReason::WrongDigest)?,
+        )),
     };
     let digest = Digest::try_from(attempt.digest.as_slice()).map_err(|_| RefusalReason::WrongDigest)?;
     if attempt.size_bytes > RESULT_BYTES_MAX || attempt.result.len() > INLINE_RESULT_BYTES_MAX {
@@ -322,7 +341,8 @@ fn read_attempt(
         outcome,
         digest,
         witnessed: witnessed.collect(),
-        strict: None,
+        strict,
+        fuel: attempt.fuel,
         size_bytes: attempt.size_bytes,
         result: inline.then_some(attempt.result),
         // A device may claim anything; nothing but estimates rests on it.

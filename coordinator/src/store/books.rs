@@ -358,7 +358,8 @@ const FAULTS: [(&str, &str); 10] = [
          LEFT JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
            AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
          LEFT JOIN verdict ON verdict.job_id = transfer.job_id AND verdict.stage = transfer.stage
-           AND verdict.idx = transfer.idx AND verdict.digest = attempt.digest AND verdict.outcome = attempt.outcome
+           AND verdict.idx = transfer.idx AND ((verdict.digest = attempt.digest AND verdict.outcome = attempt.outcome)
+             OR (verdict.digest = attempt.strict_digest AND verdict.outcome = attempt.strict_outcome))
          WHERE code = 3 AND (verdict.outcome IS NULL OR verdict.outcome > 2) LIMIT 100",
     ),
     (
@@ -378,7 +379,9 @@ const FAULTS: [(&str, &str); 10] = [
         "an agreeing attempt is unpaid",
         "SELECT 'job ' || v.job_id || ', stage ' || v.stage || ', unit ' || v.idx FROM standing_verdict v
          JOIN attempt a ON a.job_id = v.job_id AND a.stage = v.stage AND a.idx = v.idx
-           AND a.digest = v.digest AND a.outcome = v.outcome
+           AND ((a.digest = v.digest AND a.outcome = v.outcome)
+             -- Where a unit was run both ways, the strict run counts as well.
+             OR (a.strict_digest = v.digest AND a.strict_outcome = v.outcome))
          JOIN job ON job.id = v.job_id
          LEFT JOIN transfer t ON t.code = 3 AND t.job_id = v.job_id AND t.stage = v.stage AND t.idx = v.idx
            AND t.attempt = a.owner_id

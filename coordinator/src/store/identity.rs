@@ -62,6 +62,8 @@ pub struct DeviceRow {
     pub recent_blames: Vec<BlameRow>,
     /// What is known of its owner.
     pub standing: Standing,
+    /// Whether the operator trusts it to settle disputes.
+    pub referee: bool,
 }
 
 /// What a device was blamed for.
@@ -274,17 +276,31 @@ impl Store {
         })
     }
 
-    /// Owner and key of a device, if it is enrolled.
+    /// Owner and key of a device, if it is enrolled, and whether it is a referee.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn device_key(&self, device: DeviceId) -> Result<Option<(OwnerId, [u8; 32])>, Error> {
+    pub async fn device_key(&self, device: DeviceId) -> Result<Option<(OwnerId, [u8; 32], bool)>, Error> {
         run_tx!(self.pool, "device_key", tx => {
-            let select = tx.prepare_cached("SELECT owner_id, public_key FROM device WHERE id = $1").await?;
+            let select = tx.prepare_cached("SELECT owner_id, public_key, referee FROM device WHERE id = $1").await?;
             let Some(row) = tx.query_opt(&select, &[&device.0]).await? else { return Ok(None) };
             let key: &[u8] = row.try_get("public_key")?;
             let key = key.try_into().map_err(|error| From("device").wrong("public_key", error))?;
-            Ok(Some((OwnerId(row.try_get("owner_id")?), key)))
+            Ok(Some((OwnerId(row.try_get("owner_id")?), key, row.try_get("referee")?)))
+        })
+    }
+
+    /// Makes a device a referee, or an ordinary device again.
+    ///
+    /// # Errors
+    /// When there is no such device, or the database fails.
+    pub async fn set_referee(&self, device: DeviceId, referee: bool) -> Result<(), Error> {
+        run_tx!(self.pool, "set_referee", tx => {
+            let update = "UPDATE device SET referee = $2 WHERE id = $1";
+            match tx.execute(update, &[&device.0, &referee]).await? {
+                0 => Err(Error::NotFound("device")),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -314,7 +330,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeviceRow>, Error> {
         run_tx!(self.pool, "devices", tx => {
-            let select = "SELECT device.id, display_name, owner_id, owner.name AS owner, enrolled_at, last_seen_at, presence,
+            let select = "SELECT device.id, display_name, owner_id, owner.name AS owner, enrolled_at, last_seen_at, presence, referee,
                     (SELECT count(*) FROM lease WHERE device_id = device.id AND NOT expired) AS open_leases,
                     (SELECT count(*) FROM attempt WHERE attempt.device_id = device.id) AS attempts,
                     (SELECT count(*) FROM blame WHERE blame.device_id = device.id) AS blames
@@ -339,6 +355,7 @@ impl Store {
                         blames: from.count(row, "blames")?,
                         recent_blames: Vec::new(),
                         standing: standings.get(&OwnerId(row.try_get("owner_id")?)).copied().unwrap_or_default(),
+                        referee: row.try_get("referee")?,
                     })
                 })
                 .collect::<Result<_, Error>>()?;

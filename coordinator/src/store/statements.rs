@@ -151,7 +151,9 @@ const UNIT_OF: &str = "
 /// Columns of [`UNIT_OF`].
 const UNIT_COLUMNS: &str = "
     paid.code, paid.job_id, attempt.stage, attempt.idx, attempt.device_id, device.display_name, attempt.outcome,
-    attempt.digest, decided.digest = attempt.digest AND decided.outcome = attempt.outcome AS stands,
+    attempt.digest, (decided.digest = attempt.digest AND decided.outcome = attempt.outcome)
+        OR coalesce(decided.digest = attempt.strict_digest AND decided.outcome = attempt.strict_outcome, false)
+        AS stands,
     EXISTS (SELECT FROM reopened WHERE reopened.job_id = attempt.job_id AND reopened.stage = attempt.stage
         AND reopened.idx = attempt.idx) AS is_reopened,
     CASE WHEN paid.code IN (7, 8) THEN paid.idx WHEN reversal.code IN (7, 8) THEN reversal.idx END AS batch,

@@ -59,6 +59,8 @@ struct Attempt {
     device: i64,
     outcome: i64,
     digest: [u8; 32],
+    /// How the strict run ended where the unit was run both ways.
+    strict: Option<(i64, [u8; 32])>,
     created_at: i64,
 }
 
@@ -173,7 +175,8 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     )?;
     let mut attempts = Stream::open(
         &mut two,
-        "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, created_at FROM attempt
+        "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, created_at,
+             coalesce(strict_outcome, 0), coalesce(strict_digest, digest) FROM attempt
          ORDER BY idx, job_id, stage, owner_id",
         |row| {
             Ok(Attempt {
@@ -182,6 +185,10 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
                 outcome: row.int(5)?,
                 digest: row.digest(6)?,
                 created_at: row.int(7)?,
+                strict: match row.int(8)? {
+                    0 => None,
+                    outcome => Some((outcome, row.digest(9)?)),
+                },
             })
         },
     )?;
@@ -369,7 +376,7 @@ impl OfUnit {
             if verdict.version != at as i64 + 1 {
                 return broken(CHECK, name, format!("comes where version {} should be", at + 1));
             }
-            let agreeing = self.attempts.iter().filter(|one| agrees(one, verdict)).count() as i64;
+            let agreeing = self.attempts.iter().filter(|one| earns(one, verdict)).count() as i64;
             if agreeing < verdict.agreeing {
                 let said = verdict.agreeing;
                 return broken(
@@ -391,7 +398,7 @@ impl OfUnit {
         let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) else {
             return broken(CHECK, name(), "pays an attempt that there is not");
         };
-        let is_earned = |verdict: &&Verdict| is_paid(verdict.outcome) && agrees(attempt, verdict);
+        let is_earned = |verdict: &&Verdict| is_paid(verdict.outcome) && earns(attempt, verdict);
         if !self.verdicts.iter().any(|verdict| is_earned(&verdict)) {
             return broken(CHECK, name(), "pays an attempt that agrees with no accepted verdict");
         }
@@ -455,7 +462,7 @@ impl OfUnit {
         if !is_paid(verdict.outcome) || price.0 == 0 || lists.reopened.contains(&unit) {
             return Ok(());
         }
-        for attempt in self.attempts.iter().filter(|one| agrees(one, verdict)) {
+        for attempt in self.attempts.iter().filter(|one| earns(one, verdict)) {
             if !self.rewards().any(|one| one.owner == attempt.owner) && !lists.is_void(attempt) {
                 let problem = "agrees with the verdict and is not paid";
                 return broken(CHECK, owned("attempt", unit, attempt.owner), problem);
@@ -472,6 +479,11 @@ fn is_paid(outcome: i64) -> bool {
 /// Which limit was hit differs between PCs.
 fn agrees(attempt: &Attempt, verdict: &Verdict) -> bool {
     attempt.outcome == verdict.outcome && (attempt.outcome == LIMIT || attempt.digest == verdict.digest)
+}
+
+/// Whether an attempt is paid with a verdict: it agrees, or its strict run does.
+fn earns(attempt: &Attempt, verdict: &Verdict) -> bool {
+    agrees(attempt, verdict) || attempt.strict == Some((verdict.outcome, verdict.digest))
 }
 
 /// The month of a time by UTC: years of the calendar times twelve, and the month from 0.

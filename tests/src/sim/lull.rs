@@ -77,7 +77,7 @@ impl Lull {
             answer: None,
         });
         let policy = Policy { liars };
-        let hints = Hints { slots: 0, owners: 0, policy };
+        let hints = Hints { policy, ..Hints::default() };
         Self { store, hints, owners: BTreeSet::new(), unit_micros, result: Vec::new() }
     }
 
@@ -105,6 +105,7 @@ impl Lull {
             cpu_micros: self.unit_micros,
             witnessed: Vec::new(),
             strict: None,
+            fuel: None,
         }
     }
 }
@@ -156,7 +157,7 @@ impl Server for Lull {
             want: Some(Want { leases: 1, units_max: call.units_max }),
             referee: false,
         };
-        let replies = self.store.sync(&[request], self.hints);
+        let replies = self.store.sync(&[request], &self.hints);
         let token = *replies.first()?.leases.first()?;
         Some(Work { token: token.0, units: self.store.lease(token)?.open.clone() })
     }

@@ -15,6 +15,8 @@ use lull_ledger::{AccountId, Amount, Key, Transfer};
 #[derive(Debug, Clone, Default)]
 pub struct Unit {
     attempts: Vec<(u64, Attempt)>,
+    /// Of strict runs, as their owners' devices reported it.
+    pub fuel: Vec<(OwnerId, u64)>,
     verdict: Option<Verdict>,
     /// Whether the verdict was taken back: with the owners that had an attempt then.
     reopened: Option<Vec<OwnerId>>,
@@ -61,12 +63,14 @@ struct Recheck {
 }
 
 /// What is known of the grid as a whole.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hints {
     /// Devices that called lately.
     pub slots: u64,
     /// Their owners.
     pub owners: u64,
+    /// Owners of referees among them.
+    pub referees: BTreeSet<OwnerId>,
     /// What the operator assumes.
     pub policy: Policy,
 }
@@ -145,7 +149,7 @@ impl MemoryStore {
     }
 
     /// One batch of calls.
-    pub fn sync(&mut self, requests: &[Request], hints: Hints) -> Vec<Reply> {
+    pub fn sync(&mut self, requests: &[Request], hints: &Hints) -> Vec<Reply> {
         let mut slice = self.load(requests, hints);
         let mut next = self.next_token;
         let mut tokens = std::iter::from_fn(|| {
@@ -296,12 +300,13 @@ impl MemoryStore {
         }
     }
 
-    fn load(&mut self, requests: &[Request], hints: Hints) -> Slice {
+    fn load(&mut self, requests: &[Request], hints: &Hints) -> Slice {
         // Jobs are moved, not copied: whatever happens, they are written back.
         let mut slice = Slice {
             jobs: std::mem::take(&mut self.jobs),
             grid_slots: hints.slots,
             grid_owners: hints.owners,
+            referees_there: hints.referees.clone(),
             policy: hints.policy,
             ..Slice::default()
         };
@@ -406,6 +411,19 @@ impl MemoryStore {
                     more.extend(below.chain(above).map(|row| (row.unit, row.clone())));
                 }
                 found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
+            }
+            let referees: Vec<OwnerId> = wants
+                .iter()
+                .filter(|(request, _)| request.referee)
+                .map(|(request, _)| request.owner)
+                .collect();
+            if !referees.is_empty() {
+                let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
+                let may = |row: &&Wanted| referees.iter().any(|owner| !row.excluded.contains(owner));
+                let mut disputes: Vec<&Wanted> = all().filter(|row| row.contested).filter(may).collect();
+                disputes.sort_by_key(|row| row.unit.index);
+                let disputes = disputes.into_iter().take(need).filter(|row| !known.contains(&row.unit));
+                found.extend(disputes.cloned());
             }
             slice.wanted.insert(job.id, found);
         }
@@ -570,6 +588,7 @@ impl MemoryStore {
         let unit = self.unit_mut(recorded.unit);
         let owner = recorded.attempt.owner;
         assert!(unit.attempts().all(|attempt| attempt.owner != owner), "a second attempt of an owner");
+        unit.fuel.extend(recorded.fuel.map(|fuel| (owner, fuel)));
         unit.attempts.push((commit, recorded.attempt));
     }
 

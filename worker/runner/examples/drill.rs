@@ -57,7 +57,7 @@ fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                     Ok(()) => Outcome::Result(b"broke out".to_vec()),
                     Err(error) => Outcome::GuestFailed(error.raw_os_error().map_or(-1, |e| e).to_string()),
                 };
-                RunnerFrame::Finished { outcome, cpu_micros: 0 }
+                RunnerFrame::Finished { outcome, cpu_micros: 0, fuel: None }
             }
         };
         frame::write(&mut io::stdout().lock(), &answer)?;

@@ -56,7 +56,7 @@ fn main() -> std::io::Result<()> {
                     say(&lie)?;
                 }
                 let outcome = Outcome::Result(what.clone().into_bytes());
-                say(&RunnerFrame::Finished { outcome, cpu_micros: 1 })?;
+                say(&RunnerFrame::Finished { outcome, cpu_micros: 1, fuel: None })?;
             }
             _ => {}
         }

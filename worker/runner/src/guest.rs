@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lull_abi::{ABI_VERSION, Status, exports};
 use lull_sandbox::checkpoint::StateDigest;
-use lull_sandbox::{Limits, Outcome, cut_message};
+use lull_sandbox::{Flavour, Limits, Outcome, cut_message};
 use wasmtime::{Instance, InstancePre, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
 use crate::budget::{Budget, Refusal};
@@ -35,8 +35,13 @@ impl<'a> Task<'a> {
 
 /// What became of a task.
 pub(crate) enum Ended {
-    /// The unit ended so.
-    Finished(Outcome),
+    /// The unit ended.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// Fuel it burnt, if that was counted.
+        fuel: Option<u64>,
+    },
     /// It cannot go on from that state, and why.
     NotResumed(String),
 }
@@ -64,12 +69,38 @@ pub(crate) fn run(program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> io::
     };
     let mut store = Store::new(&program.engine, Budget::new(program.limits.memory_bytes));
     store.limiter(|budget| budget);
+    give_fuel(program, &mut store)?;
     let end = Guest::start(instance, state, &mut store).and_then(|mut guest| guest.run(program, task, say));
-    let refusal = store.data().refusal();
-    ended(end, refusal, &program.limits)
+    let (refusal, fuel) = (store.data().refusal(), burnt(program, &store)?);
+    ended(end, refusal, &program.limits, fuel)
 }
 
-/// What an end amounts to, once it is known what memory was refused.
+/// Gives a store its fuel, where it is counted.
+///
+/// # Errors
+/// When the engine does not count it: a defect.
+pub(crate) fn give_fuel<T>(program: &Program, store: &mut Store<T>) -> io::Result<()> {
+    match program.flavour {
+        Flavour::Normal => Ok(()),
+        Flavour::Strict => store.set_fuel(program.limits.fuel).map_err(io::Error::other),
+    }
+}
+
+/// The fuel that was burnt in a store, where it is counted.
+///
+/// # Errors
+/// When the engine does not count it: a defect.
+pub(crate) fn burnt<T>(program: &Program, store: &Store<T>) -> io::Result<Option<u64>> {
+    match program.flavour {
+        Flavour::Normal => Ok(None),
+        Flavour::Strict => {
+            let left = store.get_fuel().map_err(io::Error::other)?;
+            Ok(Some(program.limits.fuel.saturating_sub(left)))
+        }
+    }
+}
+
+/// What an end amounts to, once it is known what memory was refused and how much fuel was burnt.
 ///
 /// # Errors
 /// When the host is gone.
@@ -77,8 +108,9 @@ pub(crate) fn ended(
     end: Result<Vec<u8>, End>,
     refusal: Option<Refusal>,
     limits: &Limits,
+    fuel: Option<u64>,
 ) -> io::Result<Ended> {
-    Ok(Ended::Finished(match (end, refusal) {
+    let outcome = match (end, refusal) {
         (Err(End::Broken(error)), _) => return Err(error),
         (Err(End::NotResumed(message)), _) => return Ok(Ended::NotResumed(message)),
         // What a guest makes of less memory than its job allows differs from PC to PC.
@@ -91,7 +123,8 @@ pub(crate) fn ended(
         }
         (Err(End::Failed(message)), None) => Outcome::GuestFailed(message),
         (Err(End::Limit(message)), _) => Outcome::Limit(message),
-    }))
+    };
+    Ok(Ended::Finished { outcome, fuel })
 }
 
 /// An instance, and the exports that it is driven by.
@@ -267,10 +300,11 @@ impl<'a> Guest<'a> {
 /// What a trap means without asking the guest. Its text names no address: it is the same on every PC.
 ///
 /// A native stack that is used up counts as a limit: how deep it goes depends on how the CPU's features
-/// let the code be compiled, so nobody is to blame for where it ended.
+/// let the code be compiled, so nobody is to blame for where it ended. So does fuel that is used up: no job asks for
+/// a limit on it.
 pub(crate) fn trapped(error: &wasmtime::Error) -> End {
     match error.downcast_ref::<Trap>() {
-        Some(trap @ Trap::StackOverflow) => End::Limit(trap.to_string()),
+        Some(trap @ (Trap::StackOverflow | Trap::OutOfFuel)) => End::Limit(trap.to_string()),
         Some(trap) => End::Failed(trap.to_string()),
         None => End::Failed(cut_message(error.to_string().as_bytes())),
     }

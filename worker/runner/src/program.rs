@@ -1,7 +1,7 @@
 //! The module, compiled once for all units of a runner, and its inputs.
 
 use lull_abi::exports;
-use lull_sandbox::{Limits, cut_message};
+use lull_sandbox::{Flavour, Limits, cut_message};
 use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, OptLevel, ValType};
 
 use crate::budget::Budget;
@@ -37,6 +37,8 @@ pub(crate) struct Program {
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
     /// What each guest may use.
     pub(crate) limits: Limits,
+    /// How the code was compiled.
+    pub(crate) flavour: Flavour,
 }
 
 /// What a module is made for.
@@ -57,9 +59,10 @@ impl Program {
         module: &[u8],
         inputs: Vec<(String, Vec<u8>)>,
         limits: Limits,
+        flavour: Flavour,
     ) -> Result<Self, LoadError> {
-        let (engine, module) = compiled(module)?;
-        Self::of(engine, &module, inputs, limits)
+        let (engine, module) = compiled(module, flavour)?;
+        Self::of(engine, &module, inputs, limits, flavour)
     }
 
     /// Takes over what [`compile`] made.
@@ -67,15 +70,16 @@ impl Program {
         artefact: &[u8],
         inputs: Vec<(String, Vec<u8>)>,
         limits: Limits,
+        flavour: Flavour,
     ) -> Result<Self, LoadError> {
-        let engine = engine()?;
+        let engine = engine(flavour)?;
         #[allow(unsafe_code, reason = "what was compiled before is native code: that is the point of it")]
         // SAFETY: the host sends only what a runner of its own answered to `Compile` on this PC, kept where no guest
         // can write and authenticated with a secret of the host when it is read back. Were it forged all the same, it
         // could do what a module that broke out of wasm can: this process is locked down for that before it reads it.
         let module = unsafe { Module::deserialize(&engine, artefact) }
             .map_err(|error| LoadError::Artefact(cut_message(format!("{error:#}").as_bytes())))?;
-        Self::of(engine, &module, inputs, limits)
+        Self::of(engine, &module, inputs, limits, flavour)
     }
 
     fn of(
@@ -83,46 +87,48 @@ impl Program {
         module: &Module,
         inputs: Vec<(String, Vec<u8>)>,
         limits: Limits,
+        flavour: Flavour,
     ) -> Result<Self, LoadError> {
         check_exports(module).map_err(LoadError::Module)?;
         let kind = if wasi::is_command(module) {
             wasi::Command::link(&engine, module).map(Kind::Wasi)
         } else {
+            // A strict run settles what others did: it goes through all of a unit, and its fuel is that of all of it.
+            let state = (flavour == Flavour::Normal).then(|| resumable::globals_of(module)).flatten();
             // An empty linker: a guest imports nothing.
-            let instance = Linker::new(&engine).instantiate_pre(module);
-            instance.map(|instance| Kind::Steps { instance, state: resumable::globals_of(module) })
+            Linker::new(&engine).instantiate_pre(module).map(|instance| Kind::Steps { instance, state })
         };
         let kind = kind.map_err(|error| at_fault(&error))?;
-        Ok(Self { engine, kind, inputs, limits })
+        Ok(Self { engine, kind, inputs, limits, flavour })
     }
 }
 
 /// Compiles a module, as it is after [`resumable::rewrite`], for other processes of this binary.
-pub(crate) fn compile(module: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let (_, module) = compiled(module)?;
+pub(crate) fn compile(module: &[u8], flavour: Flavour) -> Result<Vec<u8>, LoadError> {
+    let (_, module) = compiled(module, flavour)?;
     check_exports(&module).map_err(LoadError::Module)?;
     module.serialize().map_err(|error| LoadError::Runner(format!("{error:#}")))
 }
 
-fn compiled(module: &[u8]) -> Result<(Engine, Module), LoadError> {
-    let engine = engine()?;
+fn compiled(module: &[u8], flavour: Flavour) -> Result<(Engine, Module), LoadError> {
+    let engine = engine(flavour)?;
     let module = resumable::rewrite(module).map_err(LoadError::Module)?;
     let module = Module::new(&engine, module).map_err(|error| at_fault(&error))?;
     Ok((engine, module))
 }
 
-fn engine() -> Result<Engine, LoadError> {
-    Engine::new(&config()).map_err(|error| LoadError::Runner(format!("{error:#}")))
+fn engine(flavour: Flavour) -> Result<Engine, LoadError> {
+    Engine::new(&config(flavour)).map_err(|error| LoadError::Runner(format!("{error:#}")))
 }
 
 fn at_fault(error: &wasmtime::Error) -> LoadError {
     LoadError::Module(cut_message(format!("{error:#}").as_bytes()))
 }
 
-/// Full speed, the same results everywhere: no fuel, epochs or NaN canonicalisation, and none of the
-/// features whose results may differ between PCs. Initial memory is copied rather than mapped from a file in
+/// Normally full speed: no fuel, epochs or NaN canonicalisation. Strict code has the first and the last, which cost
+/// several times the time. Both do without the features whose results may differ between PCs. Initial memory is copied rather than mapped from a file in
 /// memory, so that the process can be forbidden to write files of any kind.
-fn config() -> Config {
+fn config(flavour: Flavour) -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -132,6 +138,9 @@ fn config() -> Config {
         .memory_init_cow(false)
         .max_wasm_stack(GUEST_STACK_BYTES)
         .wasm_backtrace_max_frames(None);
+    if flavour == Flavour::Strict {
+        config.cranelift_nan_canonicalization(true).consume_fuel(true);
+    }
     config
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
-use lull_sandbox::{Limits, WallReport};
+use lull_sandbox::{Flavour, Limits, WallReport};
 
 use crate::guest::{Ended, Task};
 use crate::os::RawStdin;
@@ -77,8 +77,8 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                 inputs.push((name.to_owned(), content.to_vec()));
                 continue;
             }
-            (HostFrame::Load { module, limits }, program @ None) => {
-                match load(module, std::mem::take(&mut inputs), limits) {
+            (HostFrame::Load { module, limits, flavour }, program @ None) => {
+                match load(module, std::mem::take(&mut inputs), limits, flavour) {
                     Ok(loaded) => {
                         *program = Some(loaded);
                         RunnerFrame::Loaded
@@ -87,17 +87,17 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
                     Err(error) => return Err(io::Error::other(error.message())),
                 }
             }
-            (HostFrame::Compile { module, limits }, None) => {
+            (HostFrame::Compile { module, limits, flavour }, None) => {
                 harden::compiling(&limits)?;
-                match program::compile(module) {
+                match program::compile(module, flavour) {
                     Ok(artefact) => RunnerFrame::Compiled { artefact },
                     Err(LoadError::Module(message)) => RunnerFrame::LoadFailed { message },
                     Err(error) => return Err(io::Error::other(error.message())),
                 }
             }
-            (HostFrame::LoadCompiled { artefact, limits }, program @ None) => {
+            (HostFrame::LoadCompiled { artefact, limits, flavour }, program @ None) => {
                 cap(&inputs, &limits)?;
-                match Program::from_compiled(artefact, std::mem::take(&mut inputs), limits) {
+                match Program::from_compiled(artefact, std::mem::take(&mut inputs), limits, flavour) {
                     Ok(loaded) => {
                         *program = Some(loaded);
                         RunnerFrame::Loaded
@@ -123,9 +123,14 @@ pub(crate) fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     Ok(())
 }
 
-fn load(module: &[u8], inputs: Vec<(String, Vec<u8>)>, limits: Limits) -> Result<Program, LoadError> {
+fn load(
+    module: &[u8],
+    inputs: Vec<(String, Vec<u8>)>,
+    limits: Limits,
+    flavour: Flavour,
+) -> Result<Program, LoadError> {
     cap(&inputs, &limits).map_err(|error| LoadError::Runner(error.to_string()))?;
-    Program::new(module, inputs, limits)
+    Program::new(module, inputs, limits, flavour)
 }
 
 /// Caps the memory of the process for guests with these inputs.
@@ -137,8 +142,9 @@ fn cap(inputs: &[(String, Vec<u8>)], limits: &Limits) -> io::Result<()> {
 fn run(program: &Program, task: &Task<'_>) -> io::Result<RunnerFrame> {
     let before = cpu_nanos();
     Ok(match guest::run(program, task, &mut say)? {
-        Ended::Finished(outcome) => {
-            RunnerFrame::Finished { outcome, cpu_micros: cpu_nanos().saturating_sub(before) / 1000 }
+        Ended::Finished { outcome, fuel } => {
+            let cpu_micros = cpu_nanos().saturating_sub(before) / 1000;
+            RunnerFrame::Finished { outcome, cpu_micros, fuel }
         }
         Ended::NotResumed(message) => RunnerFrame::NotResumed { message },
     })

@@ -13,9 +13,10 @@ mod process;
 
 use lull_abi::text::{Text, encode_lines};
 use lull_abi::{Stage, exports, wasi};
+use lull_sandbox::Flavour;
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 
-use crate::guest::{End, Ended, Task, ended, trapped};
+use crate::guest::{End, Ended, Task, burnt, ended, give_fuel, trapped};
 use crate::program::Program;
 use process::{Exit, OutputFull, Process};
 
@@ -78,13 +79,16 @@ pub(crate) fn run(program: &Program, command: &Command, task: &Task<'_>) -> std:
     let (stage, text) =
         Text::of(task.unit).map_err(|error| std::io::Error::other(format!("the unit is {error}")))?;
     if !command.runs_for(stage) {
-        return ended(without_program(stage, text, program.limits.result_bytes), None, &program.limits);
+        let end = without_program(stage, text, program.limits.result_bytes);
+        let fuel = (program.flavour == Flavour::Strict).then_some(0);
+        return ended(end, None, &program.limits, fuel);
     }
     let mut store = Store::new(&program.engine, Process::new(program, stage, task.unit, text));
     store.limiter(|process| &mut process.budget);
+    give_fuel(program, &mut store)?;
     let end = to_its_end(command, stage, &mut store);
-    let refusal = store.data().budget.refusal();
-    ended(end, refusal, &program.limits)
+    let (refusal, fuel) = (store.data().budget.refusal(), burnt(program, &store)?);
+    ended(end, refusal, &program.limits, fuel)
 }
 
 /// A stage that the program does not ask for: results one after another are their own merge.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lull_sandbox::checkpoint::{Image, PAGE_BYTES, Progress, StateDigest};
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy};
+use lull_sandbox::{
+    Error, Flavour, Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy,
+};
 use support::{Guest, LIMITS, start, start_with, unit};
 
 /// Steps of [`WALKER`].
@@ -192,7 +194,9 @@ fn liar(what: &str) -> Result<Outcome, Error> {
     let path = path.parent().unwrap().join("examples/liar");
     let config = RunnerConfig { path, require: WallPolicy::BestEffort };
     let mut runner = Runner::start(&config, &Freezer::new()).unwrap();
-    runner.load(&Program { module: what.as_bytes(), inputs: &[], limits: LIMITS }).unwrap();
+    runner
+        .load(&Program { module: what.as_bytes(), inputs: &[], limits: LIMITS, flavour: Flavour::Normal })
+        .unwrap();
     let how =
         RunOn { checkpoint_every: Some(Duration::from_secs(3600)), witnesses: vec![3], ..RunOn::default() };
     run_on(&mut runner, how).0

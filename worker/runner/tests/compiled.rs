@@ -5,18 +5,19 @@ mod support;
 
 use std::fmt::Write as _;
 
-use lull_sandbox::{CompileLimits, Error, Freezer, Outcome, Program, Runner, compile};
+use lull_sandbox::{CompileLimits, Error, Flavour, Freezer, Outcome, Program, Runner, compile};
 use support::{Guest, LIMITS, config, unit};
 
 const MIB: u64 = 1 << 20;
 
 fn compiled(wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Error> {
-    compile(&config(), &Freezer::new(), wasm, limits)
+    compile(&config(), &Freezer::new(), wasm, Flavour::Normal, limits)
 }
 
 fn load(artefact: &[u8]) -> Result<Runner, Error> {
     let mut runner = Runner::start(&config(), &Freezer::new())?;
-    let program = Program { module: b"", inputs: &[("a", b"first")], limits: LIMITS };
+    let program =
+        Program { module: b"", inputs: &[("a", b"first")], limits: LIMITS, flavour: Flavour::Normal };
     runner.load_compiled(artefact, &program)?;
     Ok(runner)
 }

@@ -32,7 +32,9 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use lull_abi::{Payload, Stage, Unit};
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, Wall, WallPolicy, probe};
+use lull_sandbox::{
+    Error, Flavour, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, Wall, WallPolicy, probe,
+};
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use support::{KillOnDrop, LIMITS, config, cpu_nanos, is_gone, is_stopped, until};
 
@@ -52,7 +54,7 @@ fn start_as(name: &str, require: WallPolicy, limits: Limits, freezer: &Freezer) 
     // Another test may have made it.
     let _ = std::os::unix::fs::symlink(drill, &path);
     let mut runner = Runner::start(&RunnerConfig { path, require }, freezer).unwrap();
-    runner.load(&Program { module: b"", inputs: &[], limits }).unwrap();
+    runner.load(&Program { module: b"", inputs: &[], limits, flavour: Flavour::Normal }).unwrap();
     runner
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig};
+use lull_sandbox::{Error, Flavour, Freezer, Limits, Outcome, Program, Runner, RunnerConfig};
 use support::{
     Guest, KillOnDrop, LIMITS, REQUIRE, config, cpu_nanos, is_gone, is_stopped, kill, start, start_with,
     unit, until,
@@ -74,7 +74,11 @@ fn the_end_of_standard_input_ends_a_running_unit() {
     let mut hear = || frame::read(&mut stdout).unwrap().unwrap();
     let ready: RunnerFrame = frame::decode(&hear()).unwrap();
     assert!(matches!(ready, RunnerFrame::Ready { protocol: frame::PROTOCOL, .. }));
-    frame::write(&mut stdin, &HostFrame::Load { module: &FOREVER.wasm(), limits: LIMITS }).unwrap();
+    frame::write(
+        &mut stdin,
+        &HostFrame::Load { module: &FOREVER.wasm(), limits: LIMITS, flavour: Flavour::Normal },
+    )
+    .unwrap();
     let loaded: RunnerFrame = frame::decode(&hear()).unwrap();
     assert_eq!(loaded, RunnerFrame::Loaded);
     frame::write(&mut stdin, &HostFrame::Run { unit: &unit(0).encode() }).unwrap();
@@ -168,7 +172,9 @@ fn a_runner_that_is_started_frozen_waits() {
     until("the runner is stopped", || is_stopped(number));
     let wasm = Guest::new().wasm();
     std::thread::scope(|scope| {
-        let loading = scope.spawn(|| runner.load(&Program { module: &wasm, inputs: &[], limits: LIMITS }));
+        let loading = scope.spawn(|| {
+            runner.load(&Program { module: &wasm, inputs: &[], limits: LIMITS, flavour: Flavour::Normal })
+        });
         assert!(is_stopped(number));
         freezer.thaw();
         loading.join().unwrap().unwrap();
@@ -181,7 +187,7 @@ fn something_that_is_no_runner_is_found_out() {
     let check = |path: &str| {
         let mut runner =
             Runner::start(&RunnerConfig { path: path.into(), require: REQUIRE }, &Freezer::new())?;
-        runner.load(&Program { module: b"", inputs: &[], limits: LIMITS })
+        runner.load(&Program { module: b"", inputs: &[], limits: LIMITS, flavour: Flavour::Normal })
     };
     assert!(matches!(check("/nowhere/lull-runner"), Err(Error::Start { .. })));
     if cfg!(unix) {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner};
+use lull_sandbox::{Error, Flavour, Freezer, Limits, Outcome, Program, Runner};
 use support::{Guest, LIMITS, config, outcome, run_with, start, start_with, unit};
 
 fn failed(guest: &Guest, expected: &str) {
@@ -195,6 +195,13 @@ fn inputs_larger_than_a_pipe_arrive() {
     let content: Vec<u8> = (0..20_000_000u32).map(|i| i.to_le_bytes()[1]).collect();
     let limits = Limits { memory_bytes: 1 << 25, result_bytes: 1 << 25, ..LIMITS };
     let mut runner = Runner::start(&config(), &Freezer::new()).unwrap();
-    runner.load(&Program { module: &guest.wasm(), inputs: &[("a", &content)], limits }).unwrap();
+    runner
+        .load(&Program {
+            module: &guest.wasm(),
+            inputs: &[("a", &content)],
+            limits,
+            flavour: Flavour::Normal,
+        })
+        .unwrap();
     assert!(runner.run(&unit(0)).unwrap().outcome == Outcome::Result(content));
 }

@@ -5,9 +5,9 @@
 //! behind the walls that a guest of that module has to stay behind anyway.
 
 use crate::os::{OUT_OF_CPU, OUT_OF_MEMORY};
-use crate::{CompileLimits, Error, Freezer, Runner, RunnerConfig};
+use crate::{CompileLimits, Error, Flavour, Freezer, Runner, RunnerConfig};
 
-/// Compiles a module: what [`Runner::load_compiled`] takes, for the same runner binary on the same PC.
+/// Compiles a module: what [`Runner::load_compiled`] takes for the same flavour and runner binary on the same PC.
 ///
 /// # Errors
 /// [`Error::LoadFailed`] when the module is at fault; [`Error::CompileLimit`] when it takes more than the limits, which
@@ -16,10 +16,11 @@ pub fn compile(
     config: &RunnerConfig,
     freezer: &Freezer,
     module: &[u8],
+    flavour: Flavour,
     limits: CompileLimits,
 ) -> Result<Vec<u8>, Error> {
     let mut runner = Runner::start(config, freezer)?;
-    runner.compile(module, limits).map_err(|error| match error {
+    runner.compile(module, flavour, limits).map_err(|error| match error {
         Error::RunnerDied { how } if how == OUT_OF_CPU => Error::CompileLimit {
             message: format!("the module takes more than {} s of CPU to compile", limits.cpu_secs),
         },

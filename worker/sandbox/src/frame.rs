@@ -10,10 +10,10 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{StateDigest, StateHead};
-use crate::{CompileLimits, Limits, Outcome, WallReport};
+use crate::{CompileLimits, Flavour, Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -42,6 +42,8 @@ pub enum HostFrame<'a> {
         module: &'a [u8],
         /// What each guest may use.
         limits: Limits,
+        /// How it is compiled.
+        flavour: Flavour,
     },
     /// One unit, as `lull_abi::Unit::encode` writes it. Answered by `Finished`.
     Run {
@@ -72,6 +74,8 @@ pub enum HostFrame<'a> {
         module: &'a [u8],
         /// What compiling may take.
         limits: CompileLimits,
+        /// How it is compiled.
+        flavour: Flavour,
     },
     /// What `Compile` gave, instead of `Load`. Answered by `Loaded`, `ArtefactRefused`, `LoadFailed` or `Broken`.
     LoadCompiled {
@@ -80,6 +84,8 @@ pub enum HostFrame<'a> {
         artefact: &'a [u8],
         /// What each guest may use.
         limits: Limits,
+        /// How it is compiled.
+        flavour: Flavour,
     },
 }
 
@@ -111,6 +117,8 @@ pub enum RunnerFrame {
         outcome: Outcome,
         /// CPU time it took, in microseconds.
         cpu_micros: u64,
+        /// Fuel it burnt; `None` in a normal run.
+        fuel: Option<u64>,
     },
     /// Pages of memory that changed since they were last told, for the next `Checkpoint`.
     Pages {
@@ -214,10 +222,10 @@ mod tests {
 
     #[test]
     fn frames_survive_the_pipe() {
-        let limits = Limits { memory_bytes: u64::MAX, unit_secs: 1, result_bytes: 2 };
+        let limits = Limits { memory_bytes: u64::MAX, unit_secs: 1, result_bytes: 2, fuel: 3 };
         let frames = [
             HostFrame::Input { name: "a", content: &[0, 255] },
-            HostFrame::Load { module: b"\0asm", limits },
+            HostFrame::Load { module: b"\0asm", limits, flavour: Flavour::Strict },
             HostFrame::Run { unit: &[] },
         ];
         let mut pipe = Vec::new();

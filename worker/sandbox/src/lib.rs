@@ -27,7 +27,10 @@ mod walls;
 pub use compile::compile;
 pub use error::Error;
 pub use freezer::Freezer;
-pub use limits::{ARTEFACT_BYTES_MAX, CompileLimits, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, cut_message};
+pub use limits::{
+    ARTEFACT_BYTES_MAX, CompileLimits, FUEL_MAX, Flavour, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX,
+    cut_message,
+};
 pub use locate::{RUNNER_ENV, find_runner};
 pub use outcome::{Outcome, UnitRun};
 pub use runner::{Program, RunOn, Runner, RunnerConfig, probe};

@@ -9,6 +9,21 @@ pub const LOAD_SECS_MAX: u64 = 300;
 /// Bytes of a failure's message; the rest is cut off. The same as in a job's limits.
 pub const MESSAGE_BYTES_MAX: usize = 1024;
 
+/// Fuel of a strict run: more than a core burns in a day, the longest time that a job may allow a unit, if it did
+/// nothing but fill memory. Whatever runs out of it has run into a limit.
+pub const FUEL_MAX: u64 = 10_000_000_000_000_000;
+
+/// How a module is compiled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Flavour {
+    /// At full speed. Which NaN an operation returns is left to the CPU.
+    #[default]
+    Normal,
+    /// Every NaN is the canonical one and fuel is counted, so that result and fuel are the same on every PC. Slower,
+    /// and without checkpoints.
+    Strict,
+}
+
 /// What a guest may use, on any PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -18,6 +33,8 @@ pub struct Limits {
     pub unit_secs: u64,
     /// Size of one result, in bytes.
     pub result_bytes: u64,
+    /// Fuel of one unit in a strict run, about one for each instruction; [`FUEL_MAX`] but in tests.
+    pub fuel: u64,
 }
 
 /// What compiling a module may take. A module that needs more was made to.

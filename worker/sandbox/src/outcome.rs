@@ -33,4 +33,6 @@ pub struct UnitRun {
     pub outcome: Outcome,
     /// CPU time it took, in microseconds.
     pub cpu_micros: u64,
+    /// Fuel it burnt in a strict run that came to its own end; `None` otherwise.
+    pub fuel: Option<u64>,
 }

@@ -15,8 +15,8 @@ use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame}
 use crate::os::{self, Child, ChildStdin, ChildStdout, Process};
 use crate::pipe::{Pipe, Wait};
 use crate::{
-    ARTEFACT_BYTES_MAX, CompileLimits, Error, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX, Outcome,
-    UnitRun, WallPolicy, WallReport, cut_message,
+    ARTEFACT_BYTES_MAX, CompileLimits, Error, Flavour, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX,
+    Outcome, UnitRun, WallPolicy, WallReport, cut_message,
 };
 
 /// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
@@ -60,6 +60,8 @@ pub struct Program<'a> {
     pub inputs: &'a [(&'a str, &'a [u8])],
     /// What each guest may use.
     pub limits: Limits,
+    /// How the module is compiled, or was.
+    pub flavour: Flavour,
 }
 
 /// How a unit is run on.
@@ -87,6 +89,7 @@ pub struct Runner {
     stdout: Pipe<ChildStdout>,
     freezer: Freezer,
     limits: Limits,
+    flavour: Flavour,
     require: WallPolicy,
     walls: Vec<WallReport>,
     /// CPU time that is known to belong to what has ended.
@@ -115,7 +118,8 @@ impl Runner {
             stdin,
             stdout: Pipe::new(stdout),
             freezer: freezer.clone(),
-            limits: Limits { memory_bytes: 0, unit_secs: 0, result_bytes: 0 },
+            limits: Limits { memory_bytes: 0, unit_secs: 0, result_bytes: 0, fuel: 0 },
+            flavour: Flavour::Normal,
             require: config.require,
             walls: Vec::new(),
             cpu_accounted_micros: 0,
@@ -140,13 +144,17 @@ impl Runner {
     /// # Errors
     /// [`Error::LoadFailed`] when the module is at fault; otherwise the runner is.
     pub fn load(&mut self, program: &Program<'_>) -> Result<(), Error> {
-        self.limits = program.limits;
+        (self.limits, self.flavour) = (program.limits, program.flavour);
         let deadline = self.deadline(LOAD_SECS_MAX);
         self.hear_ready(&deadline)?;
         for (name, content) in program.inputs {
             self.send(&HostFrame::Input { name, content })?;
         }
-        self.send(&HostFrame::Load { module: program.module, limits: program.limits })?;
+        self.send(&HostFrame::Load {
+            module: program.module,
+            limits: program.limits,
+            flavour: program.flavour,
+        })?;
         match self.answer(&deadline)? {
             RunnerFrame::Loaded => {
                 self.cpu_accounted_micros = self.process.cpu_micros();
@@ -164,13 +172,13 @@ impl Runner {
     /// # Errors
     /// [`Error::ArtefactRefused`] when it has to be compiled again; otherwise as for [`Runner::load`].
     pub fn load_compiled(&mut self, artefact: &[u8], program: &Program<'_>) -> Result<(), Error> {
-        self.limits = program.limits;
+        (self.limits, self.flavour) = (program.limits, program.flavour);
         let deadline = self.deadline(LOAD_SECS_MAX);
         self.hear_ready(&deadline)?;
         for (name, content) in program.inputs {
             self.send(&HostFrame::Input { name, content })?;
         }
-        self.send(&HostFrame::LoadCompiled { artefact, limits: program.limits })?;
+        self.send(&HostFrame::LoadCompiled { artefact, limits: program.limits, flavour: program.flavour })?;
         match self.answer(&deadline)? {
             RunnerFrame::Loaded => {
                 self.cpu_accounted_micros = self.process.cpu_micros();
@@ -187,11 +195,16 @@ impl Runner {
     }
 
     /// Has a module compiled, by a runner that is not used for anything else.
-    pub(crate) fn compile(&mut self, module: &[u8], limits: CompileLimits) -> Result<Vec<u8>, Error> {
+    pub(crate) fn compile(
+        &mut self,
+        module: &[u8],
+        flavour: Flavour,
+        limits: CompileLimits,
+    ) -> Result<Vec<u8>, Error> {
         self.limits.result_bytes = ARTEFACT_BYTES_MAX;
         let deadline = self.deadline(LOAD_SECS_MAX);
         self.hear_ready(&deadline)?;
-        self.send(&HostFrame::Compile { module, limits })?;
+        self.send(&HostFrame::Compile { module, limits, flavour })?;
         match self.answer(&deadline)? {
             RunnerFrame::Compiled { artefact } => Ok(artefact),
             RunnerFrame::LoadFailed { message } => {
@@ -215,7 +228,9 @@ impl Runner {
         let deadline = self.deadline(self.limits.unit_secs);
         self.send(&HostFrame::Run { unit: &unit })?;
         match self.next_frame(&deadline)? {
-            Some(RunnerFrame::Finished { outcome, cpu_micros }) => Ok(self.finished(outcome, cpu_micros)),
+            Some(RunnerFrame::Finished { outcome, cpu_micros, fuel }) => {
+                self.finished(outcome, cpu_micros, fuel)
+            }
             Some(other) => Err(self.broke(format!("it answered {other:?} to a unit"))),
             None => Ok(self.out_of_time()),
         }
@@ -260,8 +275,8 @@ impl Runner {
         loop {
             match self.next_frame(&deadline)? {
                 None => return Ok(self.out_of_time()),
-                Some(RunnerFrame::Finished { outcome, cpu_micros }) => {
-                    return Ok(self.finished(outcome, cpu_micros));
+                Some(RunnerFrame::Finished { outcome, cpu_micros, fuel }) => {
+                    return self.finished(outcome, cpu_micros, fuel);
                 }
                 Some(RunnerFrame::NotResumed { message })
                     if listener.is_resumed && listener.is_untouched() =>
@@ -283,19 +298,22 @@ impl Runner {
             "the unit's input of {unit_bytes} bytes does not fit the guest's memory of {}",
             self.limits.memory_bytes
         );
-        UnitRun { outcome: Outcome::Limit(message), cpu_micros: 0 }
+        UnitRun { outcome: Outcome::Limit(message), cpu_micros: 0, fuel: None }
     }
 
-    fn finished(&mut self, outcome: Outcome, cpu_micros: u64) -> UnitRun {
+    fn finished(&mut self, outcome: Outcome, cpu_micros: u64, fuel: Option<u64>) -> Result<UnitRun, Error> {
+        if fuel.is_some() != (self.flavour == Flavour::Strict) {
+            return Err(self.broke(format!("it told of {fuel:?} fuel after a {:?} run", self.flavour)));
+        }
         self.cpu_accounted_micros = self.cpu_accounted_micros.saturating_add(cpu_micros);
-        UnitRun { outcome: outcome.cut(), cpu_micros }
+        Ok(UnitRun { outcome: outcome.cut(), cpu_micros, fuel })
     }
 
     fn out_of_time(&mut self) -> UnitRun {
         let cpu_micros = self.process.cpu_micros().saturating_sub(self.cpu_accounted_micros);
         self.end("killed at the time limit".to_owned());
         let message = format!("ran longer than {} s", self.limits.unit_secs);
-        UnitRun { outcome: Outcome::Limit(message), cpu_micros }
+        UnitRun { outcome: Outcome::Limit(message), cpu_micros, fuel: None }
     }
 
     /// What holds it back besides WebAssembly; known once it is loaded.

@@ -25,6 +25,16 @@ pub enum AttemptOutcome {
     Limit,
 }
 
+impl AttemptOutcome {
+    const fn to_proto(self) -> v1::Outcome {
+        match self {
+            Self::Result => v1::Outcome::Result,
+            Self::GuestFailed => v1::Outcome::GuestFailed,
+            Self::Limit => v1::Outcome::Limit,
+        }
+    }
+}
+
 /// Where the result is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
@@ -32,6 +42,15 @@ pub enum Body {
     Inline(Vec<u8>),
     /// In a file of the outbox, named by its digest; uploaded before the attempt is reported.
     File,
+}
+
+/// How a strict run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrictRun {
+    /// With what.
+    pub outcome: AttemptOutcome,
+    /// Of the result or message.
+    pub digest: Digest,
 }
 
 /// One finished attempt.
@@ -57,6 +76,11 @@ pub struct Attempt {
     pub resumed_from: Option<Digest>,
     /// States that the lease asked to be told of: after these steps, this.
     pub witnessed: Vec<(u64, Digest)>,
+    /// Fuel of a strict run that came to its own end.
+    pub fuel: Option<u64>,
+    /// Of a unit that was run both ways: how the strict run ended. The rest is of the normal one, but for the fuel and
+    /// CPU time, which is that of both.
+    pub strict: Option<StrictRun>,
 }
 
 impl Attempt {
@@ -74,8 +98,8 @@ impl Attempt {
         } else {
             (Body::Inline(bytes), None)
         };
-        let cpu_micros = run.cpu_micros;
-        let (resumed_from, witnessed) = (None, Vec::new());
+        let (cpu_micros, fuel) = (run.cpu_micros, run.fuel);
+        let (resumed_from, witnessed, strict) = (None, Vec::new(), None);
         let attempt = Self {
             key,
             job_id,
@@ -87,18 +111,32 @@ impl Attempt {
             body,
             resumed_from,
             witnessed,
+            fuel,
+            strict,
         };
         (attempt, large)
+    }
+
+    /// The same with the strict run that came after it, of whose result only the digest counts.
+    #[must_use]
+    pub fn with_strict(self, run: UnitRun) -> Self {
+        let UnitRun { cpu_micros, fuel, .. } = run;
+        let (strict, _) = Self::of(self.key, self.job_id, self.stage, run);
+        Self {
+            cpu_micros: self.cpu_micros.saturating_add(cpu_micros),
+            fuel,
+            strict: Some(StrictRun { outcome: strict.outcome, digest: strict.digest }),
+            ..self
+        }
     }
 
     /// As a message.
     #[must_use]
     pub fn to_proto(&self) -> v1::AttemptReport {
-        let outcome = match self.outcome {
-            AttemptOutcome::Result => v1::Outcome::Result,
-            AttemptOutcome::GuestFailed => v1::Outcome::GuestFailed,
-            AttemptOutcome::Limit => v1::Outcome::Limit,
-        };
+        let strict = self.strict.map(|strict| v1::StrictRun {
+            outcome: strict.outcome.to_proto().into(),
+            digest: strict.digest.as_bytes().to_vec(),
+        });
         let result = match &self.body {
             Body::Inline(bytes) => bytes.clone(),
             Body::File => Vec::new(),
@@ -109,20 +147,22 @@ impl Attempt {
         });
         v1::AttemptReport {
             index: self.key.index,
-            outcome: outcome.into(),
+            outcome: self.outcome.to_proto().into(),
             digest: self.digest.as_bytes().to_vec(),
             size_bytes: self.size_bytes,
             result,
             cpu_micros: self.cpu_micros,
             resumed_from: self.resumed_from.map_or_else(Vec::new, |state| state.as_bytes().to_vec()),
             witnessed: witnessed.collect(),
+            fuel: self.fuel,
+            strict,
         }
     }
 
     /// Bytes that it takes in a message, roughly.
     #[must_use]
     pub const fn message_bytes(&self) -> usize {
-        const FIELDS: usize = 120;
+        const FIELDS: usize = 180;
         const WITNESSED: usize = 48;
         let fields = FIELDS + WITNESSED * self.witnessed.len();
         match &self.body {
@@ -137,9 +177,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_a_unit_that_was_run_both_ways_both_are_reported() {
+        let run = |bytes: &[u8], cpu_micros, fuel| UnitRun {
+            outcome: Outcome::Result(bytes.to_vec()),
+            cpu_micros,
+            fuel,
+        };
+        let (normal, _) = Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run(b"a", 10, None));
+        assert_eq!((normal.to_proto().fuel, normal.to_proto().strict), (None, None));
+        let report = normal.with_strict(run(b"b", 30, Some(7))).to_proto();
+        assert_eq!(
+            (report.digest.as_slice(), report.result),
+            (&Digest::of(b"a").as_bytes()[..], b"a".to_vec())
+        );
+        assert_eq!((report.cpu_micros, report.fuel), (40, Some(7)));
+        let strict = report.strict.unwrap();
+        assert_eq!(
+            (strict.outcome(), &strict.digest[..]),
+            (v1::Outcome::Result, &Digest::of(b"b").as_bytes()[..])
+        );
+    }
+
+    #[test]
     fn results_over_4_kib_stand_apart() {
         let of = |bytes: usize| {
-            let run = UnitRun { outcome: Outcome::Result(vec![7; bytes]), cpu_micros: 1 };
+            let run = UnitRun { outcome: Outcome::Result(vec![7; bytes]), cpu_micros: 1, fuel: None };
             Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run)
         };
         let (small, none) = of(INLINE_RESULT_BYTES_MAX);

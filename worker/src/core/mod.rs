@@ -29,7 +29,7 @@ mod tests;
 
 pub use absence::{Absence, Memory, Notice, Notify, Whereabouts, Wish};
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
-pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body};
+pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body, StrictRun};
 pub use backoff::Backoff;
 pub use books::{Books, Tally, shown};
 pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn entry(token: u64, index: u64, bytes: usize) -> Entry {
-    let run =
-        UnitRun { outcome: Outcome::Result(vec![u8::try_from(index % 251).unwrap(); bytes]), cpu_micros: 9 };
+    let run = UnitRun {
+        outcome: Outcome::Result(vec![u8::try_from(index % 251).unwrap(); bytes]),
+        cpu_micros: 9,
+        fuel: None,
+    };
     let (attempt, large) = Attempt::of(AttemptKey { token, index }, 3, Stage::Merge(2), run);
     Entry::Put(attempt, large)
 }

@@ -5,7 +5,7 @@ use std::io;
 use lull_job::{Digest, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::core::{Attempt, AttemptKey, AttemptOutcome, Body};
+use crate::core::{Attempt, AttemptKey, AttemptOutcome, Body, StrictRun};
 
 /// Bytes of the digest that a record carries: enough to tell a torn record from a whole one.
 const CHECK_BYTES: usize = 8;
@@ -35,6 +35,31 @@ enum Stored<'a> {
         resumed_from: Option<[u8; 32]>,
         witnessed: Vec<(u64, [u8; 32])>,
     },
+    /// An attempt of a strict run, or of both.
+    PutStrict {
+        #[serde(borrow)]
+        finished: Finished<'a>,
+        fuel: Option<u64>,
+        /// Of both: how the strict one ended.
+        strict: Option<(u8, [u8; 32])>,
+    },
+}
+
+const fn outcome_code(outcome: AttemptOutcome) -> u8 {
+    match outcome {
+        AttemptOutcome::Result => 0,
+        AttemptOutcome::GuestFailed => 1,
+        AttemptOutcome::Limit => 2,
+    }
+}
+
+const fn outcome(code: u8) -> Option<AttemptOutcome> {
+    match code {
+        0 => Some(AttemptOutcome::Result),
+        1 => Some(AttemptOutcome::GuestFailed),
+        2 => Some(AttemptOutcome::Limit),
+        _ => None,
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,16 +83,12 @@ impl<'a> Finished<'a> {
             index: attempt.key.index,
             job_id: attempt.job_id,
             stage: attempt.stage.code(),
-            outcome: match attempt.outcome {
-                AttemptOutcome::Result => 0,
-                AttemptOutcome::GuestFailed => 1,
-                AttemptOutcome::Limit => 2,
-            },
+            outcome: outcome_code(attempt.outcome),
             digest: *attempt.digest.as_bytes(),
             size_bytes: attempt.size_bytes,
             cpu_micros: attempt.cpu_micros,
             inline: match &attempt.body {
-                Body::Inline(bytes) => Some(bytes),
+                Body::Inline(bytes) => Some(bytes.as_slice()),
                 Body::File => None,
             },
         }
@@ -79,18 +100,15 @@ impl<'a> Finished<'a> {
             key: AttemptKey { token: self.token, index: self.index },
             job_id: self.job_id,
             stage: Stage::from_code(self.stage),
-            outcome: match self.outcome {
-                0 => AttemptOutcome::Result,
-                1 => AttemptOutcome::GuestFailed,
-                2 => AttemptOutcome::Limit,
-                _ => return None,
-            },
+            outcome: outcome(self.outcome)?,
             digest: Digest::from_bytes(self.digest),
             size_bytes: self.size_bytes,
             cpu_micros: self.cpu_micros,
             body: self.inline.map_or(Body::File, |bytes| Body::Inline(bytes.to_vec())),
             resumed_from: resumed_from.map(Digest::from_bytes),
             witnessed: witnessed.collect(),
+            fuel: None,
+            strict: None,
         })
     }
 }
@@ -100,6 +118,14 @@ impl Record {
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let stored = match self {
             Self::Forget(AttemptKey { token, index }) => Stored::Forget { token: *token, index: *index },
+            // Those go from the start, and are asked for no states.
+            Self::Put(attempt) if attempt.fuel.is_some() || attempt.strict.is_some() => Stored::PutStrict {
+                finished: Finished::of(attempt),
+                fuel: attempt.fuel,
+                strict: attempt
+                    .strict
+                    .map(|strict| (outcome_code(strict.outcome), *strict.digest.as_bytes())),
+            },
             Self::Put(attempt) if attempt.resumed_from.is_none() && attempt.witnessed.is_empty() => {
                 Stored::Put(Finished::of(attempt))
             }
@@ -135,6 +161,15 @@ impl Record {
             Stored::PutOn { finished, resumed_from, witnessed } => {
                 Self::Put(finished.attempt(resumed_from, witnessed)?)
             }
+            Stored::PutStrict { finished, fuel, strict } => {
+                let strict = match strict {
+                    Some((code, digest)) => {
+                        Some(StrictRun { outcome: outcome(code)?, digest: Digest::from_bytes(digest) })
+                    }
+                    None => None,
+                };
+                Self::Put(Attempt { fuel, strict, ..finished.attempt(None, Vec::new())? })
+            }
         };
         Some((record, rest))
     }
@@ -147,18 +182,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_keep_their_states() {
-        let run = UnitRun { outcome: Outcome::Result(vec![1]), cpu_micros: 5 };
+    fn attempts_keep_what_came_of_them() {
+        let run = UnitRun { outcome: Outcome::Result(vec![1]), cpu_micros: 5, fuel: None };
         let (plain, _) = Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run);
         let resumed = Attempt {
             resumed_from: Some(Digest::of(b"a")),
             witnessed: vec![(4, Digest::of(b"b"))],
             ..plain.clone()
         };
-        for attempt in [plain, resumed] {
+        let strict = Attempt { fuel: Some(u64::MAX), ..plain.clone() };
+        let ended = StrictRun { outcome: AttemptOutcome::Limit, digest: Digest::of(b"c") };
+        let both = Attempt { strict: Some(ended), ..plain.clone() };
+        for attempt in [plain, resumed, strict, both] {
             let mut bytes = Vec::new();
             Record::Put(attempt.clone()).encode(&mut bytes).unwrap();
             assert_eq!(Record::decode(&bytes), Some((Record::Put(attempt), &[][..])));
+        }
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        // As 0.1.0 wrote them: `Put`, `Forget`, `PutOn`.
+        let run = UnitRun { outcome: Outcome::Result(vec![1]), cpu_micros: 5, fuel: None };
+        let (attempt, _) = Attempt::of(AttemptKey { token: 1, index: 2 }, 3, Stage::Work, run);
+        for (record, kind) in [
+            (Record::Put(attempt.clone()), 0),
+            (Record::Forget(attempt.key), 1),
+            (Record::Put(Attempt { resumed_from: Some(Digest::of(b"a")), ..attempt }), 2),
+        ] {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes).unwrap();
+            assert_eq!(bytes[4 + CHECK_BYTES], kind);
         }
     }
 }

@@ -101,7 +101,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(30);
 
     fn entry(index: u64) -> Entry {
-        let run = UnitRun { outcome: Outcome::Result(vec![1; 5000]), cpu_micros: 1 };
+        let run = UnitRun { outcome: Outcome::Result(vec![1; 5000]), cpu_micros: 1, fuel: None };
         let (attempt, large) = Attempt::of(AttemptKey { token: 1, index }, 3, Stage::Work, run);
         Entry::Put(attempt, large)
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use lull_job::limits::{INPUT_BYTES_MAX, MODULE_BYTES_MAX, RESULT_BYTES_MAX};
 use lull_job::{Digest, Plan, Reduce, SpecError, Split, Stage, stage_from_proto};
 use lull_proto::v1;
-use lull_sandbox::Limits;
 use lull_sandbox::checkpoint::IMAGE_BYTES_MAX;
+use lull_sandbox::{FUEL_MAX, Limits};
 
 use crate::core::UnitName;
 
@@ -22,6 +22,27 @@ pub enum AssignmentError {
     /// How the job falls into items is not valid.
     #[error("the lease's {0}")]
     Split(#[from] SpecError),
+}
+
+/// How the units of a lease are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunMode {
+    /// At full speed.
+    Normal,
+    /// With one NaN, and fuel.
+    Strict,
+    /// One after the other, to settle a dispute.
+    Both,
+}
+
+impl RunMode {
+    fn check(lease: &v1::Lease) -> Option<Self> {
+        match v1::RunMode::try_from(lease.run_mode).ok()? {
+            v1::RunMode::Unspecified | v1::RunMode::Normal => Some(Self::Normal),
+            v1::RunMode::Strict => Some(Self::Strict),
+            v1::RunMode::Referee => Some(Self::Both),
+        }
+    }
 }
 
 /// A blob that a unit needs.
@@ -94,6 +115,8 @@ pub struct Assignment {
     pub split: Split,
     /// What a guest may use.
     pub limits: Limits,
+    /// How its units are run.
+    pub mode: RunMode,
     pub(crate) module: NamedBlob,
     pub(crate) inputs: Vec<NamedBlob>,
     blobs: BTreeMap<u64, Vec<UnitBlob>>,
@@ -112,6 +135,7 @@ impl Assignment {
         let stage = stage_from_proto(lease.stage.as_ref()).ok_or(Malformed("no stage"))?;
         let split = Split::check(job.split.as_ref())?;
         let limits = job.limits.ok_or(Malformed("no limits"))?;
+        let mode = RunMode::check(lease).ok_or(Malformed("a way to run units that is not known here"))?;
         if job.items_per_unit == 0 {
             return Err(Malformed("units without items"));
         }
@@ -157,7 +181,9 @@ impl Assignment {
                 memory_bytes: limits.memory_bytes,
                 unit_secs: limits.unit_secs,
                 result_bytes: limits.result_bytes,
+                fuel: FUEL_MAX,
             },
+            mode,
             module: named(module, MODULE_BYTES_MAX)?,
             inputs: inputs.collect::<Result<_, _>>()?,
         })
@@ -270,7 +296,20 @@ mod tests {
         let assignment = Assignment::check(&range()).unwrap();
         assert_eq!((assignment.token, assignment.job_id, assignment.stage), (9, 3, Stage::Work));
         assert!(assignment.blobs_of(4).is_empty());
-        assert_eq!(assignment.limits, Limits { memory_bytes: 1, unit_secs: 2, result_bytes: 3 });
+        assert_eq!(
+            assignment.limits,
+            Limits { memory_bytes: 1, unit_secs: 2, result_bytes: 3, fuel: FUEL_MAX }
+        );
+    }
+
+    #[test]
+    fn a_lease_that_does_not_say_how_is_run_normally() {
+        use v1::RunMode::{Normal, Referee, Strict, Unspecified};
+        let mode = |mode: v1::RunMode| {
+            Assignment::check(&v1::Lease { run_mode: mode.into(), ..range() }).unwrap().mode
+        };
+        assert_eq!([Unspecified, Normal].map(mode), [RunMode::Normal; 2]);
+        assert_eq!([Strict, Referee].map(mode), [RunMode::Strict, RunMode::Both]);
     }
 
     #[test]
@@ -337,6 +376,7 @@ mod tests {
         };
         check(|lease| lease.job = None, "no job");
         check(|lease| lease.stage = None, "no stage");
+        check(|lease| lease.run_mode = 4, "a way to run units that is not known here");
         check(|lease| lease.job.as_mut().unwrap().limits = None, "no limits");
         check(|lease| lease.job.as_mut().unwrap().items_per_unit = 0, "units without items");
         check(|lease| lease.job.as_mut().unwrap().module = None, "no module");

@@ -77,6 +77,11 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// The course of a unit that is run from its start whatever was kept of it, and of which nothing is kept.
+    pub(super) fn from_start(store: &'a Store, unit: UnitName, memory_bytes_max: u64) -> Self {
+        Self { is_own_useless: true, ..Self::new(store, unit, None, &[], memory_bytes_max, None) }
+    }
+
     /// How the next runner runs it: from this device's last checkpoint, otherwise from the lease's, otherwise from
     /// the start.
     pub(super) fn next(&mut self) -> RunOn {

@@ -11,5 +11,5 @@ mod assignment;
 mod course;
 mod thread;
 
-pub use assignment::{Assignment, AssignmentError, UnitBlob};
+pub use assignment::{Assignment, AssignmentError, RunMode, UnitBlob};
 pub use thread::{RUNNERS_PER_UNIT_MAX, Tools, Worker};

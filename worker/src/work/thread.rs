@@ -9,13 +9,14 @@ use std::time::Duration;
 use lull_job::{Digest, unit_payload};
 use lull_proto::v1;
 use lull_sandbox::{
-    CompileLimits, Error, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, compile, cut_message,
+    CompileLimits, Error, Flavour, Freezer, Outcome, Program, Runner, RunnerConfig, UnitRun, compile,
+    cut_message,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
 use super::course::{Course, Ended};
-use super::{Assignment, UnitBlob};
+use super::{Assignment, RunMode, UnitBlob};
 use crate::blobs::Blobs;
 use crate::cache::Bytes;
 use crate::checkpoints::Store;
@@ -28,6 +29,10 @@ use crate::remote::{explain, is_temporary};
 /// Runners that may die under one unit, with no checkpoint between them, before this PC reports a limit: once is bad luck (somebody killed
 /// it, memory was short), three times is the unit.
 pub const RUNNERS_PER_UNIT_MAX: u32 = 3;
+
+/// How many times a job's limit on time a strict run may take: counting fuel made a tight loop 3.5 times as slow when
+/// it was measured, and a unit that stays within its limit at full speed must not fail by being looked at.
+const STRICT_TIMES: u64 = 5;
 
 /// What every lease's thread uses.
 #[derive(Debug, Clone)]
@@ -124,6 +129,16 @@ enum Host {
     NoUse(Outcome),
 }
 
+/// The host of a lease, and what it is for: one at a time, so that a lease takes no more memory in one mode than in
+/// another.
+type Hosting = Option<(Flavour, Host)>;
+
+/// A unit that no guest has begun.
+fn unused(outcome: Outcome, flavour: Flavour) -> UnitRun {
+    let fuel = (flavour == Flavour::Strict && !matches!(outcome, Outcome::Limit(_))).then_some(0);
+    UnitRun { outcome, cpu_micros: 0, fuel }
+}
+
 impl LeaseThread {
     /// Runs until it is let go of.
     fn run(&mut self, lease: &v1::Lease, to_run: &mpsc::Receiver<u64>) -> Result<(), String> {
@@ -137,11 +152,16 @@ impl LeaseThread {
         let loaded = Loaded { assignment, module, inputs };
         let mut host = None;
         while let Ok(index) = to_run.recv() {
-            let (run, resumed_from, witnessed) = self.run_unit(&loaded, &mut host, index)?;
-            let Assignment { token, job_id, stage, .. } = loaded.assignment;
+            let Assignment { token, job_id, stage, mode, .. } = loaded.assignment;
+            let first = if mode == RunMode::Strict { Flavour::Strict } else { Flavour::Normal };
+            let (run, resumed_from, witnessed) = self.run_unit(&loaded, &mut host, first, index)?;
             let key = AttemptKey { token, index };
             let (attempt, large) = Attempt::of(key, job_id, stage, run);
-            let attempt = Attempt { resumed_from, witnessed, ..attempt };
+            let mut attempt = Attempt { resumed_from, witnessed, ..attempt };
+            if mode == RunMode::Both {
+                let (run, ..) = self.run_unit(&loaded, &mut host, Flavour::Strict, index)?;
+                attempt = attempt.with_strict(run);
+            }
             tracing::debug!(lease = token, unit = index, outcome = ?attempt.outcome, "a unit ended");
             // First: the core must know of it before the disk has it.
             let _ = self.tools.events.send(Event::UnitFinished(key));
@@ -151,7 +171,13 @@ impl LeaseThread {
     }
 
     /// Runs a unit: how it ended, whose checkpoint it went on from, and which states it was asked to tell.
-    fn run_unit(&mut self, loaded: &Loaded, host: &mut Option<Host>, index: u64) -> Result<Ended, String> {
+    fn run_unit(
+        &mut self,
+        loaded: &Loaded,
+        host: &mut Hosting,
+        flavour: Flavour,
+        index: u64,
+    ) -> Result<Ended, String> {
         let Loaded { assignment, .. } = loaded;
         let mut blobs = Vec::new();
         for blob in assignment.blobs_of(index) {
@@ -164,7 +190,8 @@ impl LeaseThread {
         }
         let unit = unit_payload(&assignment.plan, &assignment.split, assignment.stage, index, blobs)
             .map_err(|error| error.to_string())?;
-        let leased = match assignment.checkpoint_of(index) {
+        let is_resumable = assignment.mode == RunMode::Normal;
+        let leased = match assignment.checkpoint_of(index).filter(|_| is_resumable) {
             None => None,
             Some(leased) => match self.fetch(leased.blob_digest, leased.size_bytes, assignment.token) {
                 Ok(bytes) => Some((leased.clone(), bytes.as_ref().clone())),
@@ -180,11 +207,15 @@ impl LeaseThread {
         let memory_bytes_max = assignment.limits.memory_bytes;
         let every = self.tools.checkpoint_every;
         let witnesses = assignment.witnesses_of(index);
-        let mut course = Course::new(&store, name, every, witnesses, memory_bytes_max, leased);
+        let mut course = if is_resumable {
+            Course::new(&store, name, every, witnesses, memory_bytes_max, leased)
+        } else {
+            Course::from_start(&store, name, memory_bytes_max)
+        };
         let mut last = String::new();
         let mut deaths = 0;
         while deaths < RUNNERS_PER_UNIT_MAX {
-            let run = match self.host(loaded, host) {
+            let run = match self.host(loaded, host, flavour) {
                 Ok(Host::Ready(runner)) => {
                     let how = course.next();
                     if how.from.is_some() {
@@ -201,12 +232,12 @@ impl LeaseThread {
                         }
                     })
                 }
-                Ok(Host::NoUse(outcome)) => Ok(UnitRun { outcome: outcome.clone(), cpu_micros: 0 }),
+                Ok(Host::NoUse(outcome)) => Ok(unused(outcome.clone(), flavour)),
                 Err(error) => Err(error),
             };
             match run {
                 Ok(run) => {
-                    if matches!(host, Some(Host::Ready(runner)) if !runner.is_usable()) {
+                    if matches!(host, Some((_, Host::Ready(runner))) if !runner.is_usable()) {
                         *host = None;
                     }
                     return Ok(course.end(run));
@@ -236,22 +267,33 @@ impl LeaseThread {
         }
         let message =
             format!("{RUNNERS_PER_UNIT_MAX} runners ended while they ran this unit; the last: {last}");
-        Ok(course.end(UnitRun { outcome: Outcome::Limit(cut_message(message.as_bytes())), cpu_micros: 0 }))
+        Ok(course.end(unused(Outcome::Limit(cut_message(message.as_bytes())), flavour)))
     }
 
-    /// The runner of the lease; a new one if it has none.
-    fn host<'h>(&self, loaded: &Loaded, host: &'h mut Option<Host>) -> Result<&'h mut Host, Error> {
+    /// The runner of the lease; a new one if it has none of this flavour.
+    fn host<'h>(
+        &self,
+        loaded: &Loaded,
+        host: &'h mut Hosting,
+        flavour: Flavour,
+    ) -> Result<&'h mut Host, Error> {
+        // The freezer governs one process: the old one has to be gone before the new one starts.
+        host.take_if(|(other, _)| *other != flavour);
         match host {
-            Some(host) => Ok(host),
-            none @ None => Ok(none.insert(self.start(loaded)?)),
+            Some((_, host)) => Ok(host),
+            none @ None => Ok(&mut none.insert((flavour, self.start(loaded, flavour)?)).1),
         }
     }
 
-    fn start(&self, loaded: &Loaded) -> Result<Host, Error> {
+    fn start(&self, loaded: &Loaded, flavour: Flavour) -> Result<Host, Error> {
         let inputs: Vec<(&str, &[u8])> =
             loaded.inputs.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        let program = Program { module: &loaded.module, inputs: &inputs, limits: loaded.assignment.limits };
-        let artefact = match self.compiled(loaded) {
+        let mut limits = loaded.assignment.limits;
+        if flavour == Flavour::Strict {
+            limits.unit_secs = limits.unit_secs.saturating_mul(STRICT_TIMES);
+        }
+        let program = Program { module: &loaded.module, inputs: &inputs, limits, flavour };
+        let artefact = match self.compiled(loaded, flavour) {
             Ok(artefact) => artefact,
             Err(Error::LoadFailed { message }) => return Ok(Host::NoUse(Outcome::GuestFailed(message))),
             // How long a module takes to compile is as much this PC's doing as the module's.
@@ -264,7 +306,7 @@ impl LeaseThread {
             Err(Error::LoadFailed { message }) => Ok(Host::NoUse(Outcome::GuestFailed(message))),
             Err(error @ Error::ArtefactRefused { .. }) => {
                 // Older than this runner, or of another CPU: the next try compiles it.
-                self.tools.compiled.remove(loaded.assignment.module.digest);
+                self.tools.compiled.remove(loaded.assignment.module.digest, flavour);
                 Err(error)
             }
             Err(error) => Err(error),
@@ -272,14 +314,14 @@ impl LeaseThread {
     }
 
     /// The module, compiled: now, if it was not before.
-    fn compiled(&self, loaded: &Loaded) -> Result<Vec<u8>, Error> {
+    fn compiled(&self, loaded: &Loaded, flavour: Flavour) -> Result<Vec<u8>, Error> {
         let Tools { compiled, runner, .. } = &self.tools;
         let digest = loaded.assignment.module.digest;
-        if let Some(artefact) = compiled.get(digest) {
+        if let Some(artefact) = compiled.get(digest, flavour) {
             return Ok(artefact);
         }
-        let artefact = compile(runner, &self.freezer, &loaded.module, CompileLimits::default())?;
-        compiled.put(digest, &artefact);
+        let artefact = compile(runner, &self.freezer, &loaded.module, flavour, CompileLimits::default())?;
+        compiled.put(digest, flavour, &artefact);
         Ok(artefact)
     }
 

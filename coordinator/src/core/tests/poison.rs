@@ -123,6 +123,7 @@ impl Grid {
             witnessed,
             strict: (lease.mode == RunMode::Referee)
                 .then(|| (Outcome::Result, Digest::of(format!("{unit:?} {wrong}").as_bytes()))),
+            fuel: (lease.mode != RunMode::Normal).then_some(7),
         };
         let request = Request { reports: vec![report], ..self.model.request(lease.device.0, lease.owner.0) };
         self.model.decide(&[request]);

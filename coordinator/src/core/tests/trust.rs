@@ -1,5 +1,7 @@
 //! Who is believed, who is caught, and who is not.
 
+use lull_proto::v1::RefusalReason;
+
 use super::*;
 
 /// A job that buys confidence, on a grid of which everybody is known.
@@ -102,32 +104,145 @@ fn one_liar_frames_nobody() {
     assert_eq!(model.caught(), [2]);
 }
 
+/// The referee of these tests.
+const REFEREE: i64 = 9;
+
+impl Model {
+    /// A call of the referee for work.
+    fn ask_referee(&mut self) -> Option<Lease> {
+        let want = Some(Want { leases: 1, units_max: 0 });
+        let request = Request { want, referee: true, ..self.request(REFEREE, REFEREE) };
+        let token = *self.decide(&[request])[0].leases.last()?;
+        Some(self.leases[&token].clone())
+    }
+
+    /// The lease of the referee for the one unit that is in dispute.
+    fn dispute(&mut self) -> Lease {
+        self.referees = [OwnerId(REFEREE)].into();
+        let lease = self.ask_referee().expect("a dispute");
+        assert_eq!(lease.mode, RunMode::Referee);
+        lease
+    }
+}
+
 #[test]
 fn a_referee_has_the_last_word() {
     let mut model = trusting(1, 1e-4);
-    model.referees = true;
+    model.referees = [OwnerId(REFEREE)].into();
     model.says(1, "right");
     model.says(2, "wrong");
     assert!(model.ask(3).is_none(), "it waits for a referee");
-    let want = Some(Want { leases: 1, units_max: 1 });
-    let request = Request { want, referee: true, ..model.request(9, 9) };
-    let token = model.decide(&[request])[0].leases[0];
-    let lease = model.leases[&token].clone();
-    assert_eq!(lease.mode, RunMode::Referee);
+    let lease = model.dispute();
     model.answer_as(&lease, "right", "right", true);
     assert_eq!(model.caught(), [2]);
 }
 
 #[test]
+fn a_referee_that_lost_its_time_is_a_voice_like_any_other() {
+    let mut model = trusting(1, 1e-4);
+    model.says(1, "right");
+    model.says(2, "wrong");
+    let lease = model.dispute();
+    let mut report = model.report(lease.token, 0, "wrong").expect("an open unit");
+    (report.strict, report.fuel) = (Some((Outcome::Limit, Digest::of(b"too long"))), None);
+    let request = Request { reports: vec![report], referee: true, ..model.request(REFEREE, REFEREE) };
+    model.decide(&[request]);
+    assert!(!model.job.strict, "a limit of a PC says nothing of NaN");
+    assert!(model.caught().is_empty());
+    assert_eq!(model.job.wanted, 1);
+    for owner in 3..=8 {
+        let Some(lease) = model.ask(owner) else { break };
+        model.answer(&lease, "right");
+    }
+    assert_eq!(model.caught(), [2, REFEREE], "it is asked on until one answer is ahead");
+}
+
+#[test]
+fn a_dispute_does_not_wait_for_a_referee_that_has_a_voice_in_it() {
+    let mut model = trusting(1, 1e-4);
+    model.referees = [OwnerId(REFEREE)].into();
+    let lease = model.ask_referee().expect("a lease");
+    assert_eq!(lease.mode, RunMode::Normal, "a referee does other work too");
+    model.answer_as(&lease, "one", "one", true);
+    model.says(2, "two");
+    assert!(model.caught().is_empty(), "its normal run may have gone by bits of NaN");
+    assert!(model.ask_referee().is_none(), "its owner has a voice already");
+    assert_eq!(model.ask(3).expect("it does not wait").mode, RunMode::Referee);
+}
+
+#[test]
+fn a_referee_is_given_disputes_first_whatever_is_known_of_its_owner() {
+    let mut model = trusting(500, 1e-4);
+    model.referees = [OwnerId(REFEREE)].into();
+    model.standings.insert(OwnerId(REFEREE), Standing { dropped: 1_000, ..Standing::default() });
+    let mut at = 0;
+    while !model.wanted.values().any(|row| row.contested) {
+        at += 1;
+        assert!(at < 400, "a liar is never checked");
+        let owner = 1 + at % 8;
+        model.says(owner, if owner == 2 { "wrong" } else { "right" });
+    }
+    let disputed = model.wanted.values().find(|row| row.contested).expect("a dispute").unit.index;
+    let lease = model.ask_referee().expect("a dispute");
+    assert_eq!((lease.open.as_slice(), lease.mode), (&[disputed][..], RunMode::Referee));
+}
+
+#[test]
+fn what_was_not_run_as_leased_is_refused_and_wanted_again() {
+    fn claims_strict(report: &mut Report) {
+        report.strict = Some((Outcome::Result, report.digest));
+    }
+    fn claims_fuel(report: &mut Report) {
+        report.fuel = Some(7);
+    }
+    fn knows_nothing(report: &mut Report) {
+        (report.fuel, report.strict) = (None, None);
+    }
+    let check = |mode: RunMode, change: fn(&mut Report)| {
+        let mut model = trusting(1, 1e-4);
+        let owner = match mode {
+            RunMode::Normal => 1,
+            RunMode::Strict => {
+                model.job.strict = true;
+                1
+            }
+            RunMode::Referee => {
+                model.says(1, "right");
+                model.says(2, "wrong");
+                3
+            }
+        };
+        let lease = model.ask(owner).expect("a lease");
+        assert_eq!(lease.mode, mode);
+        let before = model.attempts.clone();
+        let mut report = model.report(lease.token, 0, "right").expect("an open unit");
+        change(&mut report);
+        let request = Request { reports: vec![report], ..model.request(owner, owner) };
+        let reply = model.decide(&[request]).remove(0);
+        let reasons: Vec<RefusalReason> = reply.refusals.iter().map(|(_, _, reason)| *reason).collect();
+        assert_eq!(reasons, [RefusalReason::WrongRun], "{mode:?}");
+        assert_eq!(model.attempts, before, "it is nobody's voice");
+        model.check();
+        // Nothing is lost: somebody else runs it, or the same owner once more.
+        let again = model.ask(owner).expect("the unit again");
+        assert_eq!((again.open, again.mode), (vec![0], mode));
+    };
+    check(RunMode::Normal, claims_strict);
+    check(RunMode::Normal, claims_fuel);
+    check(RunMode::Strict, knows_nothing);
+    check(RunMode::Strict, claims_strict);
+    check(RunMode::Referee, knows_nothing);
+    check(RunMode::Referee, |report| report.strict = None);
+    check(RunMode::Referee, |report| report.fuel = None);
+}
+
+#[test]
 fn bits_of_nan_blame_nobody_and_turn_the_job_strict() {
     let mut model = trusting(1, 1e-4);
-    model.referees = true;
+    model.referees = [OwnerId(REFEREE)].into();
     model.says(1, "nan 1");
     model.says(2, "nan 2");
-    let want = Some(Want { leases: 1, units_max: 1 });
-    let request = Request { want, referee: true, ..model.request(9, 9) };
-    let token = model.decide(&[request])[0].leases[0];
-    let lease = model.leases[&token].clone();
+    let lease = model.dispute();
     model.answer_as(&lease, "nan 1", "canonical", true);
     assert!(model.caught().is_empty());
     assert!(model.job.strict);
@@ -140,6 +255,9 @@ fn bits_of_nan_blame_nobody_and_turn_the_job_strict() {
     let verdict = model.verdicts.values().next().expect("a verdict");
     assert_eq!(verdict.digest, Digest::of(b"canonical"));
     assert!(model.caught().is_empty());
+    let paid: BTreeSet<i64> = model.transfers.iter().map(|transfer| transfer.key.attempt).collect();
+    assert!(paid.contains(&REFEREE), "who found it is paid, as its strict run was right");
+    assert!(!paid.contains(&1) && !paid.contains(&2), "the two whom nobody can compare are not");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) async fn load(
     tx: &Transaction<'_>,
     requests: &[Request],
     tokens: &mut Tokens,
-    hints: Hints,
+    hints: &Hints,
 ) -> Result<Slice, Error> {
     let reports = || requests.iter().flat_map(|request| &request.reports);
     let handed_back: Vec<i64> = requests.iter().flat_map(|r| &r.hand_backs).map(|h| h.token.0).collect();
@@ -90,7 +90,7 @@ pub(super) async fn load(
         blobs,
         grid_slots: hints.grid_slots,
         grid_owners: hints.grid_owners,
-        referees_there: hints.referees_there,
+        referees_there: hints.referees_there.clone(),
         policy: hints.policy,
         ..Slice::default()
     };
@@ -331,9 +331,38 @@ async fn load_wanted(
                 rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
             found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
         }
+        add_disputes(tx, job, requests, need, &mut found).await?;
         all.insert(job.id, found);
     }
     Ok(all)
+}
+
+/// Adds what only a referee may do, if one calls: it must not wait until these rows' turn comes.
+async fn add_disputes(
+    tx: &Transaction<'_>,
+    job: &Job,
+    requests: &[Request],
+    need: i64,
+    found: &mut Vec<Wanted>,
+) -> Result<(), Error> {
+    let callers = requests.iter().filter(|request| request.referee && request.want.is_some());
+    let owners: Vec<i64> =
+        callers.map(|request| request.owner.0).collect::<BTreeSet<_>>().into_iter().collect();
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let select = "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND contested AND NOT $3 <@ excluded
+        ORDER BY idx LIMIT $4";
+    let select = tx.prepare_cached(select).await?;
+    let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
+    let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
+    for row in &rows {
+        let row = wanted(row)?;
+        if !known.contains(&row.unit) {
+            found.push(row);
+        }
+    }
+    Ok(())
 }
 
 /// Whether units reported late are wanted or leased again.

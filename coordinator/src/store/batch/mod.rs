@@ -16,7 +16,8 @@ use self::load::{load, load_attempts, load_verdicts, lock_jobs, open_units};
 use self::write::{renew, write};
 use super::{Error, Store, run_tx};
 use crate::core::{
-    Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, Policy, Reply, Request, Slice, decide, expire,
+    Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, OwnerId, Policy, Reply, Request, Slice,
+    decide, expire,
 };
 
 pub use self::checkpoints::Extras;
@@ -41,14 +42,14 @@ pub struct Decided {
 }
 
 /// What is known of the grid as a whole: it sets sizes and rates, and may be a little wrong.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hints {
     /// Devices that called lately.
     pub grid_slots: u64,
     /// Their owners.
     pub grid_owners: u64,
-    /// Whether one of them is a referee.
-    pub referees_there: bool,
+    /// Owners of those among them that are referees and have time.
+    pub referees_there: BTreeSet<OwnerId>,
     /// What the operator assumes.
     pub policy: Policy,
 }
@@ -103,7 +104,7 @@ impl Store {
         fairness: &mut Fairness,
         tokens: &mut Tokens,
         lease_ttl: Duration,
-        hints: Hints,
+        hints: &Hints,
     ) -> Result<Decided, Error> {
         run_tx!(self.batch_pool, "sync_batch", tx => {
             let started = Instant::now();

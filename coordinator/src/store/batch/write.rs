@@ -140,10 +140,10 @@ async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> R
         return Ok(());
     }
     let insert = "INSERT INTO attempt (job_id, stage, idx, owner_id, device_id, lease_token, outcome, digest, size_bytes, result,
-            cpu_micros, mode, late, by_referee, strict_outcome, strict_digest)
+            cpu_micros, mode, late, by_referee, strict_outcome, strict_digest, fuel)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                              $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[], $12::smallint[],
-                             $13::boolean[], $14::boolean[], $15::smallint[], $16::bytea[])";
+                             $13::boolean[], $14::boolean[], $15::smallint[], $16::bytea[], $17::bigint[])";
     let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|recorded| &recorded.unit));
     let owners: Vec<i64> = list.iter().map(|recorded| recorded.attempt.owner.0).collect();
     let devices: Vec<i64> = list.iter().map(|recorded| recorded.attempt.device.0).collect();
@@ -171,7 +171,8 @@ async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> R
         .iter()
         .map(|recorded| recorded.attempt.strict.as_ref().map(|(_, digest)| digest.as_bytes().as_slice()))
         .collect();
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 16] = [
+    let fuel: Vec<Option<i64>> = list.iter().map(|recorded| recorded.fuel.map(bigint)).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 17] = [
         &jobs,
         &stages,
         &indexes,
@@ -188,6 +189,7 @@ async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> R
         &by_referee,
         &strict_outcomes,
         &strict_digests,
+        &fuel,
     ];
     let insert = tx.prepare_cached(insert).await?;
     let pairs: BTreeSet<(i64, i64)> = list.iter().map(|r| (r.unit.job.0, r.attempt.owner.0)).collect();

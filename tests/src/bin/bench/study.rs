@@ -66,8 +66,14 @@ fn sandboxed(module: &[u8], table: &[u8], range: std::ops::Range<u64>) -> Result
         require: lull_sandbox::WallPolicy::Required,
     };
     let mut runner = lull_sandbox::Runner::start(&config, &lull_sandbox::Freezer::new())?;
-    let limits = lull_sandbox::Limits { memory_bytes: 256 << 20, unit_secs: 600, result_bytes: 16 << 20 };
-    runner.load(&lull_sandbox::Program { module, inputs: &[("expression", table)], limits })?;
+    let limits = lull_sandbox::Limits {
+        memory_bytes: 256 << 20,
+        unit_secs: 600,
+        result_bytes: 16 << 20,
+        fuel: lull_sandbox::FUEL_MAX,
+    };
+    let flavour = lull_sandbox::Flavour::Normal;
+    runner.load(&lull_sandbox::Program { module, inputs: &[("expression", table)], limits, flavour })?;
     let payload = lull_abi::Payload::Range { start: range.start, end: range.end };
     let run = runner.run(&lull_abi::Unit { stage: lull_abi::Stage::Work, number: 0, payload })?;
     ensure!(matches!(run.outcome, lull_sandbox::Outcome::Result(_)), "the guest returned {:?}", run.outcome);

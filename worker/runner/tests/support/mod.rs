@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use lull_abi::{Payload, Stage, Unit};
-use lull_sandbox::{Error, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, UnitRun, WallPolicy};
+use lull_sandbox::{
+    Error, FUEL_MAX, Flavour, Freezer, Limits, Outcome, Program, Runner, RunnerConfig, UnitRun, WallPolicy,
+};
 
 #[cfg(unix)]
 pub(crate) use unix::{cpu_nanos, is_gone, is_stopped, kill};
@@ -20,7 +22,8 @@ pub(crate) use windows::{cpu_nanos, is_gone, is_stopped, kill};
 /// No event of these tests takes longer, on the slowest machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) const LIMITS: Limits = Limits { memory_bytes: 1 << 20, unit_secs: 60, result_bytes: 1 << 16 };
+pub(crate) const LIMITS: Limits =
+    Limits { memory_bytes: 1 << 20, unit_secs: 60, result_bytes: 1 << 16, fuel: FUEL_MAX };
 
 /// A guest whose result is its unit until one of its parts is replaced.
 pub(crate) struct Guest {
@@ -109,8 +112,17 @@ pub(crate) fn config() -> RunnerConfig {
 }
 
 pub(crate) fn start_with(wasm: &[u8], limits: Limits, freezer: &Freezer) -> Result<Runner, Error> {
+    start_as(Flavour::Normal, wasm, limits, freezer)
+}
+
+pub(crate) fn start_as(
+    flavour: Flavour,
+    wasm: &[u8],
+    limits: Limits,
+    freezer: &Freezer,
+) -> Result<Runner, Error> {
     let mut runner = Runner::start(&config(), freezer)?;
-    runner.load(&Program { module: wasm, inputs: &[("a", b"first"), ("b", b"second")], limits })?;
+    runner.load(&Program { module: wasm, inputs: &[("a", b"first"), ("b", b"second")], limits, flavour })?;
     Ok(runner)
 }
 

@@ -220,6 +220,8 @@ fn attempt(key: AttemptKey, is_large: bool) -> Attempt {
         body: if is_large { Body::File } else { Body::Inline(b"x".to_vec()) },
         resumed_from: None,
         witnessed: Vec::new(),
+        fuel: None,
+        strict: None,
     }
 }
 
