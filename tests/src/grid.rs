@@ -300,6 +300,22 @@ impl Grid {
         self.agent_with_mount(owner, name, &disk, &[])
     }
 
+    /// Starts a dedicated agent of an owner on a PC that has as much memory as that file says, in the form of
+    /// `/proc/meminfo`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn agent_with_meminfo(
+        &self,
+        owner: &str,
+        name: &str,
+        meminfo: &Path,
+        options: &[&str],
+    ) -> Result<Agent> {
+        let memory = format!("mount --bind '{}' /proc/meminfo", meminfo.display());
+        self.agent_with_mount(owner, name, &memory, options)
+    }
+
     /// Starts a dedicated agent that sees something else than others in one place of the file system; `$0` is its state
     /// directory.
     fn agent_with_mount(&self, owner: &str, name: &str, mount: &str, options: &[&str]) -> Result<Agent> {

@@ -1,6 +1,7 @@
 //! A serial computation outlives whatever is killed under it: the Lucas-Lehmer test, whose residues are known.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -294,6 +295,46 @@ fn a_frozen_guest_gives_its_memory_back_and_goes_on() -> Result<()> {
     wait_no_runner(&agent)?;
     assert!(!checkpoints(&agent).is_empty());
     say(&agent, &["resume"])?;
+    let _grace = self::agent(&grid, "grace")?;
+    check_answer(&grid, &token, &job, known)?;
+    let log = agent.log();
+    assert!(log.contains("its memory went back"), "{log}");
+    assert!(log.contains("goes on from its checkpoint"), "{log}");
+    Ok(())
+}
+
+/// Writes what `/proc/meminfo` says, in one piece and as long as before: whoever reads meanwhile sees the one or the other.
+fn write_meminfo(path: &Path, available_mib: u64) -> Result<()> {
+    let text = format!("MemAvailable: {:12} kB\n", available_mib * 1024);
+    let mut file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+#[test]
+fn a_guest_is_evicted_when_memory_is_short_and_goes_on_when_it_is_not() -> Result<()> {
+    let known = &KNOWN[ONE..];
+    let grid = Grid::start(LEASE_TTL_SECS)?;
+    let token = grid.submitter("search", "100")?;
+    let meminfo = grid.dir().join("meminfo");
+    write_meminfo(&meminfo, 4096)?;
+    // Not by the time that it is frozen: that is switched off.
+    let options: Vec<&str> = OPTIONS[3..]
+        .iter()
+        .copied()
+        .chain(["--memory-free-bytes", "1073741824", "--evict-secs", "0"])
+        .collect();
+    let agent = grid.agent_with_meminfo("ada", "agent-ada", &meminfo, &options)?;
+    let job = submit(&grid, &token, known)?;
+    ensure!(wait_new_checkpoint(&grid, &job, &agent, &BTreeMap::new())?, "the unit was too quick");
+
+    write_meminfo(&meminfo, 1023)?;
+
+    wait_no_runner(&agent)?;
+    assert!(!checkpoints(&agent).is_empty());
+    let log = agent.log();
+    assert!(log.contains("only 1023 MiB of memory are available"), "{log}");
+    assert!(!log.contains("goes on from its checkpoint"), "{log}");
+    write_meminfo(&meminfo, 4096)?;
     let _grace = self::agent(&grid, "grace")?;
     check_answer(&grid, &token, &job, known)?;
     let log = agent.log();
