@@ -353,7 +353,7 @@ impl Runner {
                 Wait::Timeout => {}
                 Wait::Closed => return Err(self.died()),
                 Wait::TooLong(bytes) => return Err(self.broke(format!("it sent a frame of {bytes} bytes"))),
-                Wait::Frame(bytes) => match frame::decode(&bytes) {
+                Wait::Frame(frame) => match frame::decode(frame.bytes()) {
                     Ok(RunnerFrame::Broken { message }) => {
                         self.end(message.clone());
                         return Err(Error::RunnerDied { how: message });
