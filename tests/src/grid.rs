@@ -295,14 +295,37 @@ impl Grid {
     /// # Errors
     /// When it cannot be started.
     pub fn agent_on_small_disk(&self, owner: &str, name: &str, mib: u32) -> Result<Agent> {
+        std::fs::create_dir(self.dir.path().join(name))?;
+        let disk = format!("mount -t tmpfs -o size={mib}m,mode=0700 tmpfs \"$0\"");
+        self.agent_with_mount(owner, name, &disk, &[])
+    }
+
+    /// Starts a dedicated agent of an owner on a PC that has as much memory as that file says, in the form of
+    /// `/proc/meminfo`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn agent_with_meminfo(
+        &self,
+        owner: &str,
+        name: &str,
+        meminfo: &Path,
+        options: &[&str],
+    ) -> Result<Agent> {
+        let memory = format!("mount --bind '{}' /proc/meminfo", meminfo.display());
+        self.agent_with_mount(owner, name, &memory, options)
+    }
+
+    /// Starts a dedicated agent that sees something else than others in one place of the file system; `$0` is its state
+    /// directory.
+    fn agent_with_mount(&self, owner: &str, name: &str, mount: &str, options: &[&str]) -> Result<Agent> {
         let token = self.owner(owner, 1)?;
         let state_dir = self.dir.path().join(name);
-        std::fs::create_dir(&state_dir)?;
         let mut command = Command::new("unshare");
-        let mount = format!("mount -t tmpfs -o size={mib}m,mode=0700 tmpfs \"$0\" && exec \"$@\"");
+        let mount = format!("{mount} && exec \"$@\"");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &mount]).arg(&state_dir);
         command.arg(binary("lull-worker")).args(["run", "--coordinator", &self.url, "--dedicated"]);
-        command.args(["--slots", "1", "--name", name, "--enrolment-token", &token]);
+        command.args(["--slots", "1", "--name", name, "--enrolment-token", &token]).args(options);
         command.arg("--state-dir").arg(&state_dir).stdout(Stdio::null());
         let process = Process::spawn(command, state_dir.with_extension("log"))?;
         Ok(Agent { process, state_dir, arguments: Vec::new(), environment: Vec::new() })
@@ -506,6 +529,14 @@ impl Agent {
     /// When it cannot be killed or started.
     pub fn kill_and_restart(self) -> Result<Self> {
         self.kill()?.start()
+    }
+
+    /// Tells it to end, and gives it the time to hand its work back.
+    #[must_use]
+    pub fn stop(self) -> AgentAtRest {
+        let Self { process, state_dir, arguments, environment } = self;
+        drop(process);
+        AgentAtRest { state_dir, arguments, environment }
     }
 
     /// Kills it as a power cut would.

@@ -244,7 +244,7 @@ pub struct RunArgs {
     #[arg(long, env = "LULL_SLOTS", value_name = "N")]
     pub slots: Option<NonZeroU32>,
     /// Seconds that a unit may lose when its runner, the agent or the PC ends: it is checkpointed this often; 0: never
-    #[arg(long, env = "LULL_CHECKPOINT_SECS", value_name = "SECS", default_value = "60", value_parser = checkpoint_time)]
+    #[arg(long, env = "LULL_CHECKPOINT_SECS", value_name = "SECS", default_value = CHECKPOINT_SECS_DEFAULT, value_parser = checkpoint_time)]
     pub checkpoint_secs: Duration,
     /// Size of the cache of modules and inputs
     #[arg(long, env = "LULL_CACHE_BYTES", value_name = "BYTES", default_value_t = 2 * 1024 * 1024 * 1024)]
@@ -282,6 +282,9 @@ pub enum NotifySwitch {
     /// They are not
     Off,
 }
+
+/// Time between two checkpoints of a unit, in seconds, unless its owner says otherwise.
+pub const CHECKPOINT_SECS_DEFAULT: &str = "60";
 
 /// The longest time between two checkpoints, in seconds.
 const CHECKPOINT_SECS_MAX: f64 = 86_400.0;

@@ -114,6 +114,24 @@ fn every_kind_of_input_freezes_and_silence_thaws() {
 }
 
 #[test]
+fn a_warped_pointer_is_an_event_too() {
+    let xvfb = Xvfb::start();
+    let hands = xvfb.connect();
+    let root = hands.setup().roots[0].root;
+    let mut source = X11::new(Some(xvfb.display.clone()));
+    assert!(matches!(source.next(None), Sighting::LastInput(_)));
+    for to in [100, 200] {
+        // No guest would run before.
+        while hands.screensaver_query_info(root).unwrap().reply().unwrap().ms_since_user_input < 1100 {
+            std::thread::yield_now();
+        }
+        hands.warp_pointer(x11rb::NONE, root, 0, 0, 0, 0, to, to).unwrap().check().unwrap();
+        // At the end of that time it would say when the last input was.
+        assert_eq!(source.next(Some(Instant::now() + DEADLINE)), Sighting::Input);
+    }
+}
+
+#[test]
 fn input_is_seen_while_something_grabs_the_devices() {
     let xvfb = Xvfb::start();
     let freezers = Freezers::new();
@@ -166,7 +184,8 @@ fn a_suspended_screen_saver_counts_as_a_person() {
         assert!(Instant::now() < deadline);
         looked = film.next(Some(Instant::now() + Duration::from_millis(50)));
     }
-    assert!(matches!(looked, Sighting::LastInput(_)), "{looked:?}");
+    // Its end sets the counter back, as input does.
+    assert!(matches!(looked, Sighting::Input | Sighting::LastInput(_)), "{looked:?}");
 }
 
 #[test]

@@ -208,7 +208,7 @@ impl<'a> Recorder<'a> {
 
     fn tell(&mut self, store: &mut Store<Budget>, say: &mut Say<'_>) -> io::Result<()> {
         let head = self.state.head(self.steps, store)?;
-        let mut pages = Vec::new();
+        let mut pages = Vec::with_capacity(PAGES_FRAME_BYTES_MAX);
         let mut compressed = vec![0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
         self.told.changed(self.state.memory.data(&*store), |number, page| {
             let length = if page.is_empty() {
@@ -219,7 +219,12 @@ impl<'a> Recorder<'a> {
             let smaller = if length < page.len() { &compressed[..length] } else { page };
             write_page(&mut pages, number, smaller);
             if pages.len() + PAGE_RECORD_BYTES_MAX > PAGES_FRAME_BYTES_MAX {
-                say(&RunnerFrame::Pages { pages: std::mem::take(&mut pages) })?;
+                let frame = RunnerFrame::Pages { pages: std::mem::take(&mut pages) };
+                say(&frame)?;
+                if let RunnerFrame::Pages { pages: told } = frame {
+                    pages = told;
+                    pages.clear();
+                }
             }
             io::Result::Ok(())
         })?;

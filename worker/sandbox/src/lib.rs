@@ -13,10 +13,12 @@
 
 pub mod checkpoint;
 mod compile;
+mod deadline;
 mod error;
 pub mod frame;
 mod freezer;
 mod limits;
+mod listener;
 mod locate;
 mod os;
 mod outcome;

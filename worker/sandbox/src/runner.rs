@@ -8,19 +8,16 @@ use std::time::{Duration, Instant};
 use lull_abi::Unit;
 use serde::Serialize;
 
-use crate::checkpoint::{
-    IMAGE_BYTES_MAX, Image, PAGE_BYTES, PAGES_FRAME_BYTES_MAX, Pages, Progress, StateDigest, StateHead, Told,
-};
+use crate::checkpoint::{Image, PAGES_FRAME_BYTES_MAX, Progress, StateDigest};
+use crate::deadline::Deadline;
 use crate::frame::{self, FRAME_OVERHEAD_BYTES, HostFrame, PROTOCOL, RunnerFrame};
+use crate::listener::Listener;
 use crate::os::{self, Child, ChildStdin, ChildStdout, Process};
 use crate::pipe::{Pipe, Wait};
 use crate::{
     ARTEFACT_BYTES_MAX, CompileLimits, Error, Flavour, Freezer, LOAD_SECS_MAX, Limits, MESSAGE_BYTES_MAX,
     Outcome, UnitRun, WallPolicy, WallReport, cut_message,
 };
-
-/// While a runner is frozen its clock stands still, so that there is no deadline to wait for: look again.
-const FROZEN_LOOK: Duration = Duration::from_secs(1);
 
 /// A process whose standard output has ended is about to end itself; longer than this it is stuck.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
@@ -374,7 +371,7 @@ impl Runner {
                 Wait::Timeout => {}
                 Wait::Closed => return Err(self.died()),
                 Wait::TooLong(bytes) => return Err(self.broke(format!("it sent a frame of {bytes} bytes"))),
-                Wait::Frame(bytes) => match frame::decode(&bytes) {
+                Wait::Frame(frame) => match frame::decode(frame.bytes()) {
                     Ok(RunnerFrame::Broken { message }) => {
                         self.end(message.clone());
                         return Err(Error::RunnerDied { how: message });
@@ -387,8 +384,7 @@ impl Runner {
     }
 
     fn deadline(&self, secs: u64) -> Deadline {
-        let start = Instant::now();
-        Deadline { start, frozen_before: self.freezer.frozen(start), time: Duration::from_secs(secs) }
+        Deadline::after(Duration::from_secs(secs), &self.freezer, Instant::now())
     }
 
     fn check_usable(&self) -> Result<(), Error> {
@@ -429,134 +425,6 @@ impl Drop for Runner {
     fn drop(&mut self) {
         if self.ended.is_none() {
             self.end("dropped".to_owned());
-        }
-    }
-}
-
-/// Hears what a runner tells of a unit, and believes none of it that could do harm.
-struct Listener {
-    image: Image,
-    is_resumed: bool,
-    memory_pages_max: u64,
-    every: Option<Duration>,
-    start: Instant,
-    /// The least number that the next page may have.
-    next_page: u32,
-    checkpoints: u64,
-    has_pages: bool,
-    is_too_large: bool,
-    witnesses: std::vec::IntoIter<u64>,
-    witnessed: u64,
-}
-
-impl Listener {
-    fn new(how: &RunOn, memory_bytes_max: u64) -> Self {
-        Self {
-            image: Image::default(),
-            is_resumed: how.from.is_some(),
-            memory_pages_max: memory_bytes_max / PAGE_BYTES as u64,
-            every: how.checkpoint_every,
-            start: Instant::now(),
-            next_page: 0,
-            checkpoints: 0,
-            has_pages: false,
-            is_too_large: false,
-            witnesses: how.witnesses.clone().into_iter(),
-            witnessed: 0,
-        }
-    }
-
-    /// Whether nothing has been told yet.
-    const fn is_untouched(&self) -> bool {
-        self.checkpoints == 0 && !self.has_pages && self.witnessed == 0
-    }
-
-    fn hear(
-        &mut self,
-        frame: RunnerFrame,
-        ran: Duration,
-        tell: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), String> {
-        match frame {
-            RunnerFrame::Pages { pages } if self.every.is_some() => self.pages(&pages),
-            RunnerFrame::Checkpoint { head, digest, cpu_micros } => {
-                self.checkpoint(head)?;
-                if !self.is_too_large {
-                    tell(Progress::Checkpoint(&self.image, &Told { digest, cpu_micros, ran }));
-                }
-                Ok(())
-            }
-            RunnerFrame::Witnessed { steps, digest } if self.witnesses.any(|witness| witness == steps) => {
-                self.witnessed += 1;
-                tell(Progress::Witnessed { steps, digest });
-                Ok(())
-            }
-            other => Err(format!("it answered {other:?} to a unit")),
-        }
-    }
-
-    fn pages(&mut self, pages: &[u8]) -> Result<(), String> {
-        self.has_pages = true;
-        let mut pages = Pages::from_number(pages, self.next_page);
-        while let Some((number, page)) = pages.next_page().map_err(|error| error.to_string())? {
-            if u64::from(number) >= self.memory_pages_max {
-                return Err(format!("it told of page {number}, past the memory that its job allows"));
-            }
-            if !self.is_too_large {
-                self.image.put(number, page);
-            }
-        }
-        self.next_page = pages.next_number();
-        if self.image.size_bytes() > IMAGE_BYTES_MAX {
-            (self.image, self.is_too_large) = (Image::default(), true);
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&mut self, head: StateHead) -> Result<(), String> {
-        let Some(every) = self.every else { return Err("it told of a checkpoint unasked".to_owned()) };
-        // Each makes the host write a file: no more of them than twice what was asked for. A runner's clock
-        // goes on while it is frozen.
-        self.checkpoints += 1;
-        if u128::from(self.checkpoints - 1) * every.as_millis() > 2 * self.start.elapsed().as_millis() {
-            return Err("it told of far more checkpoints than it was asked for".to_owned());
-        }
-        if u64::from(head.memory_pages) > self.memory_pages_max
-            || head.globals.len() > crate::checkpoint::GLOBALS_BYTES_MAX
-        {
-            return Err("it told of a state that its job does not allow".to_owned());
-        }
-        self.next_page = 0;
-        if !self.image.set_head(head) {
-            return Err("it told of a page past its memory".to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// When something must have happened, freezes not counted.
-struct Deadline {
-    start: Instant,
-    frozen_before: Duration,
-    time: Duration,
-}
-
-impl Deadline {
-    /// Time that has passed, freezes not counted.
-    fn ran(&self, freezer: &Freezer, now: Instant) -> Duration {
-        let frozen = freezer.frozen(now).saturating_sub(self.frozen_before);
-        now.duration_since(self.start).saturating_sub(frozen)
-    }
-
-    /// How long to wait before asking again; `None` once it has passed.
-    fn left(&self, freezer: &Freezer, now: Instant) -> Option<Duration> {
-        let left = self.time.saturating_sub(self.ran(freezer, now));
-        if left.is_zero() {
-            None
-        } else if freezer.is_frozen() {
-            Some(FROZEN_LOOK)
-        } else {
-            Some(left)
         }
     }
 }

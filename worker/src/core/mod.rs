@@ -41,6 +41,7 @@ pub use machine::{
 };
 pub use network::Network;
 pub use rest::Rest;
+pub(crate) use rest::Rough;
 pub use schedule::{Error as ScheduleError, Schedule};
 pub use sessions::{Session, inhibits_idle};
 pub use snapshot::{LeaseSnapshot, Snapshot};

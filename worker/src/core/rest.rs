@@ -101,7 +101,7 @@ impl Rest {
 }
 
 /// A duration as people say it, rounded up.
-struct Rough(Duration);
+pub(crate) struct Rough(pub(crate) Duration);
 
 impl fmt::Display for Rough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,7 +109,8 @@ impl fmt::Display for Rough {
         match secs {
             0..=90 => write!(f, "{secs} s"),
             91..=5400 => write!(f, "{} min", secs.div_ceil(60)),
-            _ => write!(f, "{} h {} min", secs.div_ceil(60) / 60, secs.div_ceil(60) % 60),
+            5401..=172_800 => write!(f, "{} h {} min", secs.div_ceil(60) / 60, secs.div_ceil(60) % 60),
+            _ => write!(f, "{} days", secs.div_ceil(86_400)),
         }
     }
 }
@@ -128,6 +129,8 @@ mod tests {
         check(90, "for 90 s more");
         check(91, "for 2 min more");
         check(7140, "for 1 h 59 min more");
+        check(172_800, "for 48 h 0 min more");
+        check(172_801, "for 3 days more");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Settings, Source, sources};
-use crate::core::{Gate, Judgement, Presence, Rest, Sighting};
+use crate::core::{Gate, Judgement, Presence, Rest, Rough, Sighting};
 use crate::freezers::Freezers;
 use crate::os::slept;
 
@@ -140,9 +140,7 @@ fn describe(sighting: Option<&Sighting>) -> (bool, String) {
     match sighting {
         None => (false, "has not answered yet".to_owned()),
         Some(Sighting::Input) => (true, "input just now".to_owned()),
-        Some(Sighting::LastInput(ago)) => {
-            (true, format!("last input {} s before it was asked", ago.as_secs()))
-        }
+        Some(Sighting::LastInput(ago)) => (true, format!("last input {} before it was asked", Rough(*ago))),
         Some(Sighting::InUse) => (true, "in use".to_owned()),
         Some(Sighting::Rests(rests)) if rests.is_empty() => (true, "nothing to rest for".to_owned()),
         Some(Sighting::Rests(_)) => (true, "a reason to rest".to_owned()),

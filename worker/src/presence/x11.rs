@@ -1,9 +1,11 @@
-//! Presence at an X11 display: raw input events of every device, and the screen saver's idle counter.
+//! Presence at an X11 display: raw input events of every device, an alarm for what moves the pointer without a device, and
+//! the screen saver's idle counter.
 
 use std::time::{Duration, Instant};
 
 use x11rb::connection::{Connection as _, RequestConnection as _};
 use x11rb::protocol::screensaver::ConnectionExt as _;
+use x11rb::protocol::sync::{self, ConnectionExt as _};
 use x11rb::protocol::xinput::{self, ConnectionExt as _, XIEventMask};
 use x11rb::protocol::xproto::ConnectionExt as _;
 use x11rb::protocol::{Event, screensaver};
@@ -36,6 +38,15 @@ pub struct X11 {
     inhibited: Policy,
     connection: Option<RustConnection>,
 }
+
+/// SYNC 3.0: alarms.
+const SYNC_VERSION: (u8, u8) = (3, 0);
+
+/// The counter of the SYNC extension that says for how long there has been no input, in milliseconds.
+const IDLE_COUNTER: &[u8] = b"IDLETIME";
+
+/// Milliseconds of idleness that an alarm notices the end of: no guest runs before, as no idle delay is shorter.
+const IDLE_ALARM_MILLIS: u32 = 1000;
 
 /// A screen saver that comes later than this after its time does not come.
 const SAVER_LATE: Duration = Duration::from_secs(1);
@@ -76,6 +87,7 @@ impl X11 {
         for screen in &connection.setup().roots {
             connection.xinput_xi_select_events(screen.root, &masks)?.check()?;
         }
+        watch_idleness(&connection)?;
         let sighting = sighting(&connection, self.inhibited)?;
         Ok((connection, sighting))
     }
@@ -125,6 +137,28 @@ impl Source for X11 {
     }
 }
 
+/// Asks for an event when idleness ends. A pointer that a program warps makes no raw event, and ends it all the same. A
+/// display that cannot tell is looked at now and then, as every other.
+fn watch_idleness(connection: &RustConnection) -> Result<(), Failure> {
+    if connection.extension_information(sync::X11_EXTENSION_NAME)?.is_none() {
+        return Ok(());
+    }
+    connection.sync_initialize(SYNC_VERSION.0, SYNC_VERSION.1)?.reply()?;
+    let counters = connection.sync_list_system_counters()?.reply()?.counters;
+    let Some(idle) = counters.into_iter().find(|counter| counter.name == IDLE_COUNTER) else { return Ok(()) };
+    let millis = |lo| sync::Int64 { hi: 0, lo };
+    let alarm = sync::CreateAlarmAux::new()
+        .counter(idle.counter)
+        .value_type(sync::VALUETYPE::ABSOLUTE)
+        .value(millis(IDLE_ALARM_MILLIS))
+        .test_type(sync::TESTTYPE::NEGATIVE_TRANSITION)
+        // It stays as it is once it has gone off.
+        .delta(millis(0))
+        .events(1);
+    connection.sync_create_alarm(connection.generate_id()?, &alarm)?.check()?;
+    Ok(())
+}
+
 const fn is_input(event: &Event) -> bool {
     matches!(
         event,
@@ -136,6 +170,7 @@ const fn is_input(event: &Event) -> bool {
             | Event::XinputRawTouchBegin(_)
             | Event::XinputRawTouchUpdate(_)
             | Event::XinputRawTouchEnd(_)
+            | Event::SyncAlarmNotify(_)
     )
 }
 

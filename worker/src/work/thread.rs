@@ -214,6 +214,7 @@ impl LeaseThread {
         };
         let mut last = String::new();
         let mut deaths = 0;
+        let mut is_compiled_anew = false;
         while deaths < RUNNERS_PER_UNIT_MAX {
             let run = match self.host(loaded, host, flavour) {
                 Ok(Host::Ready(runner)) => {
@@ -247,6 +248,11 @@ impl LeaseThread {
                 }
                 Err(_) if self.is_let_go() => return Err("let go".to_owned()),
                 Err(Error::NotResumed { message }) => course.not_resumed(&message),
+                // It is whole, and of another CPU: no fault of the unit.
+                Err(Error::ArtefactRefused { message }) if !is_compiled_anew => {
+                    is_compiled_anew = true;
+                    tracing::info!(lease = assignment.token, reason = %message, "a compiled module is not for this PC; it is compiled again");
+                }
                 Err(error) => {
                     *host = None;
                     if self.freezer.take_evicted() {

@@ -2,11 +2,13 @@
 //! a list of `{"name", "value", "unit"}`. It needs release builds of the programs beside it, and the guests.
 
 mod audit;
+mod checkpoints;
 mod presence;
 mod statements;
 mod study;
 mod throughput;
 mod trust;
+mod unit_start;
 
 use std::time::Duration;
 
@@ -21,13 +23,15 @@ struct Figure {
 type Benchmark = fn() -> Result<Vec<Figure>>;
 
 /// Each benchmark with the figures that it measures.
-const BENCHMARKS: [(&[&str], Benchmark); 13] = [
+const BENCHMARKS: [(&[&str], Benchmark); 15] = [
     (&["maxt_us_per_relabeling", "guest_native_ratio_maxt"], study::maxt),
     (&["verified_units_per_second", "rewards_per_second"], throughput::batched),
     (&["verified_units_per_second_single"], throughput::single),
     (&["submit_to_lease_p99_ms"], throughput::submit_to_lease),
     (&["stop_latency_p50_ms", "stop_latency_p99_ms", "resume_latency_p99_ms"], presence::latencies),
     (&["agent_rss_mib", "agent_cpu_percent"], presence::at_rest),
+    (&["checkpoint_ms_64mib", "checkpoint_overhead_percent"], checkpoints::sixty_four_mib),
+    (&["unit_start_ms"], unit_start::unit_start),
     (&["trust_error_5pct", "trust_copies_5pct", "trust_cheat_net_pay"], trust::five_percent),
     (&["trust_copies_honest_10k"], trust::honest),
     (&["trust_error_20pct_colluding", "trust_copies_20pct_colluding"], trust::colluding),
