@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use lull_job::Digest;
+use lull_sandbox::Flavour;
 use lull_tests::{Agent, Grid, JobFile, binary, guest};
 use lull_worker::compiled::{COMPILED_BYTES_MAX, Compiled};
 
@@ -69,7 +70,7 @@ fn put_anothers_in_its_place(entry: &Path) -> Result<()> {
     let folder = entry.parent().context("a folder")?;
     let compiled = Compiled::open(folder, &binary("lull-runner"), COMPILED_BYTES_MAX)?;
     let before = entries(folder)?;
-    compiled.put(Digest::of(b"another"), b"another's code");
+    compiled.put(Digest::of(b"another"), Flavour::Normal, b"another's code");
     let another = entries(folder)?.into_iter().find(|path| !before.contains(path));
     Ok(fs::rename(another.context("it was put")?, entry)?)
 }
@@ -108,7 +109,7 @@ fn one_that_a_runner_refuses_is_compiled_again_at_once() -> Result<()> {
     let whole = fs::read(entry)?;
     let compiled = Compiled::open(&scene.folder(), &binary("lull-runner"), COMPILED_BYTES_MAX)?;
     // With the agent's own seal, as one that it compiled itself before its disk came to another PC.
-    compiled.put(Digest::of(&fs::read(guest("probe"))?), b"for another processor");
+    compiled.put(Digest::of(&fs::read(guest("probe"))?), Flavour::Normal, b"for another processor");
 
     scene.run("second")?;
 

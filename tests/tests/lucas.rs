@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use lull_abi::{Payload, Stage, Unit};
 use lull_job::Digest;
 use lull_sandbox::checkpoint::Progress;
-use lull_sandbox::{Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy};
+use lull_sandbox::{
+    FUEL_MAX, Flavour, Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy,
+};
 use lull_tests::grid::AgentAtRest;
 use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary, guest};
 use lull_worker::checkpoints::{CHECKPOINTS_BYTES_MAX, Store};
@@ -134,8 +136,13 @@ type States = BTreeMap<(u64, u64), Digest>;
 fn undisturbed(known: &[&str]) -> Result<States> {
     let config = RunnerConfig { path: binary("lull-runner"), require: WallPolicy::Required };
     let mut runner = Runner::start(&config, &Freezer::new())?;
-    let limits = Limits { memory_bytes: 64 << 20, unit_secs: 3600, result_bytes: 4096 };
-    runner.load(&Program { module: &std::fs::read(guest("lucas"))?, inputs: &[], limits })?;
+    let limits = Limits { memory_bytes: 64 << 20, unit_secs: 3600, result_bytes: 4096, fuel: FUEL_MAX };
+    runner.load(&Program {
+        module: &std::fs::read(guest("lucas"))?,
+        inputs: &[],
+        limits,
+        flavour: Flavour::Normal,
+    })?;
     let mut states = States::new();
     for (index, line) in (0..).zip(known) {
         let exponent = line.split(' ').next().unwrap_or_default();

@@ -9,7 +9,8 @@ use std::time::Duration;
 use lull_abi::{Payload, Stage, Unit, decode_items, wasi};
 use lull_sandbox::checkpoint::Progress;
 use lull_sandbox::{
-    CompileLimits, Error, Flavour, Freezer, Limits, MESSAGE_BYTES_MAX, Outcome, Program, RunOn, Runner, compile,
+    CompileLimits, Error, Flavour, Freezer, Limits, MESSAGE_BYTES_MAX, Outcome, Program, RunOn, Runner,
+    compile,
 };
 use support::{LIMITS, config, start_with};
 
@@ -469,9 +470,15 @@ fn a_unit_is_never_resumed_and_tells_no_checkpoints() {
 #[test]
 fn a_compiled_program_is_the_same() {
     let wasm = program(CAT);
-    let artefact = compile(&config(), &Freezer::new(), &wasm, Flavour::Normal, CompileLimits::default()).unwrap();
+    let artefact =
+        compile(&config(), &Freezer::new(), &wasm, Flavour::Normal, CompileLimits::default()).unwrap();
     let mut runner = Runner::start(&config(), &Freezer::new()).unwrap();
-    runner.load_compiled(&artefact, &Program { module: &wasm, inputs: &[], limits: LIMITS, flavour: Flavour::Normal }).unwrap();
+    runner
+        .load_compiled(
+            &artefact,
+            &Program { module: &wasm, inputs: &[], limits: LIMITS, flavour: Flavour::Normal },
+        )
+        .unwrap();
     assert_eq!(runner.run(&lines(&["a"])).unwrap().outcome, Outcome::Result(b"a\n".to_vec()));
 }
 

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
 use lull_job::{Digest, Stage};
 use lull_sandbox::checkpoint::Progress;
-use lull_sandbox::{Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy};
+use lull_sandbox::{
+    FUEL_MAX, Flavour, Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy,
+};
 use lull_tests::procfs::cpu_nanos;
 use lull_worker::args::CHECKPOINT_SECS_DEFAULT;
 use lull_worker::checkpoints::{CHECKPOINTS_BYTES_MAX, Facts, Store};
@@ -105,8 +107,9 @@ pub(crate) fn sixty_four_mib() -> Result<Vec<Figure>> {
 fn run(module: &[u8], checkpoints: &Checkpoints<'_>) -> Result<Cost> {
     let config = RunnerConfig { path: lull_sandbox::find_runner(None)?, require: WallPolicy::Required };
     let mut runner = Runner::start(&config, &Freezer::new())?;
-    let limits = Limits { memory_bytes: u64::from(PAGES + 1) << 16, unit_secs: 600, result_bytes: 8 };
-    runner.load(&Program { module, inputs: &[], limits })?;
+    let limits =
+        Limits { memory_bytes: u64::from(PAGES + 1) << 16, unit_secs: 600, result_bytes: 8, fuel: FUEL_MAX };
+    runner.load(&Program { module, inputs: &[], limits, flavour: Flavour::Normal })?;
     let unit = lull_abi::Unit {
         stage: lull_abi::Stage::Work,
         number: 0,

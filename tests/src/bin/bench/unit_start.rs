@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use lull_job::Digest;
 use lull_proto::v1;
-use lull_sandbox::{RunnerConfig, WallPolicy};
+use lull_sandbox::{Flavour, RunnerConfig, WallPolicy};
 use lull_tests::{DEADLINE, guest};
 use lull_worker::blobs::Blobs;
 use lull_worker::cache::Cache;
@@ -97,7 +97,7 @@ fn tools(folder: &Path, module: &[u8]) -> Result<(Tools, UnboundedReceiver<Event
         events,
         outbox: Writer::start(Outbox::open(&outbox)?, DEADLINE, |_| ())?,
     };
-    ensure!(tools.compiled.get(Digest::of(module)).is_none(), "an empty cache");
+    ensure!(tools.compiled.get(Digest::of(module), Flavour::Normal).is_none(), "an empty cache");
     Ok((tools, told))
 }
 
