@@ -6,6 +6,7 @@ mod checkpoints;
 mod jobs;
 mod ledger;
 mod payouts;
+mod receipts;
 mod statements;
 pub mod status;
 mod submission;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use crate::auth::Auth;
 use crate::blobs::Blobs;
 use crate::grid::Grid;
+use crate::receipts::Receipts;
 use crate::store::Store;
 
 /// What every service works with.
@@ -37,6 +39,8 @@ pub struct Context {
     pub grid: Grid,
     /// Who calls.
     pub auth: Arc<Auth>,
+    /// What devices are given for their pay.
+    pub receipts: Arc<Receipts>,
 }
 
 /// Rows on one page of a list.

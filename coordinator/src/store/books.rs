@@ -319,7 +319,7 @@ const PAID_ATTEMPT: &str =
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 10] = [
+const FAULTS: [(&str, &str); 11] = [
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -373,6 +373,16 @@ const FAULTS: [(&str, &str); 10] = [
                AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
              WHERE transfer.code = 3 GROUP BY 1, 2) AS paid USING (device_id, month)
          WHERE known.amount IS DISTINCT FROM paid.amount OR known.units IS DISTINCT FROM paid.units LIMIT 100",
+    ),
+    (
+        "a device's postings are not those of its rewards",
+        "SELECT 'device ' || device_id || ', transaction ' || xid
+         FROM (SELECT *, true AS is_named FROM posting) AS known FULL JOIN (
+             SELECT DISTINCT attempt.device_id, transfer.xid, true AS is_paid
+             FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+               AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
+             WHERE transfer.code = 3) AS paid USING (device_id, xid)
+         WHERE is_named IS NULL OR is_paid IS NULL LIMIT 100",
     ),
     (
         "an agreeing attempt is unpaid",

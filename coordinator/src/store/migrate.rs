@@ -5,7 +5,7 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 8] = [
+const MIGRATIONS: [(i32, &str, &str); 9] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -14,6 +14,7 @@ const MIGRATIONS: [(i32, &str, &str); 8] = [
     (6, "seal", include_str!("../../migrations/0006_seal.sql")),
     (7, "payouts", include_str!("../../migrations/0007_payouts.sql")),
     (8, "dropped", include_str!("../../migrations/0008_dropped.sql")),
+    (10, "receipts", include_str!("../../migrations/0010_receipts.sql")),
 ];
 
 /// Brings the schema up to date.

@@ -12,6 +12,7 @@ use super::{checkpoints, trust};
 use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted};
 use crate::store::Error;
 use crate::store::error::ensure_affected;
+use crate::store::receipts::{Stamp, write_postings};
 use crate::store::rows::{self, bigint, outcome_code, stage_code};
 
 pub(super) async fn renew(
@@ -43,7 +44,7 @@ pub(super) async fn write(
     slice: &Slice,
     changes: &Changes,
     lease_ttl: Duration,
-) -> Result<(), Error> {
+) -> Result<Option<Stamp>, Error> {
     // Deletions go before insertions: a unit may leave `wanted` and come back with another owner excluded.
     tokio::try_join!(
         remove_wanted(tx, &changes.wanted_removed),
@@ -54,7 +55,8 @@ pub(super) async fn write(
         write_jobs(tx, slice, changes),
     )?;
     // Earnings go after the accounts: every transaction locks the two in this order.
-    tokio::try_join!(
+    let (stamp, ..) = tokio::try_join!(
+        write_postings(tx, changes),
         add_wanted(tx, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
@@ -67,7 +69,7 @@ pub(super) async fn write(
             tx.execute(&delete, &[&ended]).await?;
         }
     }
-    Ok(())
+    Ok(stamp)
 }
 
 async fn remove_wanted(tx: &Transaction<'_>, removed: &[Wanted]) -> Result<(), Error> {
