@@ -53,6 +53,8 @@ struct Costs {
     reserved: String,
     refunded: String,
     expected: String,
+    fee_percent: String,
+    expected_fee: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,8 +125,8 @@ impl From<&v1::Progress> for Progress {
 
 impl From<v1::Costs> for Costs {
     fn from(costs: v1::Costs) -> Self {
-        let v1::Costs { budget, spent, reserved, refunded, expected } = costs;
-        Self { budget, spent, reserved, refunded, expected }
+        let v1::Costs { budget, spent, reserved, refunded, expected, fee_percent, expected_fee } = costs;
+        Self { budget, spent, reserved, refunded, expected, fee_percent, expected_fee }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_ledger::FeeRate;
 use lull_proto::v1::{
     admin_server::AdminServer, blobs_server::BlobsServer, jobs_server::JobsServer,
     ledger_server::LedgerServer, payouts_server::PayoutsServer, work_server::WorkServer,
@@ -50,6 +51,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// What is assumed of the grid's owners.
     pub policy: Policy,
+    /// What the platform takes of each reward of a new job.
+    pub fee: FeeRate,
 }
 
 /// Runs a coordinator until `stop` completes. `ready` is told the address once calls are answered.
@@ -100,7 +103,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     chores::start(store.clone(), blobs.clone(), grid.clone(), told);
     tokio::spawn(chores::seal(store.clone(), key, grid_id.clone()));
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
-    let context = Context { store, blobs, grid, auth, receipts };
+    let context = Context { store, blobs, grid, auth, fee: config.fee, receipts };
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;

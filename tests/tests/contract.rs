@@ -313,6 +313,7 @@ async fn play(stage: &Ground, number: u32, units: u64, copies: u32, steps: &[Ste
     let plan = spec.plan(units);
     let price: Amount = message.item_price.parse()?;
     let new = NewJob {
+        fee: lull_ledger::FeeRate::NONE,
         submitter: stage.submitter,
         request_id: format!("contract-{number}"),
         spec,

@@ -137,6 +137,7 @@ mod tests {
                 reserved: "0".to_owned(),
                 refunded: "4.9999955".to_owned(),
                 expected: "20".to_owned(),
+                ..v1::Costs::default()
             }),
             projection: Some(v1::Projection {
                 units: 2_407,

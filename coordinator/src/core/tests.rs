@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::{Digest, Plan, Reduce, Stage};
-use lull_ledger::{Amount, Transfer};
+use lull_ledger::{Amount, FeeRate, Transfer};
 use proptest::prelude::*;
 
 use super::*;
@@ -58,6 +58,7 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         strict: false,
         reviewed: false,
         doubtful: 0,
+        fee: FeeRate::NONE,
         allow_missing: false,
         result_bytes_max: 1_000,
         memory_bytes_max: 1_000_000,

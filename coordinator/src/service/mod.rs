@@ -22,6 +22,8 @@ pub use work::WorkService;
 
 use std::sync::Arc;
 
+use lull_ledger::FeeRate;
+
 use crate::auth::Auth;
 use crate::blobs::Blobs;
 use crate::grid::Grid;
@@ -39,6 +41,8 @@ pub struct Context {
     pub grid: Grid,
     /// Who calls.
     pub auth: Arc<Auth>,
+    /// What the platform takes of each reward of a new job.
+    pub fee: FeeRate,
     /// What devices are given for their pay.
     pub receipts: Arc<Receipts>,
 }

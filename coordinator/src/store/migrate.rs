@@ -5,7 +5,7 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 9] = [
+const MIGRATIONS: [(i32, &str, &str); 10] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -15,6 +15,7 @@ const MIGRATIONS: [(i32, &str, &str); 9] = [
     (7, "payouts", include_str!("../../migrations/0007_payouts.sql")),
     (8, "dropped", include_str!("../../migrations/0008_dropped.sql")),
     (10, "receipts", include_str!("../../migrations/0010_receipts.sql")),
+    (11, "fees", include_str!("../../migrations/0011_fees.sql")),
 ];
 
 /// Brings the schema up to date.

@@ -29,6 +29,10 @@ pub(crate) mod code {
     pub(crate) const PAID: i64 = 8;
     /// The opposite of an earlier transfer.
     pub(crate) const REVERSAL: i64 = 9;
+    /// What the platform took of a reward.
+    pub(crate) const FEE: i64 = 10;
+    /// A fee of pay that was forfeited to its job.
+    pub(crate) const FEE_BACK: i64 = 11;
 }
 
 /// Numbers of accounts: the holder's times eight, and the kind's.
@@ -37,6 +41,8 @@ pub(crate) mod account {
     pub(crate) const BANK: i64 = 0;
     /// What was forfeited when its job was over.
     pub(crate) const LOSSES: i64 = 8;
+    /// What the platform took of rewards.
+    pub(crate) const FEES: i64 = 16;
 
     /// A submitter's balance.
     pub(crate) const fn submitter(id: i64) -> i64 {
@@ -71,7 +77,7 @@ const RUNNING: i64 = 1;
 #[derive(Default)]
 pub(crate) struct Books {
     accounts: BTreeMap<i64, Amount>,
-    /// Rewards of a job less what was forfeited back to it.
+    /// Rewards and fees of a job less what was forfeited back to it.
     spent: BTreeMap<i64, Amount>,
     jobs: u64,
     transfers: u64,
@@ -112,10 +118,11 @@ impl Books {
         self.accounts.entry(debit).or_default().0 -= amount.0;
         self.accounts.entry(credit).or_default().0 += amount.0;
         match code {
-            code::REWARD => self.spent.entry(job).or_default().0 += amount.0,
+            code::REWARD | code::FEE => self.spent.entry(job).or_default().0 += amount.0,
             code::FORFEIT if credit == account::escrow(job) => {
                 self.spent.entry(job).or_default().0 -= amount.0
             }
+            code::FEE_BACK => self.spent.entry(job).or_default().0 -= amount.0,
             code::DEPOSIT..=code::REVERSAL => {}
             _ => return broken(CHECK, kind.name(row), "has a code that there is not"),
         }
@@ -174,7 +181,11 @@ impl Books {
             let name = format!("job (id {id})");
             let paid = self.spent.remove(&id).unwrap_or_default();
             if spent != paid {
-                return broken(CHECK, name, format!("says that it spent {spent}, its rewards make {paid}"));
+                return broken(
+                    CHECK,
+                    name,
+                    format!("says that it spent {spent}, its rewards and fees make {paid}"),
+                );
             }
             if spent.0 < 0 || reserved.0 < 0 || spent.0 + reserved.0 > budget.0 {
                 return broken(CHECK, name, format!("has spent {spent} and reserved {reserved} of {budget}"));
