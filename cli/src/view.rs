@@ -12,6 +12,7 @@ pub(crate) struct Job {
     submitter: String,
     state: &'static str,
     settled: bool,
+    revision: u32,
     reason: String,
     create_time: Option<String>,
     complete_time: Option<String>,
@@ -52,6 +53,7 @@ struct Costs {
     spent: String,
     reserved: String,
     refunded: String,
+    kept: String,
     expected: String,
     fee_percent: String,
     expected_fee: String,
@@ -81,6 +83,7 @@ impl From<&v1::Job> for Job {
             submitter: job.submitter.clone(),
             state: job_state(job.state()),
             settled: job.settled,
+            revision: job.revision,
             reason: job.reason.clone(),
             create_time: job.create_time.map(|time| time.to_string()),
             complete_time: job.complete_time.map(|time| time.to_string()),
@@ -125,8 +128,9 @@ impl From<&v1::Progress> for Progress {
 
 impl From<v1::Costs> for Costs {
     fn from(costs: v1::Costs) -> Self {
-        let v1::Costs { budget, spent, reserved, refunded, expected, fee_percent, expected_fee } = costs;
-        Self { budget, spent, reserved, refunded, expected, fee_percent, expected_fee }
+        let v1::Costs { budget, spent, reserved, refunded, kept, expected, fee_percent, expected_fee } =
+            costs;
+        Self { budget, spent, reserved, refunded, kept, expected, fee_percent, expected_fee }
     }
 }
 

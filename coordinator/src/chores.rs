@@ -68,6 +68,7 @@ async fn look_after_jobs(store: Store, blobs: Blobs, grid: Grid, mut told: mpsc:
             let done = match due {
                 Due::Count(id) => count_split(&store, &blobs, id).await,
                 Due::Review(id) => store.review(id, grid.policy()).await.map_err(Into::into),
+                Due::Settle(id) => store.settle(id).await.map_err(Into::into),
             };
             match done {
                 Ok(aftermath) => grid.tell(&aftermath),
@@ -79,7 +80,9 @@ async fn look_after_jobs(store: Store, blobs: Blobs, grid: Grid, mut told: mpsc:
 
 async fn left_over(store: &Store) -> BTreeSet<Due> {
     let uncounted = store.uncounted().await.unwrap_or_default().into_iter().map(Due::Count);
-    uncounted.chain(store.unreviewed().await.unwrap_or_default().into_iter().map(Due::Review)).collect()
+    let unreviewed = store.unreviewed().await.unwrap_or_default().into_iter().map(Due::Review);
+    let unsettled = store.unsettled().await.unwrap_or_default().into_iter().map(Due::Settle);
+    uncounted.chain(unreviewed).chain(unsettled).collect()
 }
 
 async fn release_pay(store: Store) {

@@ -79,6 +79,8 @@ pub enum Due {
     Count(JobId),
     /// Its work is done: look it over.
     Review(JobId),
+    /// It is complete, and no pay for it is held back any more.
+    Settle(JobId),
 }
 
 struct Seen {

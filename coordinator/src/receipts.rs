@@ -227,9 +227,9 @@ impl Receipts {
 #[must_use]
 pub fn line(line: &PostingLine) -> v1::ReceiptLine {
     v1::ReceiptLine {
-        job_id: line.unit.job.0.unsigned_abs(),
-        stage_code: line.unit.stage.code().into(),
-        index: line.unit.index,
+        job_id: line.job.0.unsigned_abs(),
+        stage_code: line.stage.unsigned_abs().into(),
+        index: line.index,
         amount: line.amount.to_string(),
     }
 }

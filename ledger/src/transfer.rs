@@ -29,11 +29,15 @@ pub enum Code {
     Fee,
     /// A fee of pay that was forfeited to its job.
     FeeBack,
+    /// From losses to a job of which work is done again.
+    Grant,
+    /// What a job did not spend of its grants.
+    Unspent,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Deposit,
         Self::Escrow,
         Self::Reward,
@@ -45,6 +49,8 @@ impl Code {
         Self::Reversal,
         Self::Fee,
         Self::FeeBack,
+        Self::Grant,
+        Self::Unspent,
     ];
 
     /// The number that stands for this code in the database.
@@ -62,6 +68,8 @@ impl Code {
             Self::Reversal => 9,
             Self::Fee => 10,
             Self::FeeBack => 11,
+            Self::Grant => 12,
+            Self::Unspent => 13,
         }
     }
 
@@ -86,6 +94,8 @@ impl Code {
             Self::Reversal => "reversal",
             Self::Fee => "fee",
             Self::FeeBack => "fee back",
+            Self::Grant => "grant",
+            Self::Unspent => "unspent grant",
         }
     }
 }
@@ -97,7 +107,7 @@ pub struct Key {
     pub job: i64,
     /// Code of the stage; 0 where there is none.
     pub stage: i16,
-    /// Index of the unit, or the batch of a payout; 0 where there is none.
+    /// Index of the unit, the batch of a payout, or how often a job was begun again; 0 where there is none.
     pub index: i64,
     /// The owner whose attempt it is (an owner has one attempt of a unit), also of a fee; the number of the deposit, release or
     /// reversal; the owner of a payout.
@@ -247,15 +257,40 @@ impl Transfer {
         }
     }
 
-    /// What a job did not spend, back to its submitter.
+    /// From losses, so that a job's work can be done again: for its `round`th time.
     #[must_use]
-    pub const fn refund(job: i64, submitter: i64, amount: Amount) -> Self {
+    pub const fn grant(job: i64, round: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::LOSSES,
+            credit: AccountId::new(AccountKind::Escrow, job),
+            amount,
+            code: Code::Grant,
+            key: Key { job, stage: 0, index: round, attempt: 0 },
+        }
+    }
+
+    /// What is left of a job's grants, back to where they came from.
+    #[must_use]
+    pub const fn unspent(job: i64, round: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Escrow, job),
+            credit: AccountId::LOSSES,
+            amount,
+            code: Code::Unspent,
+            key: Key { job, stage: 0, index: round, attempt: 0 },
+        }
+    }
+
+    /// What a job did not spend, back to its submitter: when it ends after it was begun again `round` times, and the
+    /// rest when it is settled.
+    #[must_use]
+    pub const fn refund(job: i64, submitter: i64, round: i64, settled: bool, amount: Amount) -> Self {
         Self {
             debit: AccountId::new(AccountKind::Escrow, job),
             credit: AccountId::new(AccountKind::Submitter, submitter),
             amount,
             code: Code::Refund,
-            key: Key { job, stage: 0, index: 0, attempt: 0 },
+            key: Key { job, stage: 0, index: round, attempt: settled as i64 },
         }
     }
 }

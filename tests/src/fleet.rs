@@ -350,7 +350,7 @@ pub async fn work_off(submitter: &mut Submitter, job: &str, devices: &mut [Devic
             }
         }
         let job = submitter.job(job).await?;
-        if job.settled {
+        if job.state() != v1::JobState::Running {
             anyhow::ensure!(job.state() == v1::JobState::Complete, "the job ended as {job:?}");
             return Ok(job);
         }

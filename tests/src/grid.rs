@@ -424,7 +424,7 @@ impl Grid {
     /// # Errors
     /// When it ends otherwise, or not in time.
     pub fn wait_end(&self, job: &str, end: &str) -> Result<serde_json::Value> {
-        let state = self.wait_job(job, "settled", |state| state["settled"] == true)?;
+        let state = self.wait_job(job, "ended", |state| state["state"] != "running")?;
         ensure!(state["state"] == end, "{job} is not {end}: {state}");
         Ok(state)
     }

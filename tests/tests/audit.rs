@@ -91,7 +91,7 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
             }
         }
         let job = submitter.job(&job.name).await?;
-        if job.settled {
+        if job.state() != v1::JobState::Running {
             ensure!(job.state() == v1::JobState::Complete, "{job:?}");
             return Ok(());
         }

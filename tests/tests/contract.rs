@@ -56,12 +56,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// Both stores, with one job.
+/// Both stores, with two jobs: who is caught in one may have lied in the other, which is complete perhaps.
 struct Both {
     store: Store,
     client: Client,
     memory: MemoryStore,
-    job: JobId,
+    jobs: Vec<JobId>,
     devices: Vec<(DeviceId, OwnerId)>,
     /// Names of leases: in memory, in the database.
     names: BTreeMap<LeaseToken, LeaseToken>,
@@ -135,10 +135,18 @@ impl Both {
         self.memory.release_held();
         self.store.release_held().await?;
         let due = self.store.unreviewed().await?;
-        ensure!(due == self.memory.unreviewed().into_iter().collect::<Vec<_>>(), "what is to be looked over");
+        let here: Vec<JobId> = self.memory.unreviewed().into_iter().collect();
+        ensure!(due == here, "what is to be looked over: {here:?} {due:?}");
         for job in due {
             self.memory.review(job, Self::POLICY());
             self.store.review(job, Self::POLICY()).await?;
+        }
+        let due = self.store.unsettled().await?;
+        let here: Vec<JobId> = self.memory.unsettled().into_iter().collect();
+        ensure!(due == here, "what is to be settled: {here:?} {due:?}");
+        for job in due {
+            self.memory.settle(job);
+            self.store.settle(job).await?;
         }
         Ok(())
     }
@@ -166,7 +174,7 @@ impl Both {
                 let strict = (lease.mode == RunMode::Referee).then(|| (outcome, Digest::of(text.as_bytes())));
                 let report = Report {
                     token,
-                    unit: UnitKey { job: self.job, stage: lease.stage, index },
+                    unit: UnitKey { job: lease.job, stage: lease.stage, index },
                     outcome,
                     digest: Digest::of(text.as_bytes()),
                     size_bytes: text.len() as u64,
@@ -200,17 +208,25 @@ impl Both {
 
     /// Both keep the same.
     async fn compare(&self) -> Result<()> {
-        let here = self.memory.job(self.job).context("the job")?;
-        let there = self.store.job(self.job, None).await?.job;
+        for job in &self.jobs {
+            self.compare_job(*job).await?;
+            self.compare_money(*job).await?;
+        }
+        self.compare_owners().await
+    }
+
+    async fn compare_job(&self, id: JobId) -> Result<()> {
+        let here = self.memory.job(id).context("the job")?;
+        let there = self.store.job(id, None).await?.job;
         ensure!(*here == there, "{here:?}\n{there:?}");
         let select = "SELECT idx, version, outcome, digest, agreeing, attempts FROM standing_verdict
             WHERE job_id = $1 AND stage = 1 ORDER BY idx";
-        let rows = self.client.query(select, &[&self.job.0]).await?;
+        let rows = self.client.query(select, &[&id.0]).await?;
         let there = rows.iter().map(|row| {
             let digest: Vec<u8> = row.get(3);
             (row.get::<_, i64>(0), row.get::<_, i16>(1), digest, row.get::<_, i32>(4), row.get::<_, i32>(5))
         });
-        let here = (0..).zip(self.memory.units(self.job, Stage::Work)).filter_map(|(index, unit)| {
+        let here = (0..).zip(self.memory.units(id, Stage::Work)).filter_map(|(index, unit)| {
             let verdict = unit.standing()?;
             let small = |number: u32| i32::try_from(number).unwrap_or(-1);
             let version = i16::try_from(verdict.version).unwrap_or(-1);
@@ -219,7 +235,10 @@ impl Both {
         });
         let (here, there): (Vec<_>, Vec<_>) = (here.collect(), there.collect());
         ensure!(here == there, "verdicts: {here:?}\n{there:?}");
-        self.compare_money().await?;
+        Ok(())
+    }
+
+    async fn compare_owners(&self) -> Result<()> {
         let select =
             "SELECT owner_id, correct, held_to - released_to, held_to, dropped, catches FROM standing";
         for row in self.client.query(select, &[]).await? {
@@ -234,10 +253,10 @@ impl Both {
     }
 
     /// Transfers of the job are the same, and releases of each owner come to the same.
-    async fn compare_money(&self) -> Result<()> {
+    async fn compare_money(&self, id: JobId) -> Result<()> {
         let select = "SELECT code, stage, idx, attempt, debit, credit, amount FROM transfer
             WHERE job_id = $1 ORDER BY code, stage, idx, attempt";
-        let rows = self.client.query(select, &[&self.job.0]).await?;
+        let rows = self.client.query(select, &[&id.0]).await?;
         let there: Vec<String> = rows
             .iter()
             .map(|row| {
@@ -247,7 +266,7 @@ impl Both {
             })
             .collect();
         let mut here: Vec<_> =
-            self.memory.transfers().iter().filter(|transfer| transfer.key.job == self.job.0).collect();
+            self.memory.transfers().iter().filter(|transfer| transfer.key.job == id.0).collect();
         here.sort_by_key(|transfer| (transfer.code.number(), transfer.key));
         let here: Vec<String> = here
             .into_iter()
@@ -296,45 +315,71 @@ async fn ground() -> Result<Ground> {
     Ok(Ground { grid, store, submitter, module, devices })
 }
 
-async fn play(stage: &Ground, number: u32, units: u64, copies: u32, steps: &[Step]) -> Result<()> {
+/// A case: units of each job, whether they name copies or confidence, whether owners are known, and what is done.
+type Case = (u64, bool, bool, Vec<Step>);
+
+/// Results of an owner that is known.
+const KNOWN: u64 = 200;
+
+/// Plays a case; returns how often a job was begun again.
+async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<u64> {
+    let units = *units;
     let client = connect(&stage.grid).await?;
-    // Owners begin as strangers who took part in nothing.
-    client.batch_execute("TRUNCATE standing, held, catch, recheck, reopened, job_owner").await?;
-    let (max_error, copies) = if copies == 0 { (0.01, 0) } else { (0.0, copies) };
+    // Owners took part in nothing yet.
+    client.batch_execute("TRUNCATE standing, held, release, catch, recheck, reopened, job_owner").await?;
+    let (max_error, copies) = if *confident { (0.01, 0) } else { (0.0, 1) };
     let budget: Amount = "0.001".parse()?;
-    let message = v1::JobSpec {
-        max_error,
-        copies,
-        allow_missing: true,
-        budget: budget.to_string(),
-        ..Submitter::trivial_spec(&stage.module, units)
-    };
-    let spec = Spec::check(&message)?;
-    let plan = spec.plan(units);
-    let price: Amount = message.item_price.parse()?;
-    let new = NewJob {
-        fee: lull_ledger::FeeRate::NONE,
-        submitter: stage.submitter,
-        request_id: format!("contract-{number}"),
-        spec,
-        items: units,
-        prices: Prices { item: price, service: Amount::ZERO },
-        copies: Copies::whole(2),
-        strangers: 0,
-        budget,
-        has_default_budget: false,
-        order_key: *Digest::of(&number.to_le_bytes()).as_bytes(),
-        message,
-    };
-    ensure!(plan.work_units() == units);
-    let (job, _) = stage.store.create_job(&new).await?;
+    let mut jobs = Vec::new();
     let mut memory = MemoryStore::default();
-    memory.submit(stage.store.job(job, None).await?.job);
+    for of in 0..2 {
+        let message = v1::JobSpec {
+            max_error,
+            copies,
+            allow_missing: true,
+            budget: budget.to_string(),
+            reduce: v1::Reduce::Tree.into(),
+            service_price: "0.000001".to_owned(),
+            ..Submitter::trivial_spec(&stage.module, units)
+        };
+        let spec = Spec::check(&message)?;
+        let plan = spec.plan(units);
+        let price: Amount = message.item_price.parse()?;
+        let new = NewJob {
+            fee: lull_ledger::FeeRate::NONE,
+            submitter: stage.submitter,
+            request_id: format!("contract-{number}-{of}"),
+            spec,
+            items: units,
+            prices: Prices { item: price, service: message.service_price.parse()? },
+            copies: Copies::whole(2),
+            strangers: 0,
+            budget,
+            has_default_budget: false,
+            order_key: *Digest::of(format!("{number} {of}").as_bytes()).as_bytes(),
+            message,
+        };
+        ensure!(plan.work_units() == units);
+        let (job, _) = stage.store.create_job(&new).await?;
+        memory.submit(stage.store.job(job, None).await?.job);
+        jobs.push(job);
+    }
+    let losses = "SELECT balance FROM account WHERE id = 8";
+    memory.lose(Amount::new(client.query_one(losses, &[]).await?.get(0))?);
+    if *known {
+        let standings = "INSERT INTO standing (owner_id, correct, held_to) SELECT id, $1, $1 FROM owner";
+        client.execute(standings, &[&i64::try_from(KNOWN)?]).await?;
+        let held = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
+            SELECT id, seq, 0, 1, 0, 1, 1000000000, false FROM owner, generate_series(1, $1::bigint) AS seq";
+        client.execute(held, &[&i64::try_from(KNOWN)?]).await?;
+        for (_, owner) in &stage.devices {
+            memory.know(*owner, KNOWN);
+        }
+    }
     let mut both = Both {
         store: stage.store.clone(),
         client,
         memory,
-        job,
+        jobs,
         devices: stage.devices.clone(),
         names: BTreeMap::new(),
         tokens: Tokens::default(),
@@ -348,10 +393,16 @@ async fn play(stage: &Ground, number: u32, units: u64, copies: u32, steps: &[Ste
         Ok(())
     }
     .await;
-    if both.store.job(job, None).await?.job.state == JobState::Running {
-        both.store.cancel_job(job).await?;
+    for job in &both.jobs {
+        if both.store.job(*job, None).await?.job.state == JobState::Running {
+            both.store.cancel_job(*job).await?;
+        }
     }
-    result
+    let rounds =
+        both.jobs.iter().filter_map(|job| both.memory.job(*job)).map(|job| u64::from(job.round)).sum();
+    // The next case knows nothing of what this one left.
+    both.client.batch_execute("UPDATE job SET settled = true").await?;
+    result.map(|()| rounds)
 }
 
 #[test]
@@ -361,11 +412,15 @@ fn both_stores_do_the_same_whatever_is_done() -> Result<()> {
     let number = std::cell::Cell::new(0);
     let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let cases = (1u64..10, 0u32..2, steps());
-    let result = runner.run(&cases, |(units, copies, steps)| {
+    let rounds = std::cell::Cell::new(0);
+    let cases = (1u64..10, prop::bool::weighted(0.8), any::<bool>(), steps());
+    let result = runner.run(&cases, |case| {
         number.set(number.get() + 1);
-        let played = runtime.block_on(play(&ground, number.get(), units, copies, &steps));
-        played.map_err(|error| TestCaseError::fail(format!("{error:#}")))
+        let played = runtime.block_on(play(&ground, number.get(), &case));
+        rounds.set(rounds.get() + played.map_err(|error| TestCaseError::fail(format!("{error:#}")))?);
+        Ok(())
     });
-    result.map_err(|error| anyhow::anyhow!("{error}"))
+    result.map_err(|error| anyhow::anyhow!("{error}"))?;
+    println!("{} cases, in which jobs were begun again {} times", number.get(), rounds.get());
+    Ok(())
 }

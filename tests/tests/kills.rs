@@ -81,7 +81,7 @@ fn a_killed_runner_is_replaced() -> Result<()> {
         for runner in scene.agents.iter().filter_map(|agent| agent.runners().ok()).flatten() {
             killed += usize::from(kill_process(runner, Signal::KILL).is_ok());
         }
-        killed > 0 || state["settled"] == true
+        killed > 0 || state["state"] != "running"
     })?;
     ensure!(killed > 0, "the job ended before a runner was seen");
     scene.check_end()

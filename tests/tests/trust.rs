@@ -49,7 +49,7 @@ async fn play(
             }
         }
         job = submitter.job(&job.name).await?;
-        if job.settled {
+        if job.state() != v1::JobState::Running {
             let units = submitter.units(&job.name).await?;
             return Ok((job, units));
         }

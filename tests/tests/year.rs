@@ -38,9 +38,9 @@ BEGIN
     FOR job IN 1..12 LOOP
         start := (first + (job - 1) * interval '1 month') AT TIME ZONE 'UTC';
         INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price, service_price, budget, state,
-                items, stage, stage_units, stage_accepted, frontier, spent, fee_millionths, created_at)
+                items, stage, stage_units, stage_accepted, frontier, spent, fee_millionths, refunded, settled, created_at)
             VALUES (1, job::text, '', decode(repeat('00', 32), 'hex'), 0, price, price, 2000, 2, owners, 1, owners, owners,
-                owners, owners * price, 25000, start);
+                owners, owners * price, 25000, 2000 - owners * price, true, start);
         INSERT INTO account (id) VALUES (job * 8 + 2);
         INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt, created_at)
             VALUES (9, job * 8 + 2, 2000, 2, job, 0, 0, 0, start);

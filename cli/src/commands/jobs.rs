@@ -25,12 +25,12 @@ Examples:
   lull --output json jobs | jq '.jobs[] | select(.state == \"running\") | .name'
 
 JSON: {\"jobs\": [job, ..]}, or one job: {name, display_name, submitter, state
-(running, complete, incomplete, cancelled), settled, reason, create_time,
+(running, complete, incomplete, cancelled), settled, revision, reason, create_time,
 complete_time, module_digest, split, reduce, items_per_unit, pilot_units, copies,
 priority, allow_missing, item_price, service_price,
 progress: {stage, units, units_accepted, units_failed, units_running, units_left,
   attempts, attempts_judged, cpu_micros, items_accepted, owners},
-costs: {budget, spent, reserved, refunded, expected},
+costs: {budget, spent, reserved, refunded, kept, expected},
 projection: null or {units, items, cpu_micros_one_copy, cpu_micros, cost},
 answer: null or {digest, size_bytes}}")]
 pub(crate) struct JobsArgs {

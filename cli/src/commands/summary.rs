@@ -76,6 +76,9 @@ fn outcome(job: &v1::Job) -> Vec<Fact> {
         facts.push(("reserved", amount::show(&costs.reserved)));
     }
     facts.push(("refunded", amount::show(&costs.refunded)));
+    if !amount::is_zero(&costs.kept) {
+        facts.push(("kept", format!("{} until it is settled", amount::show(&costs.kept))));
+    }
     if let Some(projection) = &job.projection {
         facts.extend(projected(projection));
     }
@@ -136,6 +139,7 @@ mod tests {
                 spent: "20.0000045".to_owned(),
                 reserved: "0".to_owned(),
                 refunded: "4.9999955".to_owned(),
+                kept: "0".to_owned(),
                 expected: "20".to_owned(),
                 ..v1::Costs::default()
             }),

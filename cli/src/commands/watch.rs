@@ -6,7 +6,6 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lull_proto::v1;
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::Streaming;
 
 use super::progress::{self, Pace};
 use super::summary;
@@ -26,8 +25,6 @@ const AWAY_MAX: Duration = Duration::from_secs(3600);
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(500);
 /// Longest wait: somebody may stand before the screen.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(15);
-/// How long a job that has ended may take to settle before its summary is shown without.
-const SETTLE_WAIT: Duration = Duration::from_secs(3);
 
 /// Follow a job until it ends, then summarise it
 ///
@@ -133,7 +130,7 @@ async fn follow_stream(grid: &Grid, name: &str, display: &mut Display) -> Result
             Ok(Some(job)) if is_running(&job) => display.show(job)?,
             Ok(Some(job)) => {
                 display.show(job.clone())?;
-                return Ok(Followed::Ended(Box::new(settled(stream, job).await)));
+                return Ok(Followed::Ended(Box::new(job)));
             }
             Ok(None) => return Ok(Followed::Lost(tonic::Status::unavailable("the stream ended"))),
             Err(status) => return lost(grid, status),
@@ -147,18 +144,6 @@ fn is_running(job: &v1::Job) -> bool {
 
 fn lost(grid: &Grid, status: tonic::Status) -> Result<Followed> {
     if is_in_transit(&status) { Ok(Followed::Lost(status)) } else { Err(grid.explain(&status)) }
-}
-
-/// The job once settled, when its refund is known, if that comes soon.
-async fn settled(mut stream: Streaming<v1::Job>, mut job: v1::Job) -> v1::Job {
-    let deadline = Instant::now() + SETTLE_WAIT;
-    while !job.settled {
-        match tokio::time::timeout_at(deadline, stream.message()).await {
-            Ok(Ok(Some(newer))) => job = newer,
-            _ => break,
-        }
-    }
-    job
 }
 
 /// What a person or a log sees of the job.

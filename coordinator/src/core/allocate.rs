@@ -216,7 +216,7 @@ impl<'a> Allocator<'a> {
             return None;
         }
         open.sort_unstable();
-        job.reserved = job.budget - job.spent - unheld;
+        job.reserved = job.left() - unheld;
         Some((open, offers, mode))
     }
 }

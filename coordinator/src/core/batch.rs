@@ -98,10 +98,13 @@ pub fn decide(
     requests: &[Request],
 ) -> (Vec<Reply>, Changes) {
     let (owners, liars) = (slice.grid_owners, slice.policy.liars);
+    let mut changes = Changes::default();
     for job in slice.jobs.values_mut().filter(|job| job.stage == Stage::Work) {
-        job.raise_copies(owners, liars);
+        if job.raise_copies(owners, liars) {
+            changes.jobs_changed.insert(job.id);
+        }
     }
-    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut batch = Batch { slice, changes };
     let mut replies: Vec<Reply> = requests.iter().map(|request| batch.take_in(request)).collect();
     let mut allocator = Allocator::new(batch.slice, fairness);
     for (request, reply) in requests.iter().zip(&mut replies) {
@@ -474,15 +477,42 @@ pub(super) fn end(job: &mut Job, state: JobState, reason: String, changes: &mut 
     job.reason = reason;
     job.reserved = Amount::ZERO;
     job.wanted = 0;
-    let refund = job.budget - job.spent;
-    if refund.is_positive() {
-        changes.transfers.push(Transfer::refund(job.id.0, job.submitter.0, refund));
+    // Should its work turn out to be wrong, the answer has to be made again.
+    job.settled = state != JobState::Complete || !job.buys_confidence();
+    let kept = match job.price_of_making() {
+        Ok(price) if !job.settled => price.min(job.left()),
+        _ => Amount::ZERO,
+    };
+    let unspent = (job.left() - kept).min(job.granted);
+    if unspent.is_positive() {
+        job.granted = job.granted - unspent;
+        changes.transfers.push(Transfer::unspent(job.id.0, i64::from(job.round), unspent));
     }
+    refund(job, job.left() - kept, changes);
     changes.jobs_changed.insert(job.id);
     changes.jobs_ended.insert(job.id);
 }
 
+fn refund(job: &mut Job, amount: Amount, changes: &mut Changes) {
+    if amount.is_positive() {
+        job.refunded = job.refunded + amount;
+        let times = i64::from(job.round);
+        changes.transfers.push(Transfer::refund(job.id.0, job.submitter.0, times, job.settled, amount));
+    }
+}
+
 impl Job {
+    /// Returns what a complete job kept, once no pay for it is held back. Nothing happens to others.
+    pub fn settle(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        if self.state == JobState::Complete && !self.settled {
+            self.settled = true;
+            refund(self, self.left(), &mut changes);
+            changes.jobs_changed.insert(self.id);
+        }
+        changes
+    }
+
     /// Ends the job for its submitter. Nothing happens to one that has ended.
     pub fn cancel(&mut self) -> Changes {
         let mut changes = Changes::default();

@@ -1,7 +1,7 @@
 //! A job as the core sees it: one row that is locked while anything about the job is decided.
 
 use lull_job::{Digest, Plan, Share, Stage};
-use lull_ledger::{Amount, FeeRate};
+use lull_ledger::{Amount, AmountError, FeeRate};
 
 use super::ids::{JobId, SubmitterId, UnitKey};
 use super::judge::Rule;
@@ -22,7 +22,7 @@ pub enum JobState {
 }
 
 /// Owners that must agree on what the whole answer rests on.
-const SERVICE_COPIES: usize = 2;
+const SERVICE_COPIES: u64 = 2;
 /// How sure one has to be to blame somebody, where a job names no share of errors.
 const DEFAULT_TOLERANCE: Share = Share::parts(Share::WHOLE / 10_000);
 
@@ -92,8 +92,12 @@ pub struct Job {
     pub strict: bool,
     /// Whether the work stage was looked over when it was done.
     pub reviewed: bool,
-    /// Accepted units of owners that were caught after that.
+    /// Accepted units that no longer stand, and that there was nothing to run again with.
     pub doubtful: u64,
+    /// How often it was begun again from the end of its work, with all that is made from it.
+    pub round: u16,
+    /// Whether all pay for it is its owners' for good, and so nothing can be begun again at their cost.
+    pub settled: bool,
     /// Whether the answer may be made without failed units.
     pub allow_missing: bool,
     /// Largest result.
@@ -122,8 +126,12 @@ pub struct Job {
     pub prices: Prices,
     /// The platform's share of each reward.
     pub fee: FeeRate,
-    /// The most that it may cost: what went into escrow.
+    /// The most that it may cost its submitter: what went into escrow.
     pub budget: Amount,
+    /// What came from losses besides and has not gone back.
+    pub granted: Amount,
+    /// What has gone back to its submitter.
+    pub refunded: Amount,
     /// Held for leased units and undecided attempts.
     pub reserved: Amount,
     /// Paid.
@@ -166,7 +174,7 @@ impl Job {
         let needed = match (unit.stage, first) {
             (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing),
             (Stage::Work, None) => self.wish_copies.needed(coin),
-            _ => SERVICE_COPIES,
+            _ => SERVICE_COPIES as usize,
         };
         Rule { needed, strict: self.strict, lead, by_vote: false }
     }
@@ -177,12 +185,15 @@ impl Job {
         if self.strict { RunMode::Strict } else { RunMode::Normal }
     }
 
-    /// Takes what is known of the grid into account: more owners, more who might lie.
-    pub fn raise_copies(&mut self, owners: u64, liars: Share) {
+    /// Takes what is known of the grid into account: more owners, more who might lie. Returns whether that changes
+    /// anything.
+    pub fn raise_copies(&mut self, owners: u64, liars: Share) -> bool {
+        let before = self.wish_copies;
         if self.buys_confidence() {
             let copies = Copies::for_error(self.tolerance(), liars, owners, self.plan.work_units());
-            self.wish_copies = self.wish_copies.max(copies);
+            self.wish_copies = before.max(copies);
         }
+        self.wish_copies > before
     }
 
     /// What one accepted attempt of a unit costs, the fee included. Prices are checked at submission, so that the product exists.
@@ -194,10 +205,65 @@ impl Job {
         }
     }
 
+    /// What is in its escrow.
+    #[must_use]
+    pub fn left(&self) -> Amount {
+        self.budget + self.granted - self.refunded - self.spent
+    }
+
     /// Escrow that nothing is held for.
     #[must_use]
     pub fn unreserved(&self) -> Amount {
-        self.budget - self.spent - self.reserved
+        self.left() - self.reserved
+    }
+
+    /// The number of a stage in this round: what is made from the work has new numbers each time, as other
+    /// attempts of it are made from other inputs.
+    #[must_use]
+    pub const fn stage_number(&self, stage: Stage) -> i16 {
+        stage_number(stage, self.round)
+    }
+
+    /// Why its answer may differ from the one that there was before.
+    #[must_use]
+    pub fn made_again(&self) -> String {
+        match self.round {
+            0 => String::new(),
+            1 => "it was made again, as owners that took part were found to lie".to_owned(),
+            times => format!("it was made again {times} times, as owners that took part were found to lie"),
+        }
+    }
+
+    /// What it takes to make the answer from the work.
+    ///
+    /// # Errors
+    /// When that is more than an amount can be.
+    pub(super) fn price_of_making(&self) -> Result<Amount, AmountError> {
+        let made = self.plan.service_units();
+        self.prices.service.times((made.merge + made.finish).saturating_mul(SERVICE_COPIES))
+    }
+
+    /// Brings it back to the end of its work: what was made from it is void.
+    pub(super) fn begin_again(&mut self, reason: String) {
+        if self.stage != Stage::Work {
+            // Past its work, only units of work have failed before.
+            self.totals.failed -= self.stage_failed;
+            self.stage = Stage::Work;
+            self.stage_units = self.plan.units(Stage::Work);
+            self.frontier = self.stage_units;
+            self.stage_failed = self.totals.failed;
+            self.stage_accepted = self.stage_units - self.stage_failed;
+            self.totals.accepted = self.stage_accepted + u64::from(self.plan.has_split);
+            self.unit_micros = self.totals.work_cpu_micros / self.totals.work_attempts.max(1);
+        }
+        self.state = JobState::Running;
+        self.reason = reason;
+        self.round += 1;
+        self.reviewed = false;
+        self.settled = false;
+        self.wanted = 0;
+        self.reserved = Amount::ZERO;
+        self.answer = None;
     }
 
     /// Units of the stage that have not been leased yet.
@@ -216,7 +282,7 @@ impl Job {
     ///
     /// # Errors
     /// When that is more than an amount can be.
-    pub fn expected_cost(&self, plan: &Plan) -> Result<Amount, lull_ledger::AmountError> {
+    pub fn expected_cost(&self, plan: &Plan) -> Result<Amount, AmountError> {
         expected_cost(plan, self.prices, self.copies_on_average(), 0)
     }
 
@@ -224,6 +290,19 @@ impl Job {
     #[must_use]
     pub fn copies_on_average(&self) -> Copies {
         if self.buys_confidence() { self.wish_copies } else { Copies::whole(self.copies) }
+    }
+}
+
+/// How often a job is begun again at most: its stages have numbers for no more.
+pub(super) const ROUNDS_MAX: u16 = 100;
+
+/// The number of a stage in a round: by its code, and 256 for each time before.
+#[must_use]
+pub const fn stage_number(stage: Stage, round: u16) -> i16 {
+    let round = if round < ROUNDS_MAX { round } else { ROUNDS_MAX };
+    match stage {
+        Stage::Split | Stage::Work => stage.code() as i16,
+        Stage::Merge(_) | Stage::Finish => stage.code() as i16 + 256 * round as i16,
     }
 }
 
@@ -249,9 +328,9 @@ pub fn expected_cost(
     prices: Prices,
     copies: Copies,
     strangers: u64,
-) -> Result<Amount, lull_ledger::AmountError> {
+) -> Result<Amount, AmountError> {
     let strange = plan.items_per_unit.saturating_mul(strangers);
     let work = prices.item.times(copies.attempts(plan.items_running(), strange))?;
     let service = prices.service.times(plan.service_units().total())?;
-    work.plus(service.times(copies.most().max(SERVICE_COPIES as u64))?)
+    work.plus(service.times(copies.most().max(SERVICE_COPIES))?)
 }

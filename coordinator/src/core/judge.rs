@@ -11,6 +11,8 @@ use super::slice::{Attempt, Outcome, RunMode};
 
 /// Owners that must have run into a limit where one result could be enough: broken PCs are quick to give up.
 const LIMIT_OWNERS: usize = 3;
+/// Owners that must have seen the guest fail where one result could be enough: one alone fails no unit.
+const FAILURE_OWNERS: usize = 2;
 
 /// What decides a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,18 @@ pub struct Rule {
     pub lead: usize,
     /// Whether the needed owners suffice when others differ.
     pub by_vote: bool,
+}
+
+impl Rule {
+    /// Owners that must agree on a unit that ended so.
+    pub(super) fn needed_for(self, outcome: Outcome) -> usize {
+        match outcome {
+            _ if self.by_vote => self.needed,
+            Outcome::Result => self.needed,
+            Outcome::GuestFailed => self.needed.max(FAILURE_OWNERS),
+            Outcome::Limit | Outcome::Undecidable => self.needed.max(LIMIT_OWNERS),
+        }
+    }
 }
 
 /// What the attempts of a unit say.
@@ -57,8 +71,9 @@ pub enum Judgement {
 /// A quorum is that many agreeing attempts of which no two have an owner's work in common. Attempts whose
 /// owner was caught since say nothing.
 ///
-/// A trap is a result and judged like one. A limit of one PC says little about another: a unit fails when as many
-/// owners ran into one as a result would need, and three at least where a job buys confidence.
+/// A trap is a result and judged like one, but that it takes two owners at least. A limit of one PC says little
+/// about another: a unit fails when as many owners ran into one as a result would need, and three at least where a job
+/// buys confidence.
 ///
 /// Where answers differ, a referee's word is final. Without one an answer has to be ahead by the rule's lead,
 /// or, in a job that named copies, have those copies. Whoever differs is to blame only with a referee's word or
@@ -93,11 +108,8 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
                 Some(word) => (word.outcome, word.digest) == (first.outcome, first.digest),
                 None => contested && count >= second + rule.lead,
             };
-        let has_quorum = match (is_answer(first), rule.by_vote) {
-            (_, true) => count >= rule.needed,
-            (true, false) => !contested && count >= rule.needed,
-            (false, false) => answers == 0 && count >= rule.needed.max(LIMIT_OWNERS),
-        };
+        let is_unopposed = if is_answer(first) { !contested } else { answers == 0 };
+        let has_quorum = (rule.by_vote || is_unopposed) && count >= rule.needed_for(first.outcome);
         let may_win = is_sure || (has_quorum && word.is_none());
         if may_win && decided.is_none_or(|(best, ..)| count > best) {
             decided = Some((count, first, is_sure));

@@ -2,18 +2,22 @@
 //! and whenever somebody who took part is caught.
 
 use lull_job::{Digest, Share, Stage};
+use lull_ledger::{AmountError, Transfer};
 
 use super::batch::Batch;
 use super::ids::{JobId, UnitKey};
-use super::job::{Job, JobState};
+use super::job::{Job, JobState, ROUNDS_MAX};
 use super::judge::support;
-use super::slice::{Changes, Outcome, Slice};
+use super::slice::{Changes, Slice};
 use super::trust::{Coin, Policy};
-use super::verdict::standing_of_one;
+use super::verdict::{is_paid, standing_of_one};
 
 /// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e. Fewer than the
 /// operator assumes were expected to be, whatever they do.
 const CAUGHT_OF_LIARS: f64 = 0.632;
+
+/// Of what it takes to begin a job again where nobody disagrees, so many times is granted, if it is there.
+const GRANTED_COSTS: u64 = 4;
 
 /// What is known of a job when it is looked over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,41 +59,32 @@ impl Job {
     }
 }
 
-/// Reopens the accepted work units in the slice that no longer stand: their coins ask for more owners, or who
-/// supported them was caught. Where the work is done and all of it stands, the next stage opens. Units of
-/// jobs that are past that are counted as doubtful. The slice holds the job and the units in question, with
-/// all their attempts and whether somebody still has them.
+/// Looks over the units of a job that the slice holds, with all their attempts and whether somebody still has them.
+/// Units no longer stand where their coins ask for more owners, or where who supported them was caught. While
+/// the work goes on they are reopened; where it is done and all of it stands, the next stage opens. A job that is past
+/// that, complete perhaps, is begun again from the end of its work, if its escrow and the losses pay for that;
+/// otherwise the units are counted as doubtful.
 pub fn review(slice: &mut Slice, id: JobId) -> Changes {
-    let policy = slice.policy;
     let mut batch = Batch { slice, changes: Changes::default() };
     batch.changes.jobs_changed.insert(id);
-    let units: Vec<UnitKey> = batch
-        .slice
-        .verdicts
-        .keys()
-        .copied()
-        .filter(|unit| unit.job == id && unit.stage == Stage::Work)
-        .collect();
-    for unit in units {
-        let Some(job) = batch.slice.jobs.get_mut(&id) else { continue };
-        let Some(verdict) = batch.slice.verdicts.get(&unit).filter(|one| one.outcome == Outcome::Result)
-        else {
-            continue;
-        };
-        let attempts = batch.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-        let alone = standing_of_one(attempts, &batch.slice.standings);
-        let rule = job.rule(unit, alone, policy);
-        if support(attempts, (verdict.outcome, verdict.digest), rule) >= rule.needed {
-            continue;
-        }
-        if job.state == JobState::Running && job.stage == Stage::Work && !job.reviewed {
-            batch.reopen(unit);
-            if !batch.slice.leased_again.contains(&unit) {
-                batch.want(unit, false);
+    let fallen = batch.fallen(id);
+    let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
+    match job.state {
+        JobState::Running if job.stage == Stage::Work && !job.reviewed => {
+            for Fallen { unit, .. } in fallen {
+                batch.reopen(unit);
+                if !batch.slice.leased_again.contains(&unit) {
+                    batch.want(unit, false);
+                }
             }
-        } else {
-            job.doubtful += 1;
         }
+        JobState::Running | JobState::Complete if !fallen.is_empty() => {
+            if !batch.begin_again(id, &fallen).unwrap_or(false) {
+                let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
+                job.doubtful += fallen.len() as u64;
+            }
+        }
+        _ => {}
     }
     if batch.slice.jobs.get(&id).is_some_and(Job::awaits_review) {
         if let Some(job) = batch.slice.jobs.get_mut(&id) {
@@ -98,4 +93,64 @@ pub fn review(slice: &mut Slice, id: JobId) -> Changes {
         batch.advance(UnitKey { job: id, stage: Stage::Work, index: 0 }, Digest::of(b""), 0);
     }
     batch.changes
+}
+
+/// A unit whose verdict no longer stands.
+#[derive(Debug, Clone, Copy)]
+struct Fallen {
+    unit: UnitKey,
+    /// Owners that are missing.
+    missing: usize,
+}
+
+impl Batch<'_> {
+    /// Decided units that do not stand.
+    fn fallen(&self, id: JobId) -> Vec<Fallen> {
+        let Some(job) = self.slice.jobs.get(&id) else { return Vec::new() };
+        let of_job = self.slice.verdicts.iter().filter(|(unit, verdict)| {
+            unit.job == id && unit.stage != Stage::Split && is_paid(verdict.outcome)
+        });
+        let fallen = of_job.filter_map(|(unit, verdict)| {
+            let attempts = self.slice.attempts.get(unit).map_or(&[][..], Vec::as_slice);
+            let alone = standing_of_one(attempts, &self.slice.standings);
+            let rule = job.rule(*unit, alone, self.slice.policy);
+            let support = support(attempts, (verdict.outcome, verdict.digest), rule);
+            let missing = rule.needed_for(verdict.outcome).saturating_sub(support);
+            (missing > 0).then_some(Fallen { unit: *unit, missing })
+        });
+        fallen.collect()
+    }
+
+    /// Begins a job again from the end of its work, without these units. Whether there is money for it.
+    fn begin_again(&mut self, id: JobId, fallen: &[Fallen]) -> Result<bool, AmountError> {
+        let losses = self.slice.losses;
+        let Some(job) = self.slice.jobs.get_mut(&id).filter(|job| job.round < ROUNDS_MAX) else {
+            return Ok(false);
+        };
+        let mut cost = job.price_of_making()?;
+        let work = fallen.iter().filter(|one| one.unit.stage == Stage::Work);
+        for Fallen { unit, missing } in work.clone() {
+            cost = cost.plus(job.reward(unit.stage, unit.index).times(*missing as u64)?)?;
+        }
+        if cost > job.left().plus(losses)? {
+            return Ok(false);
+        }
+        // What is disputed on the way costs more; the rest goes back.
+        let grant = (cost.times(GRANTED_COSTS)? - job.left()).min(losses);
+        let units = work.clone().count();
+        job.begin_again(format!(
+            "{units} of its units are run again, with all that was made from them: who had answered them was found to lie"
+        ));
+        if grant.is_positive() {
+            job.granted = job.granted + grant;
+            self.slice.losses = losses - grant;
+            self.changes.transfers.push(Transfer::grant(id.0, i64::from(job.round), grant));
+        }
+        self.changes.jobs_begun_again.insert(id);
+        for Fallen { unit, .. } in work {
+            self.reopen(*unit);
+            self.want(*unit, false);
+        }
+        Ok(true)
+    }
 }

@@ -193,6 +193,8 @@ pub struct Slice {
     pub referees_there: bool,
     /// What the operator assumes.
     pub policy: Policy,
+    /// Where a job is looked over: what was forfeited when its job was over, and can pay for work that is done again.
+    pub losses: Amount,
 }
 
 /// What paid attempts of one device add up to.
@@ -245,4 +247,6 @@ pub struct Changes {
     pub jobs_changed: BTreeSet<JobId>,
     /// Jobs that ended: what they wanted and leased goes.
     pub jobs_ended: BTreeSet<JobId>,
+    /// Jobs that are begun again: what they wanted and leased before goes first.
+    pub jobs_begun_again: BTreeSet<JobId>,
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod again;
 mod poison;
 mod trust;
 
@@ -29,6 +30,8 @@ struct Model {
     held: BTreeMap<OwnerId, Vec<Held>>,
     caught: Vec<Catch>,
     reopened: BTreeMap<UnitKey, Vec<OwnerId>>,
+    /// Of rounds that are over, by the number of the stage and the index: what was made from the work.
+    past: BTreeMap<(i16, u64), (Vec<Attempt>, Option<Verdict>)>,
     referees: bool,
     owners_there: BTreeSet<OwnerId>,
     next_token: i64,
@@ -59,6 +62,8 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         reviewed: false,
         doubtful: 0,
         fee: FeeRate::NONE,
+        round: 0,
+        settled: false,
         allow_missing: false,
         result_bytes_max: 1_000,
         memory_bytes_max: 1_000_000,
@@ -73,6 +78,8 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         unit_micros: 0,
         prices: Prices { item: amount("0.01"), service: amount("0.02") },
         budget: amount("1000"),
+        granted: Amount::ZERO,
+        refunded: Amount::ZERO,
         reserved: Amount::ZERO,
         spent: Amount::ZERO,
         totals: Totals::default(),
@@ -97,6 +104,7 @@ impl Model {
             held: BTreeMap::new(),
             caught: Vec::new(),
             reopened: BTreeMap::new(),
+            past: BTreeMap::new(),
             referees: false,
             owners_there: (1..=64).map(OwnerId).collect(),
             next_token: 1,
@@ -122,6 +130,7 @@ impl Model {
             grid_owners: 4,
             referees_there: self.referees,
             policy: Policy::default(),
+            losses: self.losses(),
             wanted: [(self.job.id, self.wanted.values().cloned().collect())].into(),
             wanted_late: late
                 .iter()
@@ -162,6 +171,9 @@ impl Model {
 
     /// Writes changes as the store does, and fails where the database would.
     fn apply(&mut self, slice: Slice, changes: Changes) {
+        if !changes.jobs_begun_again.is_empty() {
+            self.put_away();
+        }
         self.apply_checkpoints(&changes);
         for row in &changes.wanted_removed {
             assert_eq!(
@@ -241,6 +253,40 @@ impl Model {
         self.check();
     }
 
+    /// What a job that is begun again wanted, leased and made from its work.
+    fn put_away(&mut self) {
+        self.leases.clear();
+        self.wanted.clear();
+        self.checkpoints.clear();
+        self.offered.clear();
+        self.reopened.clear();
+        let made: Vec<UnitKey> =
+            self.attempts.keys().copied().filter(|unit| unit.stage > Stage::Work).collect();
+        for unit in made {
+            let attempts = self.attempts.remove(&unit).unwrap_or_default();
+            let name = (self.job.stage_number(unit.stage), unit.index);
+            self.past.insert(name, (attempts, self.verdicts.remove(&unit)));
+        }
+    }
+
+    /// What was forfeited, and not granted since.
+    fn losses(&self) -> Amount {
+        let to = self.transfers.iter().filter(|one| one.credit == lull_ledger::AccountId::LOSSES);
+        let from = self.transfers.iter().filter(|one| one.debit == lull_ledger::AccountId::LOSSES);
+        to.map(|one| one.amount).sum::<Amount>() - from.map(|one| one.amount).sum()
+    }
+
+    /// The attempts of the unit that a reward pays, and its verdict.
+    fn paid(&self, transfer: &Transfer) -> (&[Attempt], &Verdict) {
+        let stage = Stage::from_code(u8::try_from(transfer.key.stage % 256).expect("a stage"));
+        let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
+        if self.job.stage_number(stage) == transfer.key.stage {
+            return (&self.attempts[&unit], &self.verdicts[&unit]);
+        }
+        let (attempts, verdict) = &self.past[&(transfer.key.stage, unit.index)];
+        (attempts, verdict.as_ref().expect("a verdict"))
+    }
+
     fn is_leased(&self, unit: &UnitKey) -> bool {
         self.leases
             .values()
@@ -268,7 +314,7 @@ impl Model {
                     .for_each(|one| one.void = true);
                 let key = |held: &Held| lull_ledger::Key {
                     job: held.unit.job.0,
-                    stage: i16::from(held.unit.stage.code()),
+                    stage: self.job.stage_number(held.unit.stage),
                     index: i64::try_from(held.unit.index).expect("a small index"),
                     attempt: owner.0,
                 };
@@ -361,10 +407,8 @@ impl Model {
         for transfer in self.transfers.iter().filter(|transfer| transfer.code == lull_ledger::Code::Reward) {
             assert!(keys.insert(transfer.key), "{:?} was paid twice", transfer.key);
             paid = paid + transfer.amount;
-            let stage = Stage::from_code(u8::try_from(transfer.key.stage).expect("a stage"));
-            let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
-            let verdict = &self.verdicts[&unit];
-            let attempt = self.attempts[&unit].iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
+            let (attempts, verdict) = self.paid(transfer);
+            let attempt = attempts.iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
             // What was paid by an earlier verdict may have been wrong: it is forfeited if it was still held.
             if verdict.version == 1 {
                 assert_eq!(attempt.map(|a| (a.outcome, a.digest)), Some((verdict.outcome, verdict.digest)));
@@ -373,9 +417,8 @@ impl Model {
         assert_eq!(paid, self.job.spent, "what was spent");
         let mut of_devices = BTreeMap::<DeviceId, Earned>::new();
         for transfer in self.transfers.iter().filter(|transfer| transfer.code == lull_ledger::Code::Reward) {
-            let stage = Stage::from_code(u8::try_from(transfer.key.stage).expect("a stage"));
-            let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
-            let attempt = self.attempts[&unit].iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
+            let (attempts, _) = self.paid(transfer);
+            let attempt = attempts.iter().find(|attempt| attempt.owner.0 == transfer.key.attempt);
             let earned = of_devices.entry(attempt.expect("a paid attempt").device).or_default();
             earned.amount = earned.amount + transfer.amount;
             earned.units += 1;
@@ -386,9 +429,11 @@ impl Model {
     fn pay_is_held_for_what_is_out(&self) {
         if self.job.state != JobState::Running {
             assert_eq!(self.job.reserved, Amount::ZERO);
-            let refunded: Amount =
-                self.transfers.iter().filter(|t| t.code == lull_ledger::Code::Refund).map(|t| t.amount).sum();
-            assert_eq!(refunded + self.job.spent, self.job.budget, "what came back");
+            let refunds = self.transfers.iter().filter(|t| t.code == lull_ledger::Code::Refund);
+            assert_eq!(refunds.map(|t| t.amount).sum::<Amount>(), self.job.refunded, "what came back");
+            let kept =
+                if self.job.settled { Amount::ZERO } else { self.job.price_of_making().expect("an amount") };
+            assert!(self.job.left() <= kept, "{} is left of a job that has ended", self.job.left());
             return;
         }
         let reward = |unit: &UnitKey| self.job.reward(unit.stage, unit.index);
@@ -400,7 +445,7 @@ impl Model {
             held = held + attempts.iter().filter(|attempt| !attempt.settled).map(|_| reward(unit)).sum();
         }
         assert_eq!(held, self.job.reserved, "what is held for leases and undecided attempts");
-        assert!(self.job.spent + self.job.reserved <= self.job.budget);
+        assert!(self.job.reserved <= self.job.left());
     }
 
     fn request(&self, device: i64, owner: i64) -> Request {

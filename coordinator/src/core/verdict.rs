@@ -258,7 +258,8 @@ impl Batch<'_> {
                     if job.stage == Stage::Finish {
                         job.answer = Some(Answer { digest, size_bytes });
                     }
-                    end(job, JobState::Complete, String::new(), &mut self.changes);
+                    let reason = job.made_again();
+                    end(job, JobState::Complete, reason, &mut self.changes);
                 }
             }
         }
@@ -290,7 +291,7 @@ pub(super) fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, checked: bool
     }
     let key = Key {
         job: unit.job.0,
-        stage: i16::from(unit.stage.code()),
+        stage: job.stage_number(unit.stage),
         index: i64::try_from(unit.index).unwrap_or(i64::MAX),
         attempt: attempt.owner.0,
     };

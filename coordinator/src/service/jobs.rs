@@ -105,7 +105,7 @@ impl Jobs for JobsService {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(WATCH_INTERVAL);
             let mut sent = send.send(Ok(last.clone())).await;
-            while sent.is_ok() && !last.settled {
+            while sent.is_ok() && last.state() == v1::JobState::Running {
                 ticks.tick().await;
                 sent = match store.job(id, submitter).await {
                     Ok(view) => {

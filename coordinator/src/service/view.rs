@@ -25,7 +25,7 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
     v1::Job {
         name: format!("jobs/{}", job.id),
         state: state.into(),
-        settled: job.state != JobState::Running,
+        settled: job.settled,
         reason: reason(&job, leased),
         create_time: Some(timestamp(created_at)),
         complete_time: ended_at.map(timestamp),
@@ -42,6 +42,7 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
             doubtful_units: job.doubtful,
             ..confidence(job.wish_copies, liars, owners.max(OWNERS_MIN), job.plan.work_units())
         }),
+        revision: u32::from(job.round),
         spec: Some(message),
     }
 }
@@ -104,13 +105,13 @@ fn progress(job: &Job, owners: u64) -> v1::Progress {
 }
 
 fn costs(job: &Job) -> v1::Costs {
-    let refunded = if job.state == JobState::Running { Amount::ZERO } else { job.budget - job.spent };
     let expected = job.expected_cost(&job.plan).ok();
     v1::Costs {
         budget: job.budget.to_string(),
         spent: job.spent.to_string(),
         reserved: job.reserved.to_string(),
-        refunded: refunded.to_string(),
+        refunded: job.refunded.to_string(),
+        kept: if job.state == JobState::Running { Amount::ZERO } else { job.left() }.to_string(),
         expected: expected.as_ref().map(ToString::to_string).unwrap_or_default(),
         expected_fee: expected.map(|cost| job.fee.of(cost).to_string()).unwrap_or_default(),
         fee_percent: job.fee.to_string(),

@@ -357,7 +357,7 @@ const FAULTS: [(&str, &str); 12] = [
         "an escrow is not what its job has left",
         "SELECT 'job ' || job.id || ' has ' || balance || ' in escrow'
          FROM job JOIN account ON account.id = job.id * 8 + 2
-         WHERE balance <> CASE WHEN state = 1 THEN budget - spent ELSE 0 END LIMIT 100",
+         WHERE balance <> budget + granted - refunded - spent OR settled AND balance <> 0 LIMIT 100",
     ),
     (
         "pay that is held back is not in its owner's queue",

@@ -10,9 +10,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::batch::{Aftermath, write_transfers};
-use super::rows::{self, From, bigint, stage_code};
+use super::rows::{self, From, bigint};
 use super::{Error, Store, run_tx};
-use crate::core::{Copies, DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId};
+use crate::core::{Copies, DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId, stage_number};
 
 /// A checked job that is to be accepted.
 #[derive(Debug, Clone)]
@@ -180,7 +180,7 @@ impl Store {
                 &new.prices.service.decimal(),
                 &new.budget.decimal(),
                 &bigint(new.items),
-                &stage_code(stage),
+                &stage_number(stage, 0),
                 &bigint(plan.units(stage)),
                 &bigint(new.spec.max_error.number()),
                 &bigint(new.spec.max_answer_error.number()),
@@ -318,10 +318,11 @@ impl Store {
         run_tx!(self.pool, "parts", tx => {
             let select = format!(
                 "SELECT idx, digest, size_bytes, {RESULT} FROM standing_verdict AS verdict
-                 WHERE job_id = $1 AND stage = $2 AND idx >= $3 AND idx < $4 AND outcome = 1 ORDER BY idx"
+                 WHERE job_id = $1 AND stage = $2 + 256 * CASE WHEN $2 > 1 THEN (SELECT round FROM job WHERE id = $1) ELSE 0 END
+                   AND idx >= $3 AND idx < $4 AND outcome = 1 ORDER BY idx"
             );
             let parameters: [&(dyn ToSql + Sync); 4] =
-                [&job.0, &stage_code(stage), &bigint(range.start), &bigint(range.end)];
+                [&job.0, &stage_number(stage, 0), &bigint(range.start), &bigint(range.end)];
             let from = From("verdict");
             let rows = tx.query(&select, &parameters).await?;
             rows.iter()

@@ -36,8 +36,12 @@ pub struct Posting {
 /// Pay for one attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PostingLine {
-    /// The unit.
-    pub unit: UnitKey,
+    /// The job.
+    pub job: JobId,
+    /// Number of the stage, as transfers have it: each time that a job is begun again, what is made from its work has new ones.
+    pub stage: i16,
+    /// Index of the unit.
+    pub index: u64,
     /// How much.
     pub amount: Amount,
     /// Why it was taken back since; empty when it was not, or nobody looked.
@@ -217,13 +221,13 @@ async fn posting(
     let rows = tx.query(&tx.prepare_cached(&select).await?, &parameters).await?;
     let from = From("transfer");
     let line = |row: &Row| {
-        let unit = UnitKey {
+        Ok::<_, Error>(PostingLine {
             job: JobId(row.try_get("job_id")?),
-            stage: from.stage(row, "stage")?,
+            stage: row.try_get("stage")?,
             index: from.count(row, "idx")?,
-        };
-        let amount = from.amount(row, "amount")?;
-        Ok::<_, Error>(PostingLine { unit, amount, taken_back: row.try_get("taken_back")? })
+            amount: from.amount(row, "amount")?,
+            taken_back: row.try_get("taken_back")?,
+        })
     };
     Ok(Posting {
         number,
@@ -253,11 +257,13 @@ pub(super) fn postings(slice: &Slice, changes: &Changes, stamp: Option<Stamp>) -
     let mut paid: BTreeMap<DeviceId, Vec<PostingLine>> = BTreeMap::new();
     for transfer in changes.transfers.iter().filter(|transfer| transfer.code == Code::Reward) {
         let key = transfer.key;
-        let stage = Stage::from_code(u8::try_from(key.stage).unwrap_or(0));
-        let unit = UnitKey { job: JobId(key.job), stage, index: key.index.unsigned_abs() };
+        let stage = Stage::from_code(u8::try_from(key.stage % 256).unwrap_or(0));
+        let (job, index) = (JobId(key.job), key.index.unsigned_abs());
+        let unit = UnitKey { job, stage, index };
         let attempts = slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         if let Some(attempt) = attempts.iter().find(|attempt| attempt.owner.0 == key.attempt) {
-            let line = PostingLine { unit, amount: transfer.amount, taken_back: String::new() };
+            let (stage, amount) = (key.stage, transfer.amount);
+            let line = PostingLine { job, stage, index, amount, taken_back: String::new() };
             paid.entry(attempt.device).or_default().push(line);
         }
     }

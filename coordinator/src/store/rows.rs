@@ -20,7 +20,7 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
     job.items_accepted, job.answer_digest, job.answer_bytes, \
     job.checkpointed, job.max_error, job.max_answer_error, job.wish_copies, job.strict, job.reviewed, job.doubtful, \
-    job.fee_millionths";
+    job.fee_millionths, job.round, job.granted, job.refunded, job.settled";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -38,10 +38,6 @@ pub(super) fn outcome_code(outcome: Outcome) -> i16 {
         Outcome::Limit => 3,
         Outcome::Undecidable => 4,
     }
-}
-
-pub(super) fn stage_code(stage: Stage) -> i16 {
-    i16::from(stage.code())
 }
 
 /// Counts and indexes are at most `i64::MAX` by the limits on a job.
@@ -74,8 +70,9 @@ impl From {
     }
 
     pub(super) fn stage(self, row: &Row, column: &'static str) -> Result<Stage, Error> {
+        // Whatever the round: see `stage_number` in the core.
         let value: i16 = row.try_get(column)?;
-        u8::try_from(value).map(Stage::from_code).map_err(|_| self.wrong(column, value))
+        u8::try_from(value % 256).map(Stage::from_code).map_err(|_| self.wrong(column, value))
     }
 
     pub(super) fn outcome(self, row: &Row, column: &'static str) -> Result<Outcome, Error> {
@@ -132,6 +129,8 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
         strict: row.try_get("strict")?,
         reviewed: row.try_get("reviewed")?,
         doubtful: from.count(row, "doubtful")?,
+        round: u16::try_from(row.try_get::<_, i16>("round")?).unwrap_or(0),
+        settled: row.try_get("settled")?,
         allow_missing: spec.allow_missing,
         result_bytes_max: spec.limits.result_bytes,
         memory_bytes_max: spec.limits.memory_bytes,
@@ -151,6 +150,8 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
                 FeeRate::from_millionths(fee).map_err(|error| from.wrong("fee_millionths", error))
             })?,
         budget: from.amount(row, "budget")?,
+        granted: from.amount(row, "granted")?,
+        refunded: from.amount(row, "refunded")?,
         reserved: from.amount(row, "reserved")?,
         spent: from.amount(row, "spent")?,
         totals: Totals {

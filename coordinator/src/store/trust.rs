@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use lull_job::Stage;
 use lull_ledger::{AccountId, AccountKind, Key, Transfer};
 
 use super::batch::{Aftermath, review_slice, write_review, write_transfers};
-use super::rows::{From, stage_code};
+use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{JobId, JobState, Policy, review};
+use crate::core::{Job, JobId, JobState, Policy, review};
 
 /// Results of one owner whose pay is released at once: the rest follows with the next look.
 const RESULTS_PER_RELEASE: i64 = 10_000;
@@ -25,7 +24,7 @@ impl Store {
         run_tx!(self.pool, "unreviewed", tx => {
             let select = "SELECT id FROM job WHERE state = 1 AND stage = 1 AND NOT reviewed AND stage_units > 0
                     AND max_error + max_answer_error > 0 AND stage_accepted + stage_failed = stage_units
-                UNION SELECT job_id FROM recheck";
+                UNION SELECT job_id FROM recheck ORDER BY 1";
             let rows = tx.query(&tx.prepare_cached(select).await?, &[]).await?;
             rows.iter().map(|row| Ok(JobId(row.try_get(0)?))).collect()
         })
@@ -41,15 +40,43 @@ impl Store {
             let (mut slice, caught) = review_slice(tx, id, policy).await?;
             let mut lost = Vec::new();
             if let Some(job) = slice.jobs.get_mut(&id) {
-                lost = forfeits(tx, id, &caught, job.state == JobState::Running && !job.reviewed).await?;
+                lost = forfeits(tx, id, &caught, job.state == JobState::Running).await?;
                 let back = lost.iter().filter(|one| one.credit == AccountId::new(AccountKind::Escrow, id.0));
                 job.spent = job.spent - back.map(|one| one.amount).sum();
             }
+            let gone = lost.iter().filter(|one| one.credit == AccountId::LOSSES);
+            slice.losses = slice.losses + gone.map(|one| one.amount).sum();
             let mut changes = review(&mut slice, id);
             changes.transfers.extend(lost);
-            tracing::info!(job = %id, reopened = changes.reopened.len(), caught = caught.len(), "looked over");
+            tracing::info!(job = %id, reopened = changes.reopened.len(), again = changes.jobs_begun_again.len(), caught = caught.len(), "looked over");
             write_review(tx, &slice, &changes, id, &caught, Duration::ZERO).await
         })
+    }
+
+    /// Complete jobs of which no pay is held back any more, and that do not wait to be looked over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn unsettled(&self) -> Result<Vec<JobId>, Error> {
+        run_tx!(self.pool, "unsettled", tx => {
+            let select = "SELECT id FROM job WHERE state = 2 AND NOT settled
+                AND NOT EXISTS (SELECT FROM recheck WHERE recheck.job_id = job.id)
+                AND NOT EXISTS (
+                    SELECT FROM job_owner JOIN standing USING (owner_id)
+                    JOIN held ON held.owner_id = standing.owner_id AND held.seq > standing.released_to
+                    WHERE job_owner.job_id = job.id AND held.job_id = job.id)
+                ORDER BY id";
+            let rows = tx.query(&tx.prepare_cached(select).await?, &[]).await?;
+            rows.iter().map(|row| Ok(JobId(row.try_get(0)?))).collect()
+        })
+    }
+
+    /// Settles a complete job.
+    ///
+    /// # Errors
+    /// When there is none, or the database fails.
+    pub async fn settle(&self, id: JobId) -> Result<Aftermath, Error> {
+        self.change_job("settle", id, Job::settle).await
     }
 
     /// Forgets half of the units that owners have dropped, once a day.
@@ -142,8 +169,7 @@ async fn forfeits(
         let stage: i16 = row.try_get("stage")?;
         let key = Key { job: id.0, stage, index: row.try_get("idx")?, attempt: owner };
         let amount = from.amount(row, "amount")?;
-        let again = can_be_done_again && stage == stage_code(Stage::Work);
-        if !again {
+        if !can_be_done_again {
             lost.push(Transfer::forfeit_to_losses(key, owner, amount));
             continue;
         }

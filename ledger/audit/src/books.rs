@@ -33,6 +33,10 @@ pub(crate) mod code {
     pub(crate) const FEE: i64 = 10;
     /// A fee of pay that was forfeited to its job.
     pub(crate) const FEE_BACK: i64 = 11;
+    /// From losses to a job of which work is done again.
+    pub(crate) const GRANT: i64 = 12;
+    /// What a job did not spend of its grants.
+    pub(crate) const UNSPENT: i64 = 13;
 }
 
 /// Numbers of accounts: the holder's times eight, and the kind's.
@@ -70,17 +74,25 @@ pub(crate) mod account {
     }
 }
 
-/// A job is running.
-const RUNNING: i64 = 1;
-
 /// Sums by account and job.
 #[derive(Default)]
 pub(crate) struct Books {
     accounts: BTreeMap<i64, Amount>,
-    /// Rewards and fees of a job less what was forfeited back to it.
-    spent: BTreeMap<i64, Amount>,
+    /// By job.
+    jobs_moved: BTreeMap<i64, Moved>,
     jobs: u64,
     transfers: u64,
+}
+
+/// What transfers say of a job.
+#[derive(Default)]
+struct Moved {
+    /// Rewards and fees less what was forfeited back to it.
+    spent: Amount,
+    /// From losses, less what went back.
+    granted: Amount,
+    /// Back to its submitter.
+    refunded: Amount,
 }
 
 /// What the books come to.
@@ -118,11 +130,21 @@ impl Books {
         self.accounts.entry(debit).or_default().0 -= amount.0;
         self.accounts.entry(credit).or_default().0 += amount.0;
         match code {
-            code::REWARD | code::FEE => self.spent.entry(job).or_default().0 += amount.0,
+            code::REWARD | code::FEE => self.jobs_moved.entry(job).or_default().spent.0 += amount.0,
             code::FORFEIT if credit == account::escrow(job) => {
-                self.spent.entry(job).or_default().0 -= amount.0
+                self.jobs_moved.entry(job).or_default().spent.0 -= amount.0
             }
-            code::FEE_BACK => self.spent.entry(job).or_default().0 -= amount.0,
+            code::REFUND => self.jobs_moved.entry(job).or_default().refunded.0 += amount.0,
+            code::GRANT if (debit, credit) == (account::LOSSES, account::escrow(job)) => {
+                self.jobs_moved.entry(job).or_default().granted.0 += amount.0
+            }
+            code::UNSPENT if (debit, credit) == (account::escrow(job), account::LOSSES) => {
+                self.jobs_moved.entry(job).or_default().granted.0 -= amount.0
+            }
+            code::GRANT | code::UNSPENT => {
+                return broken(CHECK, kind.name(row), "is not between losses and its job");
+            }
+            code::FEE_BACK => self.jobs_moved.entry(job).or_default().spent.0 -= amount.0,
             code::DEPOSIT..=code::REVERSAL => {}
             _ => return broken(CHECK, kind.name(row), "has a code that there is not"),
         }
@@ -174,31 +196,44 @@ impl Books {
 
     fn escrows(mut self, session: &mut Session, balances: &BTreeMap<i64, Amount>) -> Check<()> {
         const CHECK: &str = "escrow";
-        let mut rows = session.rows("SELECT id, state, budget, spent, reserved FROM job ORDER BY id")?;
+        let select =
+            "SELECT id, budget, spent, reserved, granted, refunded, settled::integer FROM job ORDER BY id";
+        let mut rows = session.rows(select)?;
         while let Some(row) = rows.next()? {
-            let (id, state) = (row.int(0)?, row.int(1)?);
-            let (budget, spent, reserved) = (row.amount(2)?, row.amount(3)?, row.amount(4)?);
+            let (id, is_settled) = (row.int(0)?, row.int(6)? == 1);
+            let (budget, spent, reserved) = (row.amount(1)?, row.amount(2)?, row.amount(3)?);
+            let (granted, refunded) = (row.amount(4)?, row.amount(5)?);
             let name = format!("job (id {id})");
-            let paid = self.spent.remove(&id).unwrap_or_default();
-            if spent != paid {
+            let moved = self.jobs_moved.remove(&id).unwrap_or_default();
+            for (said, made, what) in [
+                (spent, moved.spent, "spent"),
+                (granted, moved.granted, "was granted"),
+                (refunded, moved.refunded, "gave back"),
+            ] {
+                if said != made {
+                    return broken(
+                        CHECK,
+                        name,
+                        format!("says that it {what} {said}, its transfers make {made}"),
+                    );
+                }
+            }
+            let left = Amount(budget.0 + granted.0 - refunded.0 - spent.0);
+            if spent.0 < 0 || reserved.0 < 0 || granted.0 < 0 || reserved.0 > left.0 {
                 return broken(
                     CHECK,
                     name,
-                    format!("says that it spent {spent}, its rewards and fees make {paid}"),
+                    format!("has spent {spent} of {budget}, and reserved {reserved} of {left}"),
                 );
             }
-            if spent.0 < 0 || reserved.0 < 0 || spent.0 + reserved.0 > budget.0 {
-                return broken(CHECK, name, format!("has spent {spent} and reserved {reserved} of {budget}"));
-            }
-            let left = if state == RUNNING { Amount(budget.0 - spent.0) } else { Amount::default() };
             let escrow = balances.get(&account::escrow(id)).copied().unwrap_or_default();
-            if escrow != left {
+            if escrow != left || (is_settled && left.0 != 0) {
                 return broken(CHECK, name, format!("has {escrow} in escrow and {left} left of its budget"));
             }
         }
-        match self.spent.pop_first() {
-            Some((id, paid)) => {
-                broken(CHECK, format!("job (id {id})"), format!("is missing: it paid {paid}"))
+        match self.jobs_moved.pop_first() {
+            Some((id, Moved { spent, .. })) => {
+                broken(CHECK, format!("job (id {id})"), format!("is missing: it paid {spent}"))
             }
             None => Ok(()),
         }

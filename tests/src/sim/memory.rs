@@ -9,7 +9,7 @@ use lull_coordinator::core::{
     Wanted, decide, expire, lease_units, repeats_max, review,
 };
 use lull_job::Stage;
-use lull_ledger::{Amount, Key, Transfer};
+use lull_ledger::{AccountId, Amount, Key, Transfer};
 
 /// What is kept of one unit.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +78,8 @@ pub struct MemoryStore {
     leases: BTreeMap<LeaseToken, Lease>,
     of_device: BTreeMap<DeviceId, BTreeSet<LeaseToken>>,
     units: BTreeMap<(JobId, Stage), Vec<Unit>>,
+    /// What was made from the work of jobs that were begun again since, by the number of the stage.
+    past: BTreeMap<(JobId, i16), Vec<Unit>>,
     wanted: BTreeMap<(JobId, Stage, OwnerId, u64), Wanted>,
     owners: BTreeMap<OwnerId, Owner>,
     job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
@@ -202,15 +204,14 @@ impl MemoryStore {
         let mut lost = Vec::new();
         if let Some(job) = slice.jobs.get_mut(&id) {
             job.count(census, policy);
-            let can_be_done_again = job.state == JobState::Running && !job.reviewed;
             for held in &recheck.lost {
                 let key = Key {
                     job: id.0,
-                    stage: i16::from(held.unit.stage.code()),
+                    stage: job.stage_number(held.unit.stage),
                     index: index(held.unit.index),
                     attempt: held.owner.0,
                 };
-                if can_be_done_again && held.unit.stage == Stage::Work {
+                if job.state == JobState::Running {
                     job.spent = job.spent - held.amount;
                     lost.push(Transfer::forfeit(key, held.owner.0, held.amount));
                 } else {
@@ -220,9 +221,54 @@ impl MemoryStore {
         }
         self.load_doubtful(&mut slice, id, &recheck.owners);
         self.load_standings(&mut slice, []);
+        slice.losses = self.losses()
+            + lost.iter().filter(|one| one.credit == AccountId::LOSSES).map(|one| one.amount).sum();
         let mut changes = review(&mut slice, id);
         changes.transfers.extend(lost);
         self.write(slice, changes);
+    }
+
+    /// Complete jobs of which no pay is held back any more.
+    #[must_use]
+    pub fn unsettled(&self) -> BTreeSet<JobId> {
+        let held: BTreeSet<JobId> =
+            self.owners.values().flat_map(|owner| &owner.held).map(|row| row.held.unit.job).collect();
+        let complete = self.jobs.values().filter(|job| job.state == JobState::Complete && !job.settled);
+        let done = complete.filter(|job| !held.contains(&job.id) && !self.rechecks.contains_key(&job.id));
+        done.map(|job| job.id).collect()
+    }
+
+    /// Settles a job.
+    pub fn settle(&mut self, id: JobId) {
+        let Some(mut job) = self.jobs.get(&id).cloned() else { return };
+        let changes = job.settle();
+        self.write(Slice { jobs: [(id, job)].into(), ..Slice::default() }, changes);
+    }
+
+    /// An owner that has long been known: so many checked results, and as many whose pay is still held back.
+    pub fn know(&mut self, id: OwnerId, results: u64) {
+        let owner = self.owners.entry(id).or_default();
+        let unit = UnitKey { job: JobId(0), stage: Stage::Work, index: 0 };
+        let held = Held { owner: id, unit, amount: Amount::ZERO, results: 0, checked: false };
+        owner.held = (0..results).map(|_| HeldRow { held, until: u64::MAX }).collect();
+        owner.held_to = results;
+        owner.standing = Standing { correct: results, held: results, results, ..Standing::default() };
+    }
+
+    /// What other grids' jobs have left in losses.
+    pub fn lose(&mut self, amount: Amount) {
+        if amount.is_positive() {
+            self.write_transfers(vec![Transfer::forfeit_to_losses(Key::default(), 0, amount)]);
+        }
+    }
+
+    /// What was forfeited to losses, and not granted since.
+    fn losses(&self) -> Amount {
+        let moved = |choose: fn(&Transfer) -> AccountId| -> Amount {
+            let all = self.transfers.iter().filter(|one| choose(one) == AccountId::LOSSES);
+            all.map(|one| one.amount).sum()
+        };
+        moved(|one| one.credit) - moved(|one| one.debit)
     }
 
     /// Releases pay of owners that have returned enough since.
@@ -388,11 +434,19 @@ impl MemoryStore {
             .filter(|lease| !lease.expired && lease.job == id)
             .flat_map(|lease| lease.open.iter().map(|index| (lease.stage, *index)))
             .collect();
+        let made = self.units.range((id, Stage::Merge(1))..=(id, Stage::Finish));
+        for ((_, stage), units) in made {
+            for (index, unit) in (0..).zip(units) {
+                if unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
+                    self.load_unit(slice, UnitKey { job: id, stage: *stage, index });
+                }
+            }
+        }
         for (at, unit) in (0..).zip(self.units(id, Stage::Work)) {
             let key = UnitKey { job: id, stage: Stage::Work, index: at };
             let is_short = looks_at_all
                 && unit.standing().is_some_and(|verdict| {
-                    verdict.outcome == Outcome::Result
+                    matches!(verdict.outcome, Outcome::Result | Outcome::GuestFailed)
                         && u64::from(verdict.agreeing) < most
                         && job.is_short(key, verdict.agreeing)
                 });
@@ -408,6 +462,9 @@ impl MemoryStore {
     /// Keeps what was decided, and fails where the database would.
     fn write(&mut self, slice: Slice, changes: Changes) {
         self.commit += 1;
+        for id in &changes.jobs_begun_again {
+            self.put_away(*id);
+        }
         for row in &changes.wanted_removed {
             let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
             assert!(self.wanted.remove(&key).is_some(), "{:?} was not wanted", row.unit);
@@ -471,12 +528,30 @@ impl MemoryStore {
             }
         }
         if !changes.jobs_ended.is_empty() {
-            self.leases.retain(|_, lease| !changes.jobs_ended.contains(&lease.job));
-            self.of_device.clear();
-            for lease in self.leases.values() {
-                self.of_device.entry(lease.device).or_default().insert(lease.token);
-            }
-            self.wanted.retain(|(job, ..), _| !changes.jobs_ended.contains(job));
+            self.clear(&changes.jobs_ended);
+        }
+    }
+
+    /// What jobs wanted and leased goes.
+    fn clear(&mut self, jobs: &BTreeSet<JobId>) {
+        self.leases.retain(|_, lease| !jobs.contains(&lease.job));
+        self.of_device.clear();
+        for lease in self.leases.values() {
+            self.of_device.entry(lease.device).or_default().insert(lease.token);
+        }
+        self.wanted.retain(|(job, ..), _| !jobs.contains(job));
+    }
+
+    /// Of a job that is begun again: what was made from its work.
+    fn put_away(&mut self, id: JobId) {
+        self.clear(&[id].into());
+        let Some(job) = self.jobs.get(&id) else { return };
+        let number = |stage| job.stage_number(stage);
+        let made = self.units.extract_if(.., |(of, stage), _| *of == id && *stage > Stage::Work);
+        let made: Vec<_> = made.map(|((_, stage), units)| ((id, number(stage)), units)).collect();
+        self.past.extend(made);
+        for unit in self.units.get_mut(&(id, Stage::Work)).into_iter().flatten() {
+            unit.reopened = None;
         }
     }
 

@@ -213,11 +213,11 @@ fn taken_back(posting: u64, line: &v1::PaidLine) -> Option<TakenBack> {
 }
 
 fn name(unit: &Unit) -> String {
-    let stage = u8::try_from(unit.stage_code).map_or_else(
-        |_| format!("stage {}", unit.stage_code),
-        |code| lull_job::Stage::from_code(code).to_string(),
-    );
-    format!("jobs/{} {stage} unit {}", unit.job_id, unit.index)
+    // What is made from a job's work has new numbers each time that it is made.
+    let (code, again) = (unit.stage_code % 256, unit.stage_code / 256);
+    let stage = lull_job::Stage::from_code(u8::try_from(code).unwrap_or_default());
+    let again = if again == 0 { String::new() } else { format!(", made again for the {again}. time") };
+    format!("jobs/{} {stage} unit {}{again}", unit.job_id, unit.index)
 }
 
 fn differing(number: u64, receipt: &Posting, ledger: &Posting) -> Vec<Difference> {

@@ -4,7 +4,12 @@ use super::*;
 
 /// A job that buys confidence, on a grid of which everybody is known.
 fn trusting(units: u64, max_error: f64) -> Model {
-    let mut model = Model::new(Job { max_error: Share::of(max_error), ..job(units, 2, Reduce::None) });
+    known_to_all(Job { max_error: Share::of(max_error), ..job(units, 2, Reduce::None) })
+}
+
+/// This job, on such a grid.
+pub(super) fn known_to_all(job: Job) -> Model {
+    let mut model = Model::new(job);
     // So long that a lease holds one.
     model.cpu_micros = 200_000_000;
     for owner in 1..=20 {
@@ -15,14 +20,14 @@ fn trusting(units: u64, max_error: f64) -> Model {
 }
 
 impl Model {
-    fn ask(&mut self, owner: i64) -> Option<Lease> {
+    pub(super) fn ask(&mut self, owner: i64) -> Option<Lease> {
         let want = Some(Want { leases: 1, units_max: 1 });
         let request = Request { want, ..self.request(owner, owner) };
         let token = *self.decide(&[request])[0].leases.last()?;
         Some(self.leases[&token].clone())
     }
 
-    fn answer(&mut self, lease: &Lease, text: &str) {
+    pub(super) fn answer(&mut self, lease: &Lease, text: &str) {
         self.answer_as(lease, text, text, false);
     }
 
@@ -35,12 +40,12 @@ impl Model {
     }
 
     /// This owner takes a unit and says that.
-    fn says(&mut self, owner: i64, text: &str) {
+    pub(super) fn says(&mut self, owner: i64, text: &str) {
         let lease = self.ask(owner).expect("a lease");
         self.answer(&lease, text);
     }
 
-    fn caught(&self) -> Vec<i64> {
+    pub(super) fn caught(&self) -> Vec<i64> {
         self.caught.iter().map(|catch| catch.owner.0).collect()
     }
 }

@@ -8,11 +8,11 @@ use lull_job::Digest;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::load::{UNITS, load_attempts, unit_columns, unit_key};
+use super::load::{Jobs, UNITS, load_attempts, read_jobs, unit_columns, unit_key};
 use super::write::flatten;
 use crate::core::{
-    Attempt, Blame, Changes, Checkpoint, DeviceId, Fault, Job, JobId, Lease, LeaseToken, Offer, OwnerId,
-    Request, Slice, UnitKey, steps_to_witness,
+    Attempt, Blame, Changes, Checkpoint, DeviceId, Fault, Lease, LeaseToken, Offer, OwnerId, Request, Slice,
+    UnitKey, steps_to_witness,
 };
 use crate::store::rows::{From, bigint};
 use crate::store::{Error, Store, run_tx};
@@ -37,9 +37,13 @@ impl Store {
         run_tx!(self.batch_pool, "lease_extras", tx => {
             let units = super::load::open_units([lease]);
             let token = [lease.token.0];
-            let (checkpoints, mut attempts, offers) =
-                tokio::try_join!(load_checkpoints(tx, &units), load_attempts(tx, &units), load_offers(tx, &token))?;
-            add_lineages(tx, &mut attempts).await?;
+            let of = read_jobs(tx, &[lease.job.0]).await?;
+            let (checkpoints, mut attempts, offers) = tokio::try_join!(
+                load_checkpoints(tx, &of, &units),
+                load_attempts(tx, &of, &units),
+                load_offers(tx, &token)
+            )?;
+            add_lineages(tx, &of, &mut attempts).await?;
             let mut extras = Extras::default();
             for unit in units {
                 let known = checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
@@ -70,7 +74,7 @@ impl Store {
     }
 }
 
-fn has_checkpoints(jobs: &BTreeMap<JobId, Job>, unit: &UnitKey) -> bool {
+fn has_checkpoints(jobs: &Jobs, unit: &UnitKey) -> bool {
     jobs.get(&unit.job).is_some_and(|job| job.checkpointed)
 }
 
@@ -104,10 +108,10 @@ pub(super) async fn complete(
         slice.leases.values().filter(|lease| slice.jobs.get(&lease.job).is_some_and(|j| j.checkpointed));
     let tokens: Vec<i64> = tokens.map(|lease| lease.token.0).collect();
     let (checkpoints, offers, offered, ()) = tokio::try_join!(
-        load_checkpoints(tx, &units),
+        load_checkpoints(tx, &slice.jobs, &units),
         load_offers(tx, &tokens),
-        load_offered(tx, &units, &owners),
-        add_lineages(tx, &mut slice.attempts),
+        load_offered(tx, &slice.jobs, &units, &owners),
+        add_lineages(tx, &slice.jobs, &mut slice.attempts),
     )?;
     let shared = |unit: &UnitKey| checkpoints.get(unit).is_some_and(|list| !list.is_empty());
     if wanted.iter().any(shared) {
@@ -161,6 +165,7 @@ fn token(row: &Row, column: &str) -> Result<Option<LeaseToken>, Error> {
 
 async fn load_checkpoints(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
 ) -> Result<BTreeMap<UnitKey, Vec<Checkpoint>>, Error> {
     let mut all: BTreeMap<UnitKey, Vec<Checkpoint>> = BTreeMap::new();
@@ -169,7 +174,7 @@ async fn load_checkpoints(
     }
     let from = From("checkpoint");
     let select = format!("SELECT checkpoint.* FROM {UNITS} JOIN checkpoint USING (job_id, stage, idx)");
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
         let checkpoint = Checkpoint {
             made_under: LeaseToken(row.try_get("made_under")?),
@@ -207,6 +212,7 @@ async fn load_offers(
 
 async fn load_offered(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
     callers: &[i64],
 ) -> Result<BTreeMap<(UnitKey, OwnerId), Vec<OwnerId>>, Error> {
@@ -217,7 +223,7 @@ async fn load_offered(
     let select = format!(
         "SELECT offer.* FROM {UNITS} JOIN offer USING (job_id, stage, idx) WHERE offer.owner_id = ANY($4)"
     );
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     let select = tx.prepare_cached(&select).await?;
     for row in tx.query(&select, &[&jobs, &stages, &indexes, &callers]).await? {
         let key = (unit_key(From("offer"), &row)?, OwnerId(row.try_get("owner_id")?));
@@ -230,11 +236,11 @@ async fn load_offered(
 }
 
 /// Completes attempts with what their leases offered, and what they witnessed.
-async fn add_lineages(tx: &Transaction<'_>, attempts: &mut Attempts) -> Result<(), Error> {
+async fn add_lineages(tx: &Transaction<'_>, of: &Jobs, attempts: &mut Attempts) -> Result<(), Error> {
     if attempts.is_empty() {
         return Ok(());
     }
-    let (jobs, stages, indexes) = unit_columns(attempts.keys());
+    let (jobs, stages, indexes) = unit_columns(of, attempts.keys());
     let resumed = format!("SELECT resumed.* FROM {UNITS} JOIN resumed USING (job_id, stage, idx)");
     let witness = format!("SELECT witness.* FROM {UNITS} JOIN witness USING (job_id, stage, idx)");
     let (resumed, witness) = tokio::try_join!(tx.prepare_cached(&resumed), tx.prepare_cached(&witness))?;
@@ -264,13 +270,13 @@ async fn add_lineages(tx: &Transaction<'_>, attempts: &mut Attempts) -> Result<(
 /// Completes the attempts of units whose jobs have checkpoints.
 pub(super) async fn add_lineages_of(
     tx: &Transaction<'_>,
-    jobs: &BTreeMap<JobId, Job>,
+    jobs: &Jobs,
     attempts: &mut Attempts,
 ) -> Result<(), Error> {
     if jobs.values().all(|job| !job.checkpointed) {
         return Ok(());
     }
-    add_lineages(tx, attempts).await
+    add_lineages(tx, jobs, attempts).await
 }
 
 /// Owners of devices that called within a day: a PC that is away for longer may never come back.
@@ -289,13 +295,14 @@ pub(super) async fn write(tx: &Transaction<'_>, slice: &Slice, changes: &Changes
         );
     }
     // In the order in which rows of one unit may replace each other.
-    remove(tx, changes).await?;
+    let of = &slice.jobs;
+    remove(tx, of, changes).await?;
     tokio::try_join!(
-        add_checkpoints(tx, &changes.checkpoints_added),
-        add_offers(tx, &changes.leases_added),
-        add_resumed(tx, changes),
-        add_witnesses(tx, changes),
-        add_blames(tx, &changes.blames),
+        add_checkpoints(tx, of, &changes.checkpoints_added),
+        add_offers(tx, of, &changes.leases_added),
+        add_resumed(tx, of, changes),
+        add_witnesses(tx, of, changes),
+        add_blames(tx, of, &changes.blames),
     )?;
     let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
     if ended.is_empty() {
@@ -310,9 +317,10 @@ pub(super) async fn write(tx: &Transaction<'_>, slice: &Slice, changes: &Changes
     Ok(())
 }
 
-async fn remove(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn remove(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     if !changes.checkpoints_removed.is_empty() {
-        let (jobs, stages, indexes) = unit_columns(changes.checkpoints_removed.iter().map(|(unit, _)| unit));
+        let (jobs, stages, indexes) =
+            unit_columns(of, changes.checkpoints_removed.iter().map(|(unit, _)| unit));
         let names: Vec<i64> = changes.checkpoints_removed.iter().map(|(_, name)| name.0).collect();
         let delete = "DELETE FROM checkpoint
             USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS gone (job_id, stage, idx, made_under)
@@ -321,7 +329,7 @@ async fn remove(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
         tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &names]).await?;
     }
     if !changes.units_closed.is_empty() {
-        let (jobs, stages, indexes) = unit_columns(&changes.units_closed);
+        let (jobs, stages, indexes) = unit_columns(of, &changes.units_closed);
         for table in ["checkpoint", "offer"] {
             let delete = format!(
                 "DELETE FROM {table} USING {UNITS}
@@ -333,7 +341,11 @@ async fn remove(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
     Ok(())
 }
 
-async fn add_checkpoints(tx: &Transaction<'_>, added: &[(UnitKey, Checkpoint)]) -> Result<(), Error> {
+async fn add_checkpoints(
+    tx: &Transaction<'_>,
+    of: &Jobs,
+    added: &[(UnitKey, Checkpoint)],
+) -> Result<(), Error> {
     if added.is_empty() {
         return Ok(());
     }
@@ -345,7 +357,7 @@ async fn add_checkpoints(tx: &Transaction<'_>, added: &[(UnitKey, Checkpoint)]) 
                     $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::bigint[], $14::integer[], $15::integer[])
              AS new (job_id, stage, idx, made_under, steps, state, blob, size, device_id, owner_id, signature, parent,
                      low, high)";
-    let (jobs, stages, indexes) = unit_columns(added.iter().map(|(unit, _)| unit));
+    let (jobs, stages, indexes) = unit_columns(of, added.iter().map(|(unit, _)| unit));
     let list = || added.iter().map(|(_, checkpoint)| checkpoint);
     let names: Vec<i64> = list().map(|one| one.made_under.0).collect();
     let steps: Vec<i64> = list().map(|one| bigint(one.steps)).collect();
@@ -378,7 +390,7 @@ async fn add_checkpoints(tx: &Transaction<'_>, added: &[(UnitKey, Checkpoint)]) 
     Ok(())
 }
 
-async fn add_offers(tx: &Transaction<'_>, leases: &[Lease]) -> Result<(), Error> {
+async fn add_offers(tx: &Transaction<'_>, of: &Jobs, leases: &[Lease]) -> Result<(), Error> {
     let list: Vec<(&Lease, u64, &Offer)> = leases
         .iter()
         .flat_map(|lease| lease.offers.iter().map(move |(index, offer)| (lease, *index, offer)))
@@ -400,7 +412,7 @@ async fn add_offers(tx: &Transaction<'_>, leases: &[Lease]) -> Result<(), Error>
         .iter()
         .map(|(lease, index, _)| UnitKey { job: lease.job, stage: lease.stage, index: *index })
         .collect();
-    let (jobs, stages, indexes) = unit_columns(&units);
+    let (jobs, stages, indexes) = unit_columns(of, &units);
     let callers: Vec<i64> = list.iter().map(|(lease, ..)| lease.owner.0).collect();
     let tokens: Vec<i64> = list.iter().map(|(lease, ..)| lease.token.0).collect();
     let origins: Vec<Option<i64>> = list.iter().map(|(.., offer)| offer.origin.map(|name| name.0)).collect();
@@ -412,7 +424,7 @@ async fn add_offers(tx: &Transaction<'_>, leases: &[Lease]) -> Result<(), Error>
     Ok(())
 }
 
-async fn add_resumed(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn add_resumed(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let list: Vec<_> = changes.attempts.iter().filter(|one| !one.attempt.lineage.is_empty()).collect();
     if list.is_empty() {
         return Ok(());
@@ -421,7 +433,7 @@ async fn add_resumed(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Erro
         SELECT job_id, stage, idx, owner_id, origin, ($6::bigint[])[low:high]
         FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[])
              AS new (job_id, stage, idx, owner_id, origin, low, high)";
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|one| &one.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|one| &one.unit));
     let owners: Vec<i64> = list.iter().map(|one| one.attempt.owner.0).collect();
     let origins: Vec<Option<i64>> = list.iter().map(|one| one.attempt.origin.map(|name| name.0)).collect();
     let (flat, low, high) = flatten(list.iter().map(|one| one.attempt.lineage.iter().map(|owner| owner.0)));
@@ -431,7 +443,7 @@ async fn add_resumed(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Erro
     Ok(())
 }
 
-async fn add_witnesses(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn add_witnesses(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let list: Vec<_> = changes
         .attempts
         .iter()
@@ -442,7 +454,7 @@ async fn add_witnesses(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Er
     }
     let insert = "INSERT INTO witness (job_id, stage, idx, owner_id, steps, state_digest)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[])";
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|(one, _)| &one.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|(one, _)| &one.unit));
     let owners: Vec<i64> = list.iter().map(|(one, _)| one.attempt.owner.0).collect();
     let steps: Vec<i64> = list.iter().map(|(_, (steps, _))| bigint(*steps)).collect();
     let states: Vec<&[u8]> = list.iter().map(|(_, (_, state))| state.as_bytes().as_slice()).collect();
@@ -451,7 +463,7 @@ async fn add_witnesses(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Er
     Ok(())
 }
 
-async fn add_blames(tx: &Transaction<'_>, list: &[Blame]) -> Result<(), Error> {
+async fn add_blames(tx: &Transaction<'_>, of: &Jobs, list: &[Blame]) -> Result<(), Error> {
     if list.is_empty() {
         return Ok(());
     }
@@ -459,7 +471,7 @@ async fn add_blames(tx: &Transaction<'_>, list: &[Blame]) -> Result<(), Error> {
             signature, witnessed, witnesses)
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::smallint[],
                              $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[], $11::bytea[], $12::integer[])";
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|blame| &blame.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|blame| &blame.unit));
     let devices: Vec<i64> = list.iter().map(|blame| blame.device.0).collect();
     let owners: Vec<i64> = list.iter().map(|blame| blame.owner.0).collect();
     let faults: Vec<i16> = list.iter().map(|blame| fault_code(blame.fault)).collect();

@@ -8,10 +8,10 @@ use tokio_postgres::Row;
 use super::{Hints, Tokens, checkpoints, trust};
 use crate::core::{
     DeviceId, Job, JobId, Lease, LeaseToken, OwnerId, Request, Slice, UnitKey, Verdict, Want, Wanted,
-    lease_units, repeats_max,
+    lease_units, repeats_max, stage_number,
 };
 use crate::store::Error;
-use crate::store::rows::{self, From, bigint, stage_code};
+use crate::store::rows::{self, From, bigint};
 
 /// Jobs of one submitter that are looked at for work: the others wait for these.
 const JOBS_PER_SUBMITTER: i64 = 8;
@@ -61,7 +61,7 @@ pub(super) async fn load(
         .collect();
     let (mut leases, attempts, blobs, wanted) = tokio::try_join!(
         load_leases(tx, "device_id", &devices),
-        load_attempts(tx, &units),
+        load_attempts(tx, &jobs, &units),
         load_blobs(tx, &large),
         load_wanted(tx, &jobs, requests, &owners, hints.grid_slots),
     )?;
@@ -72,13 +72,13 @@ pub(super) async fn load(
     if !strange.is_empty() {
         leases.extend(load_leases(tx, "token", &strange.into_iter().collect::<Vec<_>>()).await?);
     }
-    let verdicts = load_verdicts(tx, &perhaps_decided(&jobs, &attempts)).await?;
+    let verdicts = load_verdicts(tx, &jobs, &perhaps_decided(&jobs, &attempts)).await?;
     let late: Vec<UnitKey> = reports()
         .filter(|report| leases.get(&report.token).is_some_and(|lease| lease.expired))
         .map(|report| report.unit)
         .collect();
     let (wanted_late, leased_again) =
-        if late.is_empty() { Default::default() } else { load_late(tx, &late).await? };
+        if late.is_empty() { Default::default() } else { load_late(tx, &jobs, &late).await? };
     let mut slice = Slice {
         jobs,
         leases,
@@ -110,17 +110,26 @@ async fn refill(tx: &Transaction<'_>, tokens: &mut Tokens, wants: usize) -> Resu
     Ok(())
 }
 
-pub(super) async fn lock_jobs(tx: &Transaction<'_>, ids: &[i64]) -> Result<BTreeMap<JobId, Job>, Error> {
+pub(super) async fn lock_jobs(tx: &Transaction<'_>, ids: &[i64]) -> Result<Jobs, Error> {
+    select_jobs(tx, ids, "ORDER BY id FOR UPDATE").await
+}
+
+/// Jobs as they are now, for whoever decides nothing.
+pub(super) async fn read_jobs(tx: &Transaction<'_>, ids: &[i64]) -> Result<Jobs, Error> {
+    select_jobs(tx, ids, "").await
+}
+
+async fn select_jobs(tx: &Transaction<'_>, ids: &[i64], how: &'static str) -> Result<Jobs, Error> {
     if ids.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Jobs::new());
     }
-    let lock = format!("SELECT {} FROM job WHERE id = ANY($1) ORDER BY id FOR UPDATE", rows::JOB_COLUMNS);
-    let rows = tx.query(&tx.prepare_cached(&lock).await?, &[&ids]).await?;
+    let select = format!("SELECT {} FROM job WHERE id = ANY($1) {how}", rows::JOB_COLUMNS);
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&ids]).await?;
     rows.iter().map(|row| rows::job(row).map(|job| (job.id, job))).collect()
 }
 
 /// Adds jobs that have work, some of each submitter. One that another coordinator holds is skipped.
-async fn lock_candidates(tx: &Transaction<'_>, jobs: &mut BTreeMap<JobId, Job>) -> Result<(), Error> {
+async fn lock_candidates(tx: &Transaction<'_>, jobs: &mut Jobs) -> Result<(), Error> {
     let known: Vec<i64> = jobs.keys().map(|id| id.0).collect();
     let lock = format!(
         "SELECT {} FROM job WHERE id IN (
@@ -174,14 +183,19 @@ async fn load_leases(
     rows.iter().map(|row| lease(row).map(|lease| (lease.token, lease))).collect()
 }
 
+/// Jobs of a slice: in the database, their units are named by the numbers of stages in the round that runs.
+pub(super) type Jobs = BTreeMap<JobId, Job>;
+
 /// Units as three columns.
 pub(super) fn unit_columns<'a>(
+    jobs: &Jobs,
     units: impl IntoIterator<Item = &'a UnitKey>,
 ) -> (Vec<i64>, Vec<i16>, Vec<i64>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
     for unit in units {
+        let round = jobs.get(&unit.job).map_or(0, |job| job.round);
         columns.0.push(unit.job.0);
-        columns.1.push(stage_code(unit.stage));
+        columns.1.push(stage_number(unit.stage, round));
         columns.2.push(bigint(unit.index));
     }
     columns
@@ -200,6 +214,7 @@ pub(super) const UNITS: &str =
 
 pub(super) async fn load_attempts(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
 ) -> Result<BTreeMap<UnitKey, Vec<crate::core::Attempt>>, Error> {
     let mut attempts: BTreeMap<UnitKey, Vec<crate::core::Attempt>> = BTreeMap::new();
@@ -210,7 +225,7 @@ pub(super) async fn load_attempts(
         "SELECT job_id, stage, idx, owner_id, device_id, outcome, digest, size_bytes, mode, late, by_referee, strict_outcome, strict_digest
          FROM {UNITS} JOIN attempt USING (job_id, stage, idx)"
     );
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
         attempts.entry(unit_key(From("attempt"), &row)?).or_default().push(rows::attempt(&row)?);
     }
@@ -231,6 +246,7 @@ fn perhaps_decided(
 
 pub(super) async fn load_verdicts(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
 ) -> Result<BTreeMap<UnitKey, Verdict>, Error> {
     let mut verdicts = BTreeMap::new();
@@ -242,7 +258,7 @@ pub(super) async fn load_verdicts(
         "SELECT job_id, stage, idx, outcome, digest, size_bytes, agreeing, attempts, version
          FROM {UNITS} JOIN verdict USING (job_id, stage, idx) ORDER BY version"
     );
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
         let small = |column| row.try_get::<_, i32>(column).map(|n| u32::try_from(n).unwrap_or(0));
         let unit = unit_key(from, &row)?;
@@ -297,7 +313,7 @@ async fn load_wanted(
         let select =
             "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";
         let select = tx.prepare_cached(select).await?;
-        let rows = tx.query(&select, &[&job.id.0, &stage_code(job.stage), &need]).await?;
+        let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &need]).await?;
         let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
             let each = "SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
@@ -309,7 +325,7 @@ async fn load_wanted(
                        AND caller.owner_id <> ALL(excluded)
                      ORDER BY first_excluded, idx LIMIT $4)) AS w";
             let each = tx.prepare_cached(each).await?;
-            let rows = tx.query(&each, &[&job.id.0, &stage_code(job.stage), &owners, &need]).await?;
+            let rows = tx.query(&each, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
             let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
             let more: BTreeMap<UnitKey, Wanted> =
                 rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
@@ -323,9 +339,10 @@ async fn load_wanted(
 /// Whether units reported late are wanted or leased again.
 pub(super) async fn load_late(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
 ) -> Result<(BTreeMap<UnitKey, Wanted>, BTreeSet<UnitKey>), Error> {
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     let select = format!("SELECT wanted.* FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let late = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;

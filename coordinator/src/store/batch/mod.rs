@@ -155,7 +155,10 @@ impl Store {
             let leases = tx.query(&tx.prepare_cached(again).await?, &[&tokens]).await?;
             slice.leases = leases.iter().map(lease).map(|lease| lease.map(|l| (l.token, l))).collect::<Result<_, _>>()?;
             let units = open_units(slice.leases.values());
-            (slice.attempts, slice.verdicts) = tokio::try_join!(load_attempts(tx, &units), load_verdicts(tx, &units))?;
+            (slice.attempts, slice.verdicts) = tokio::try_join!(
+                load_attempts(tx, &slice.jobs, &units),
+                load_verdicts(tx, &slice.jobs, &units)
+            )?;
             checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
             trust::complete(tx, &mut slice, &[]).await?;
             let tokens: Vec<LeaseToken> = slice.leases.keys().copied().collect();

@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
+use lull_job::Stage;
+use lull_ledger::{AccountId, Amount};
 use rust_decimal::Decimal;
 
 use super::Aftermath;
-use super::load::{UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
+use super::load::{Jobs, UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
 use crate::core::{
-    Attempt, Catch, Census, Changes, Held, JobId, OwnerId, Policy, Request, STRANGER_RESULTS, Slice,
-    Standing, UnitKey,
+    Attempt, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, STRANGER_RESULTS,
+    Slice, Standing, UnitKey,
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
@@ -35,16 +37,17 @@ pub(super) async fn complete(
     let owners: BTreeSet<OwnerId> =
         attempts.clone().flat_map(|(_, list)| list.iter().map(|one| one.owner)).chain(calling).collect();
     let units: Vec<UnitKey> = attempts.map(|(unit, _)| *unit).collect();
-    let (standings, known) = tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &units))?;
+    let (standings, known) =
+        tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &slice.jobs, &units))?;
     slice.standings = standings;
     let caught: Vec<i64> =
         slice.standings.iter().filter(|(_, one)| one.catches > 0).map(|(owner, _)| owner.0).collect();
     if !caught.is_empty() {
-        void(tx, &mut slice.attempts, &units, &caught).await?;
+        void(tx, &slice.jobs, &mut slice.attempts, &units, &caught).await?;
     }
     if !known.is_empty() {
         let reopened: Vec<UnitKey> = known.keys().copied().collect();
-        let verdicts = load_verdicts(tx, &reopened).await?;
+        let verdicts = load_verdicts(tx, &slice.jobs, &reopened).await?;
         for (unit, verdict) in verdicts {
             slice.verdicts.remove(&unit);
             slice.reopened.insert(unit, verdict);
@@ -84,11 +87,12 @@ pub(in crate::store) async fn load_standings(
 
 async fn load_reopened(
     tx: &Transaction<'_>,
+    of: &Jobs,
     units: &[UnitKey],
 ) -> Result<BTreeMap<UnitKey, Vec<OwnerId>>, Error> {
     let select =
         format!("SELECT job_id, stage, idx, known FROM {UNITS} JOIN reopened USING (job_id, stage, idx)");
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let owners = |row: &tokio_postgres::Row| Ok::<Vec<i64>, Error>(row.try_get("known")?);
     rows.iter()
@@ -99,6 +103,7 @@ async fn load_reopened(
 /// Marks attempts that were made before their owner was caught.
 async fn void(
     tx: &Transaction<'_>,
+    of: &Jobs,
     attempts: &mut BTreeMap<UnitKey, Vec<Attempt>>,
     units: &[UnitKey],
     caught: &[i64],
@@ -108,7 +113,7 @@ async fn void(
          JOIN standing ON standing.owner_id = attempt.owner_id AND attempt.created_at <= standing.caught_at
          WHERE attempt.owner_id = ANY($4)"
     );
-    let (jobs, stages, indexes) = unit_columns(units);
+    let (jobs, stages, indexes) = unit_columns(of, units);
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes, &caught]).await? {
         let owner = OwnerId(row.try_get("owner_id")?);
         let list = attempts.get_mut(&unit_key(From("attempt"), &row)?).into_iter().flatten();
@@ -117,22 +122,22 @@ async fn void(
     Ok(())
 }
 
-pub(super) async fn write(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
-    write_reopened(tx, changes).await?;
+pub(super) async fn write(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
+    write_reopened(tx, of, changes).await?;
     if changes.standings.is_empty() && changes.held.is_empty() {
         return Ok(());
     }
     let first = add_to_standings(tx, changes).await?;
-    write_held(tx, &changes.held, first).await?;
+    write_held(tx, of, &changes.held, first).await?;
     for (owner, change) in &changes.standings {
         if let Some(catch) = &change.caught {
-            write_catch(tx, *owner, catch, change.correct).await?;
+            write_catch(tx, of, *owner, catch, change.correct).await?;
         }
     }
     Ok(())
 }
 
-async fn write_reopened(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn write_reopened(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let closed: BTreeSet<UnitKey> = changes.reclosed.iter().copied().collect();
     let insert = "INSERT INTO reopened (job_id, stage, idx, known) VALUES ($1, $2, $3, $4)";
     let mut opened = BTreeSet::new();
@@ -141,7 +146,7 @@ async fn write_reopened(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
         if closed.contains(unit) {
             continue;
         }
-        let (jobs, stages, indexes) = unit_columns([unit]);
+        let (jobs, stages, indexes) = unit_columns(of, [unit]);
         let known: Vec<i64> = known.iter().map(|owner| owner.0).collect();
         let insert = tx.prepare_cached(insert).await?;
         tx.execute(&insert, &[&jobs[0], &stages[0], &indexes[0], &known]).await?;
@@ -154,7 +159,7 @@ async fn write_reopened(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
         "DELETE FROM reopened USING {UNITS}
          WHERE reopened.job_id = unit.job_id AND reopened.stage = unit.stage AND reopened.idx = unit.idx"
     );
-    let (jobs, stages, indexes) = unit_columns(&gone);
+    let (jobs, stages, indexes) = unit_columns(of, &gone);
     let deleted = tx.execute(&tx.prepare_cached(&delete).await?, &[&jobs, &stages, &indexes]).await?;
     ensure_affected("reopened delete", gone.len(), deleted)
 }
@@ -192,6 +197,7 @@ async fn add_to_standings(tx: &Transaction<'_>, changes: &Changes) -> Result<BTr
 
 async fn write_held(
     tx: &Transaction<'_>,
+    of: &Jobs,
     list: &[Held],
     mut next: BTreeMap<OwnerId, i64>,
 ) -> Result<(), Error> {
@@ -201,7 +207,7 @@ async fn write_held(
     let insert = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
         SELECT * FROM unnest($4::bigint[], $5::bigint[], $1::bigint[], $2::smallint[], $3::bigint[], $6::numeric[],
                              $7::bigint[], $8::boolean[])";
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|held| &held.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|held| &held.unit));
     let owners: Vec<i64> = list.iter().map(|held| held.owner.0).collect();
     let mut places = Vec::with_capacity(list.len());
     for held in list {
@@ -221,7 +227,13 @@ async fn write_held(
 
 /// An owner starts from nothing: what is held for it will be forfeited, job by job, and jobs in which it took part
 /// are to be looked through.
-async fn write_catch(tx: &Transaction<'_>, owner: OwnerId, catch: &Catch, correct: u64) -> Result<(), Error> {
+async fn write_catch(
+    tx: &Transaction<'_>,
+    of: &Jobs,
+    owner: OwnerId,
+    catch: &Catch,
+    correct: u64,
+) -> Result<(), Error> {
     let insert = "WITH known AS (SELECT released_to, held_to, correct FROM standing WHERE owner_id = $1),
         reset AS (UPDATE standing SET correct = $7, released_to = held_to, catches = catches + 1,
                       caught_at = clock_timestamp() WHERE owner_id = $1),
@@ -230,7 +242,7 @@ async fn write_catch(tx: &Transaction<'_>, owner: OwnerId, catch: &Catch, correc
             SELECT $1, $2, $3, $4, $5, released_to, held_to, $6, correct FROM known RETURNING id)
         INSERT INTO recheck (catch_id, job_id, owner_id)
         SELECT caught.id, job_owner.job_id, $1 FROM caught, job_owner WHERE job_owner.owner_id = $1";
-    let (jobs, stages, indexes) = unit_columns([&catch.unit]);
+    let (jobs, stages, indexes) = unit_columns(of, [&catch.unit]);
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
         [&owner.0, &catch.device.0, &jobs[0], &stages[0], &indexes[0], &catch.reason, &bigint(correct)];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
@@ -247,6 +259,7 @@ pub(in crate::store) async fn review_slice(
 ) -> Result<(Slice, Vec<i64>), Error> {
     let mut slice = Slice { jobs: lock_jobs(tx, &[id.0]).await?, policy, ..Slice::default() };
     let job = slice.jobs.get_mut(&id).ok_or(Error::NotFound("job"))?;
+    let mut losses = Amount::ZERO;
     let census = "SELECT count(*) FILTER (WHERE most_correct IS NULL OR most_correct >= $2) AS owners,
             count(*) FILTER (WHERE most_correct >= $2) AS caught
         FROM job_owner LEFT JOIN (
@@ -259,7 +272,7 @@ pub(in crate::store) async fn review_slice(
     if job.awaits_review() {
         let most = i32::try_from(job.wish_copies.most()).unwrap_or(i32::MAX);
         let few = "SELECT job_id, stage, idx, agreeing FROM standing_verdict
-            WHERE job_id = $1 AND stage = 1 AND outcome = 1 AND agreeing < $2 ORDER BY idx";
+            WHERE job_id = $1 AND stage = 1 AND outcome <= 2 AND agreeing < $2 ORDER BY idx";
         for row in tx.query(&tx.prepare_cached(few).await?, &[&id.0, &most]).await? {
             let unit = unit_key(From("verdict"), &row)?;
             let agreeing = u32::try_from(row.try_get::<_, i32>("agreeing")?).unwrap_or(0);
@@ -273,14 +286,27 @@ pub(in crate::store) async fn review_slice(
     let catches: Vec<i64> = rows.iter().map(|row| row.get("catch_id")).collect();
     if !rows.is_empty() && job.buys_confidence() {
         let owners: Vec<i64> = rows.iter().map(|row| row.get("owner_id")).collect();
-        let theirs = "SELECT DISTINCT job_id, stage, idx FROM attempt WHERE job_id = $1 AND stage = 1 AND owner_id = ANY($2)";
-        for row in tx.query(&tx.prepare_cached(theirs).await?, &[&id.0, &owners]).await? {
+        // Of merges and the like only those of this round: others have been made again already.
+        let theirs = "SELECT DISTINCT job_id, stage, idx FROM attempt
+            WHERE job_id = $1 AND owner_id = ANY($2) AND (stage = 1 OR stage > 1 AND stage / 256 = $3::integer)";
+        for row in
+            tx.query(&tx.prepare_cached(theirs).await?, &[&id.0, &owners, &i32::from(job.round)]).await?
+        {
             units.insert(unit_key(From("attempt"), &row)?);
         }
+        if job.state != JobState::Running || job.stage != Stage::Work {
+            let select = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
+            let row = tx.query_one(&tx.prepare_cached(select).await?, &[&AccountId::LOSSES.number()]).await?;
+            losses = From("account").amount(&row, "balance")?;
+        }
     }
+    slice.losses = losses;
     let units: Vec<UnitKey> = units.into_iter().collect();
-    let ((_, leased_again), attempts, verdicts) =
-        tokio::try_join!(load_late(tx, &units), load_attempts(tx, &units), load_verdicts(tx, &units))?;
+    let ((_, leased_again), attempts, verdicts) = tokio::try_join!(
+        load_late(tx, &slice.jobs, &units),
+        load_attempts(tx, &slice.jobs, &units),
+        load_verdicts(tx, &slice.jobs, &units)
+    )?;
     (slice.leased_again, slice.attempts, slice.verdicts) = (leased_again, attempts, verdicts);
     super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
     complete(tx, &mut slice, &[]).await?;

@@ -7,13 +7,15 @@ use deadpool_postgres::Transaction;
 use lull_ledger::{Transfer, postings};
 use rust_decimal::Decimal;
 
-use super::load::unit_columns;
+use super::load::{Jobs, unit_columns};
 use super::{checkpoints, trust};
-use crate::core::{Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted};
+use crate::core::{
+    Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted, stage_number,
+};
 use crate::store::Error;
 use crate::store::error::ensure_affected;
 use crate::store::receipts::{Stamp, write_postings};
-use crate::store::rows::{self, bigint, outcome_code, stage_code};
+use crate::store::rows::{self, bigint, outcome_code};
 
 pub(super) async fn renew(
     tx: &Transaction<'_>,
@@ -45,11 +47,12 @@ pub(super) async fn write(
     changes: &Changes,
     lease_ttl: Duration,
 ) -> Result<Option<Stamp>, Error> {
+    clear(tx, changes).await?;
     // Deletions go before insertions: a unit may leave `wanted` and come back with another owner excluded.
     tokio::try_join!(
-        remove_wanted(tx, &changes.wanted_removed),
-        write_attempts(tx, changes),
-        write_verdicts(tx, &changes.verdicts),
+        remove_wanted(tx, &slice.jobs, &changes.wanted_removed),
+        write_attempts(tx, &slice.jobs, changes),
+        write_verdicts(tx, &slice.jobs, &changes.verdicts),
         write_transfers(tx, &changes.transfers),
         write_leases(tx, slice, changes, lease_ttl),
         write_jobs(tx, slice, changes),
@@ -57,10 +60,10 @@ pub(super) async fn write(
     // Earnings go after the accounts: every transaction locks the two in this order.
     let (stamp, ..) = tokio::try_join!(
         write_postings(tx, changes),
-        add_wanted(tx, changes),
+        add_wanted(tx, &slice.jobs, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
-        trust::write(tx, changes)
+        trust::write(tx, &slice.jobs, changes)
     )?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
@@ -72,7 +75,20 @@ pub(super) async fn write(
     Ok(stamp)
 }
 
-async fn remove_wanted(tx: &Transaction<'_>, removed: &[Wanted]) -> Result<(), Error> {
+/// What jobs that are begun again wanted and leased, and what is known of units that will be others.
+async fn clear(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+    if changes.jobs_begun_again.is_empty() {
+        return Ok(());
+    }
+    let begun_again: Vec<i64> = changes.jobs_begun_again.iter().map(|id| id.0).collect();
+    for table in ["wanted", "lease", "checkpoint", "offer", "reopened"] {
+        let delete = tx.prepare_cached(&format!("DELETE FROM {table} WHERE job_id = ANY($1)")).await?;
+        tx.execute(&delete, &[&begun_again]).await?;
+    }
+    Ok(())
+}
+
+async fn remove_wanted(tx: &Transaction<'_>, of: &Jobs, removed: &[Wanted]) -> Result<(), Error> {
     if removed.is_empty() {
         return Ok(());
     }
@@ -80,13 +96,13 @@ async fn remove_wanted(tx: &Transaction<'_>, removed: &[Wanted]) -> Result<(), E
         USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, first_excluded)
         WHERE wanted.job_id = unit.job_id AND wanted.stage = unit.stage
           AND wanted.first_excluded = unit.first_excluded AND wanted.idx = unit.idx";
-    let (jobs, stages, indexes) = unit_columns(removed.iter().map(|row| &row.unit));
+    let (jobs, stages, indexes) = unit_columns(of, removed.iter().map(|row| &row.unit));
     let first: Vec<i64> = removed.iter().map(|row| row.first_excluded().0).collect();
     let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &first]).await?;
     ensure_affected("wanted delete", removed.len(), deleted)
 }
 
-async fn add_wanted(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn add_wanted(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let added: Vec<&Wanted> =
         changes.wanted_added.iter().filter(|row| !changes.jobs_ended.contains(&row.unit.job)).collect();
     if added.is_empty() {
@@ -97,7 +113,7 @@ async fn add_wanted(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error
         FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[], $8::boolean[])
              AS unit (job_id, stage, idx, first_excluded, low, high, contested)";
     let contested: Vec<bool> = added.iter().map(|row| row.contested).collect();
-    let (jobs, stages, indexes) = unit_columns(added.iter().map(|row| &row.unit));
+    let (jobs, stages, indexes) = unit_columns(of, added.iter().map(|row| &row.unit));
     let first: Vec<i64> = added.iter().map(|row| row.first_excluded().0).collect();
     let (flat, low, high) = flatten(added.iter().map(|row| row.excluded.iter().map(|owner| owner.0)));
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
@@ -120,7 +136,7 @@ pub(super) fn flatten(
     (flat, low, high)
 }
 
-async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
+async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let list = &changes.attempts;
     if list.is_empty() {
         return Ok(());
@@ -130,7 +146,7 @@ async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                              $7::smallint[], $8::bytea[], $9::bigint[], $10::bytea[], $11::bigint[], $12::smallint[],
                              $13::boolean[], $14::boolean[], $15::smallint[], $16::bytea[])";
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|recorded| &recorded.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|recorded| &recorded.unit));
     let owners: Vec<i64> = list.iter().map(|recorded| recorded.attempt.owner.0).collect();
     let devices: Vec<i64> = list.iter().map(|recorded| recorded.attempt.device.0).collect();
     let tokens: Vec<i64> = list.iter().map(|recorded| recorded.token.0).collect();
@@ -186,7 +202,7 @@ async fn write_attempts(tx: &Transaction<'_>, changes: &Changes) -> Result<(), E
     Ok(())
 }
 
-async fn write_verdicts(tx: &Transaction<'_>, list: &[Verdict]) -> Result<(), Error> {
+async fn write_verdicts(tx: &Transaction<'_>, of: &Jobs, list: &[Verdict]) -> Result<(), Error> {
     if list.is_empty() {
         return Ok(());
     }
@@ -195,7 +211,7 @@ async fn write_verdicts(tx: &Transaction<'_>, list: &[Verdict]) -> Result<(), Er
                              $7::integer[], $8::integer[], $9::smallint[])";
     let versions: Vec<i16> =
         list.iter().map(|verdict| i16::try_from(verdict.version).unwrap_or(i16::MAX)).collect();
-    let (jobs, stages, indexes) = unit_columns(list.iter().map(|verdict| &verdict.unit));
+    let (jobs, stages, indexes) = unit_columns(of, list.iter().map(|verdict| &verdict.unit));
     let outcomes: Vec<i16> = list.iter().map(|verdict| outcome_code(verdict.outcome)).collect();
     let digests: Vec<&[u8]> = list.iter().map(|verdict| verdict.digest.as_bytes().as_slice()).collect();
     let sizes: Vec<i64> = list.iter().map(|verdict| bigint(verdict.size_bytes)).collect();
@@ -292,7 +308,8 @@ async fn write_leases(
         let modes: Vec<i16> = added.iter().map(|lease| rows::run_mode_code(lease.mode)).collect();
         let tokens: Vec<i64> = added.iter().map(|lease| lease.token.0).collect();
         let jobs: Vec<i64> = added.iter().map(|lease| lease.job.0).collect();
-        let stages: Vec<i16> = added.iter().map(|lease| stage_code(lease.stage)).collect();
+        let round = |lease: &Lease| slice.jobs.get(&lease.job).map_or(0, |job| job.round);
+        let stages: Vec<i16> = added.iter().map(|lease| stage_number(lease.stage, round(lease))).collect();
         let devices: Vec<i64> = added.iter().map(|lease| lease.device.0).collect();
         let owners: Vec<i64> = added.iter().map(|lease| lease.owner.0).collect();
         let (flat, low, high) = indexes(&added);
@@ -309,19 +326,19 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
             accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
             work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23, checkpointed = $24,
-            wish_copies = $25, strict = $26, reviewed = $27, doubtful = $28,
+            wish_copies = $25, strict = $26, reviewed = $27, doubtful = $28, round = $29, granted = $30, refunded = $31, settled = $32,
             ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
         WHERE id = $1";
     let update = tx.prepare_cached(update).await?;
     for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {
         let totals = job.totals;
         let answer = job.answer.map(|answer| answer.digest.as_bytes().to_vec());
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 28] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 32] = [
             &job.id.0,
             &rows::job_state_code(job.state),
             &job.reason,
             &bigint(job.plan.items),
-            &stage_code(job.stage),
+            &stage_number(job.stage, 0),
             &bigint(job.stage_units),
             &bigint(job.frontier),
             &bigint(job.stage_accepted),
@@ -345,6 +362,10 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             &job.strict,
             &job.reviewed,
             &bigint(job.doubtful),
+            &i16::try_from(job.round).unwrap_or(i16::MAX),
+            &job.granted.decimal(),
+            &job.refunded.decimal(),
+            &job.settled,
         ];
         ensure_affected("job update", 1, tx.execute(&update, &parameters).await?)?;
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use lull_tests::{Fleet, Grid, guest};
 
 use crate::Figure;
-use crate::throughput::{runtime, wait_settled, work};
+use crate::throughput::{runtime, wait_ended, work};
 
 /// Lines of the statement.
 const LINES: u64 = 100_000;
@@ -57,7 +57,7 @@ async fn fill(grid: &Grid) -> Result<()> {
             tasks.spawn(work(device, 100, std::sync::Arc::clone(&done)));
         }
         tokio::select! {
-            settled = wait_settled(&mut submitter, &created.name) => settled?,
+            ended = wait_ended(&mut submitter, &created.name) => ended?,
             Some(failed) = tasks.join_next() => failed??,
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);

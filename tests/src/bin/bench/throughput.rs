@@ -55,7 +55,7 @@ async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<(f64, 
         tasks.spawn(work(device, max_units, std::sync::Arc::clone(&done)));
     }
     tokio::select! {
-        settled = wait_settled(&mut submitter, &job.name) => settled?,
+        ended = wait_ended(&mut submitter, &job.name) => ended?,
         Some(failed) = tasks.join_next() => failed??,
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -74,13 +74,13 @@ async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<(f64, 
     Ok((units as f64 / seconds, rewards as f64 / seconds))
 }
 
-pub(crate) async fn wait_settled(submitter: &mut Submitter, job: &str) -> Result<()> {
+pub(crate) async fn wait_ended(submitter: &mut Submitter, job: &str) -> Result<()> {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         ticks.tick().await;
         let state = submitter.job(job).await?;
-        if state.settled {
+        if state.state() != v1::JobState::Running {
             ensure!(state.state() == v1::JobState::Complete, "the job ended as {state:?}");
             return Ok(());
         }
