@@ -110,6 +110,7 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     client.execute("UPDATE held SET created_at = created_at - interval '31 days'", &[]).await?;
     wait_until(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
     wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
+    wait_until(&client, "settled", "NOT EXISTS (SELECT FROM job WHERE NOT settled)").await?;
     client.execute(LET_GO, &[]).await?;
     wait_sealed(&grid)?;
     client.execute(HOLD, &[]).await?;
@@ -358,7 +359,7 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         (
             "transfer",
             format!("INSERT INTO transfer SELECT (t).* FROM (SELECT t FROM transfer t WHERE code = 3 LIMIT 1) AS one;
-                UPDATE transfer SET {now} WHERE ctid = (SELECT max(ctid) FROM transfer)"),
+                UPDATE transfer SET {now} WHERE xmin = pg_current_xact_id()::xid"),
             "balances uniqueness",
         ),
         (

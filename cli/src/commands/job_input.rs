@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lull_job::limits::{INPUT_BYTES_MAX, MODULE_BYTES_MAX};
-use lull_job::{Digest, JobFile, ModuleError, Spec, SplitFile, check_module};
+use lull_job::{Digest, JobFile, ModuleError, ModuleKind, Spec, SplitFile, check_module};
 use lull_proto::v1;
 
 use crate::error::{Error, Result};
@@ -64,8 +64,23 @@ pub(crate) struct JobInput {
     pub(crate) message: v1::JobSpec,
     /// With its defaults.
     pub(crate) spec: Spec,
+    /// What its module is made for.
+    pub(crate) kind: ModuleKind,
     /// Its files by path.
     pub(crate) blobs: BTreeMap<PathBuf, JobBlob>,
+}
+
+impl JobInput {
+    /// What a submitter has to know of the module before many units of it run.
+    pub(crate) const fn warning(&self) -> Option<&'static str> {
+        match self.kind {
+            ModuleKind::Steps => None,
+            ModuleKind::Wasi { .. } => Some(
+                "The module is a WASI program, which has no checkpoints: a unit that is interrupted starts from its \
+                 beginning. Keep units to minutes (items_per_unit).",
+            ),
+        }
+    }
 }
 
 /// Reads and checks a job file.
@@ -84,7 +99,8 @@ pub(crate) fn read_file(path: &Path, change: impl FnOnce(&mut JobFile) -> Result
 /// The first file that cannot be read or is too large, a module that no runner takes, a wrong field.
 pub(crate) fn check(file: &JobFile) -> Result<JobInput> {
     let module = read_module(&file.module)?;
-    check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
+    let kind =
+        check_module(&module).map_err(|error| Error::usage(format!("{}: {error}", file.module.display())))?;
     let mut blobs = BTreeMap::new();
     for (what, path) in file.files() {
         if let Entry::Vacant(entry) = blobs.entry(path) {
@@ -101,7 +117,8 @@ pub(crate) fn check(file: &JobFile) -> Result<JobInput> {
         None => Err(Error::usage(format!("{} is not among the job's files", path.display()))),
     })?;
     let spec = Spec::check(&message).map_err(|error| Error::usage(error.to_string()))?;
-    Ok(JobInput { message, spec, blobs })
+    kind.check(&spec).map_err(|error| Error::usage(error.to_string()))?;
+    Ok(JobInput { message, spec, kind, blobs })
 }
 
 fn read_module(path: &Path) -> Result<Vec<u8>> {

@@ -61,7 +61,9 @@ pub(crate) fn run(args: &RunLocalArgs, format: Format) -> Result<()> {
         }
         args.cut.apply(file)
     })?;
-    let JobInput { spec, .. } = job_input::check(&file)?;
+    let input = job_input::check(&file)?;
+    let warning = input.warning();
+    let JobInput { spec, .. } = input;
     // Better now than after an hour's work.
     drop(Sink::open(args.out.as_deref())?);
     let path = find_runner(args.runner.as_deref()).map_err(unusable)?;
@@ -74,6 +76,9 @@ pub(crate) fn run(args: &RunLocalArgs, format: Format) -> Result<()> {
     meter.clear();
     let finished = finished?;
     report(&finished, &spec);
+    if let Some(warning) = warning {
+        out::say(warning);
+    }
     write(&finished, &spec, args, format)
 }
 

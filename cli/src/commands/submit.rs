@@ -106,7 +106,11 @@ pub(crate) fn prepare(args: &SubmitArgs) -> Result<JobInput> {
 /// # Errors
 /// The coordinator's refusal; with `--watch` also a job that ends without an answer.
 pub(crate) async fn run(grid: &Grid, args: &SubmitArgs, input: JobInput, format: Format) -> Result<()> {
+    let warning = input.warning();
     let job = interruptible(create(grid, args, input)).await?;
+    if let Some(warning) = warning {
+        out::say(warning);
+    }
     if args.validate_only {
         out::say(&format!("the job is valid: {}. Nothing was started.", cost(&job)));
         return if format == Format::Json { out::json(&view::Job::from(&job)) } else { Ok(()) };

@@ -160,7 +160,8 @@ async fn check_blobs(context: &Context, submitter: SubmitterId, spec: &Spec) -> 
     let module = context.blobs.read(spec.module.digest).await.map_err(status::from_blobs)?;
     let checked = tokio::task::spawn_blocking(move || check_module(&module)).await;
     let checked = checked.map_err(|_| status::invalid("module", "could not be checked"))?;
-    checked.map_err(|error| status::invalid("module", &error.to_string()))
+    let kind = checked.map_err(|error| status::invalid("module", &error.to_string()))?;
+    kind.check(spec).map_err(|error| status::invalid(error.field, &error.problem))
 }
 
 async fn count_items(context: &Context, spec: &Spec) -> Result<u64, Status> {

@@ -318,7 +318,7 @@ impl Store {
         run_tx!(self.pool, "parts", tx => {
             let select = format!(
                 "SELECT idx, digest, size_bytes, {RESULT} FROM standing_verdict AS verdict
-                 WHERE job_id = $1 AND stage = $2 + 256 * CASE WHEN $2 > 1 THEN (SELECT round FROM job WHERE id = $1) ELSE 0 END
+                 WHERE job_id = $1 AND stage = $2::smallint + 256 * CASE WHEN $2 > 1 THEN (SELECT round FROM job WHERE id = $1) ELSE 0 END
                    AND idx >= $3 AND idx < $4 AND outcome = 1 ORDER BY idx"
             );
             let parameters: [&(dyn ToSql + Sync); 4] =

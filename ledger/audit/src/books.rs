@@ -95,6 +95,10 @@ struct Moved {
     refunded: Amount,
 }
 
+/// A job is running, or complete and not settled perhaps; the others have ended for good.
+const RUNNING: i64 = 1;
+const COMPLETE: i64 = 2;
+
 /// What the books come to.
 #[derive(Debug)]
 pub(crate) struct Totals {
@@ -196,11 +200,10 @@ impl Books {
 
     fn escrows(mut self, session: &mut Session, balances: &BTreeMap<i64, Amount>) -> Check<()> {
         const CHECK: &str = "escrow";
-        let select =
-            "SELECT id, budget, spent, reserved, granted, refunded, settled::integer FROM job ORDER BY id";
+        let select = "SELECT id, budget, spent, reserved, granted, refunded, settled::integer, state FROM job ORDER BY id";
         let mut rows = session.rows(select)?;
         while let Some(row) = rows.next()? {
-            let (id, is_settled) = (row.int(0)?, row.int(6)? == 1);
+            let (id, is_settled, state) = (row.int(0)?, row.int(6)? == 1, row.int(7)?);
             let (budget, spent, reserved) = (row.amount(1)?, row.amount(2)?, row.amount(3)?);
             let (granted, refunded) = (row.amount(4)?, row.amount(5)?);
             let name = format!("job (id {id})");
@@ -217,6 +220,9 @@ impl Books {
                         format!("says that it {what} {said}, its transfers make {made}"),
                     );
                 }
+            }
+            if (is_settled && state == RUNNING) || (!is_settled && state != RUNNING && state != COMPLETE) {
+                return broken(CHECK, name, format!("is in state {state}, and settled: {is_settled}"));
             }
             let left = Amount(budget.0 + granted.0 - refunded.0 - spent.0);
             if spent.0 < 0 || reserved.0 < 0 || granted.0 < 0 || reserved.0 > left.0 {

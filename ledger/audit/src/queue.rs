@@ -45,7 +45,7 @@ struct Expected {
     key: (i64, i64, i64, i64),
     debit: i64,
     credit: i64,
-    amount: Option<Amount>,
+    amount: Amount,
 }
 
 /// Checks deposits, escrows, refunds, releases, payouts, reversals and queues.
@@ -60,7 +60,7 @@ pub(crate) fn check(source: &Source) -> Check<()> {
         |row| {
             let (key, submitter) = ((0, 0, 0, row.int(0)?), row.int(1)?);
             let credit = account::submitter(submitter);
-            Ok(Expected { key, debit: account::BANK, credit, amount: Some(row.amount(2)?) })
+            Ok(Expected { key, debit: account::BANK, credit, amount: row.amount(2)? })
         },
     )?;
     let both = (&mut moves, &mut rows);
@@ -68,22 +68,14 @@ pub(crate) fn check(source: &Source) -> Check<()> {
         let (job, submitter) = (row.int(0)?, row.int(1)?);
         let (debit, credit) = (account::submitter(submitter), account::escrow(job));
         let key = (job, 0, 0, 0);
-        Ok(Expected { key, debit, credit, amount: Some(row.amount(2)?) })
+        Ok(Expected { key, debit, credit, amount: row.amount(2)? })
     })?;
-    let both = (&mut moves, &mut rows);
-    // How much comes back follows from the escrow, which must be empty then.
-    let ended = "SELECT id, submitter_id FROM job WHERE state <> 1 AND spent < budget ORDER BY id";
-    compare(both, code::REFUND, "job", ended, |row| {
-        let (job, submitter) = (row.int(0)?, row.int(1)?);
-        let (debit, credit) = (account::escrow(job), account::submitter(submitter));
-        let key = (job, 0, 0, 0);
-        Ok(Expected { key, debit, credit, amount: None })
-    })?;
+    refunds(&mut moves, &mut rows)?;
     let both = (&mut moves, &mut rows);
     compare(both, code::RELEASE, "release", "SELECT id, owner_id, amount FROM release ORDER BY id", |row| {
         let (key, owner) = ((0, 0, 0, row.int(0)?), row.int(1)?);
         let (debit, credit) = (account::pending(owner), account::available(owner));
-        Ok(Expected { key, debit, credit, amount: Some(row.amount(2)?) })
+        Ok(Expected { key, debit, credit, amount: row.amount(2)? })
     })?;
     payouts((&mut moves, &mut rows))?;
     queues(&mut moves, &mut rows)
@@ -99,13 +91,48 @@ impl Expected {
     }
 }
 
+/// Refunds go from a job's escrow to its submitter: one each time that it ended, and one when it was settled. What they
+/// come to is compared with the job elsewhere.
+fn refunds(moves: &mut Session, rows: &mut Session) -> Check<()> {
+    let mut rows = rows.rows("SELECT id, submitter_id, round FROM job ORDER BY id")?;
+    let mut moves = moves.rows(&format!(
+        "SELECT code, job_id, stage, idx, attempt, debit, credit, amount FROM transfer WHERE code = {}
+         ORDER BY job_id, stage, idx, attempt",
+        code::REFUND
+    ))?;
+    let mut job: Option<(i64, i64, i64)> = None;
+    let mut last = None;
+    while let Some(row) = moves.next()? {
+        let one = Move::read(&row)?;
+        if last.replace(one.key) == Some(one.key) {
+            return broken("uniqueness", one.name(), "is there twice");
+        }
+        let (id, stage, round, settled) = one.key;
+        while job.is_none_or(|(job, ..)| job < id) {
+            let Some(row) = rows.next()? else { break };
+            job = Some((row.int(0)?, row.int(1)?, row.int(2)?));
+        }
+        let Some((_, submitter, rounds)) = job.filter(|(job, ..)| *job == id) else {
+            return broken(CHECK, one.name(), "is for no row of job");
+        };
+        let is_right = (one.debit, one.credit) == (account::escrow(id), account::submitter(submitter))
+            && stage == 0
+            && (0..=rounds).contains(&round)
+            && (0..=1).contains(&settled);
+        if !is_right {
+            return broken(CHECK, one.name(), format!("is not what job (id {id}) says"));
+        }
+    }
+    Ok(())
+}
+
 /// Checks payouts and reversals.
 fn payouts((moves, rows): (&mut Session, &mut Session)) -> Check<()> {
     let all = "SELECT batch_id, owner_id, amount FROM payout ORDER BY batch_id, owner_id";
     compare((moves, rows), code::PAYOUT, "payout", all, |row| {
         let (batch, owner) = (row.int(0)?, row.int(1)?);
         let (debit, credit) = (account::available(owner), account::payout(owner));
-        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: Some(row.amount(2)?) })
+        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: row.amount(2)? })
     })?;
     // One that came back from the bank was paid before.
     let paid = "SELECT batch_id, owner_id, amount FROM payout
@@ -114,14 +141,14 @@ fn payouts((moves, rows): (&mut Session, &mut Session)) -> Check<()> {
     compare((moves, rows), code::PAID, "payout", paid, |row| {
         let (batch, owner) = (row.int(0)?, row.int(1)?);
         let (debit, credit) = (account::payout(owner), account::paid(owner));
-        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: Some(row.amount(2)?) })
+        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: row.amount(2)? })
     })?;
     // What it undoes may be missing: then it moves between other accounts than any transfer does.
     let reversals = "SELECT reversal.id, coalesce(credit, -1), coalesce(debit, -1), coalesce(amount, 0)
         FROM reversal LEFT JOIN transfer USING (code, job_id, stage, idx, attempt) ORDER BY reversal.id";
     compare((moves, rows), code::REVERSAL, "reversal", reversals, |row| {
         let (debit, credit) = (row.int(1)?, row.int(2)?);
-        Ok(Expected { key: (0, 0, 0, row.int(0)?), debit, credit, amount: Some(row.amount(3)?) })
+        Ok(Expected { key: (0, 0, 0, row.int(0)?), debit, credit, amount: row.amount(3)? })
     })
 }
 
@@ -149,8 +176,7 @@ fn compare(
         match (row, one) {
             (None, None) => return Ok(()),
             (Some(row), Some(one)) if one.key == row.key => {
-                let is_right = (one.debit, one.credit) == (row.debit, row.credit)
-                    && row.amount.is_none_or(|amount| amount == one.amount);
+                let is_right = (one.debit, one.credit) == (row.debit, row.credit) && row.amount == one.amount;
                 if !is_right {
                     let problem = format!("is not what {table} {} says", row.name());
                     return broken(CHECK, one.name(), problem);

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use lull_abi::{ABI_VERSION, Status, exports};
 use lull_sandbox::checkpoint::StateDigest;
-use lull_sandbox::{Outcome, cut_message};
-use wasmtime::{Instance, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
+use lull_sandbox::{Limits, Outcome, cut_message};
+use wasmtime::{Instance, InstancePre, Memory, Store, Trap, TypedFunc, WasmParams, WasmResults};
 
 use crate::budget::{Budget, Refusal};
 use crate::checkpoint::{Hashes, Recorder, Say, State};
-use crate::program::Program;
+use crate::program::{Kind, Program};
+use crate::wasi;
 
 /// What to run.
 pub(crate) struct Task<'a> {
@@ -41,7 +42,7 @@ pub(crate) enum Ended {
 }
 
 /// How a unit ends without a result, before it is known whether a limit was behind it.
-enum End {
+pub(crate) enum End {
     /// The guest's own doing.
     Failed(String),
     /// A limit.
@@ -57,17 +58,34 @@ enum End {
 /// # Errors
 /// When the host cannot be told of its checkpoints.
 pub(crate) fn run(program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> io::Result<Ended> {
+    let (instance, state) = match &program.kind {
+        Kind::Steps { instance, state } => (instance, state.as_deref()),
+        Kind::Wasi(command) => return wasi::run(program, command, task),
+    };
     let mut store = Store::new(&program.engine, Budget::new(program.limits.memory_bytes));
     store.limiter(|budget| budget);
-    let end = Guest::start(program, &mut store).and_then(|mut guest| guest.run(program, task, say));
-    Ok(Ended::Finished(match (end, store.data().refusal()) {
+    let end = Guest::start(instance, state, &mut store).and_then(|mut guest| guest.run(program, task, say));
+    let refusal = store.data().refusal();
+    ended(end, refusal, &program.limits)
+}
+
+/// What an end amounts to, once it is known what memory was refused.
+///
+/// # Errors
+/// When the host is gone.
+pub(crate) fn ended(
+    end: Result<Vec<u8>, End>,
+    refusal: Option<Refusal>,
+    limits: &Limits,
+) -> io::Result<Ended> {
+    Ok(Ended::Finished(match (end, refusal) {
         (Err(End::Broken(error)), _) => return Err(error),
         (Err(End::NotResumed(message)), _) => return Ok(Ended::NotResumed(message)),
         // What a guest makes of less memory than its job allows differs from PC to PC.
         (_, Some(Refusal::ByPc)) => Outcome::Limit("this PC had less memory than the job allows".to_owned()),
         (Ok(result), _) => Outcome::Result(result),
         (Err(End::Failed(message)), Some(Refusal::ByJob)) => {
-            let limit_bytes = program.limits.memory_bytes;
+            let limit_bytes = limits.memory_bytes;
             let message = format!("the guest was refused more than {limit_bytes} bytes of memory: {message}");
             Outcome::Limit(cut_message(message.as_bytes()))
         }
@@ -81,23 +99,29 @@ struct Guest<'a> {
     store: &'a mut Store<Budget>,
     instance: Instance,
     memory: Memory,
+    /// Globals that a checkpoint holds; `None` if the module's guests cannot be captured.
+    globals: Option<&'a [String]>,
 }
 
 impl<'a> Guest<'a> {
-    fn start(program: &Program, store: &'a mut Store<Budget>) -> Result<Self, End> {
-        let instance = program.instance.instantiate(&mut *store).map_err(|error| trapped(&error))?;
+    fn start(
+        instance: &InstancePre<Budget>,
+        globals: Option<&'a [String]>,
+        store: &'a mut Store<Budget>,
+    ) -> Result<Self, End> {
+        let instance = instance.instantiate(&mut *store).map_err(|error| trapped(&error))?;
         let memory = instance
             .get_memory(&mut *store, exports::MEMORY)
             .ok_or_else(|| End::Failed("the guest has no memory".to_owned()))?;
-        Ok(Self { store, instance, memory })
+        Ok(Self { store, instance, memory, globals })
     }
 
     fn run(&mut self, program: &Program, task: &Task<'_>, say: &mut Say<'_>) -> Result<Vec<u8>, End> {
         let mut recorder = match task.from {
-            Some((state, digest)) => Some(self.restore(program, task, state, &digest)?),
+            Some((state, digest)) => Some(self.restore(task, state, &digest)?),
             None => {
                 self.begin(program, task.unit)?;
-                self.state(program)
+                self.state()
                     .map(|state| Recorder::new(state, (0, Hashes::default()), task.every, task.witnesses))
             }
         };
@@ -121,20 +145,19 @@ impl<'a> Guest<'a> {
     }
 
     /// What a checkpoint holds; `None` if the module's guests cannot be captured.
-    fn state(&mut self, program: &Program) -> Option<State> {
-        State::of(self.instance, self.memory, program.state.as_deref()?, self.store)
+    fn state(&mut self) -> Option<State> {
+        State::of(self.instance, self.memory, self.globals?, self.store)
     }
 
     /// Brings the guest to a state instead of its start.
     fn restore<'t>(
         &mut self,
-        program: &Program,
         task: &Task<'t>,
         bytes: &[u8],
         digest: &StateDigest,
     ) -> Result<Recorder<'t>, End> {
         let not_resumable = || End::NotResumed("the module's guests cannot be captured".to_owned());
-        let state = self.state(program).ok_or_else(not_resumable)?;
+        let state = self.state().ok_or_else(not_resumable)?;
         let known = state.restore(bytes, digest, self.store).map_err(End::NotResumed)?;
         Ok(Recorder::new(state, known, task.every, task.witnesses))
     }
@@ -245,7 +268,7 @@ impl<'a> Guest<'a> {
 ///
 /// A native stack that is used up counts as a limit: how deep it goes depends on how the CPU's features
 /// let the code be compiled, so nobody is to blame for where it ended.
-fn trapped(error: &wasmtime::Error) -> End {
+pub(crate) fn trapped(error: &wasmtime::Error) -> End {
     match error.downcast_ref::<Trap>() {
         Some(trap @ Trap::StackOverflow) => End::Limit(trap.to_string()),
         Some(trap) => End::Failed(trap.to_string()),

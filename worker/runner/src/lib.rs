@@ -9,6 +9,7 @@
 //! - `serve`: the conversation with the host; the end of standard input ends the process at once;
 //! - `program`: the module, compiled once, and its inputs;
 //! - `guest`: one unit in a fresh store, driven through the guest ABI;
+//! - `wasi`: programs of WASI preview 1, from standard input to standard output;
 //! - `resumable`: which modules' guests can be captured, and making them so;
 //! - `checkpoint`: a guest captured between two steps, and another brought to where it stood;
 //! - `budget`: how much memory a guest may still take.
@@ -29,6 +30,7 @@ mod resumable;
 mod serve;
 #[cfg_attr(windows, path = "walls/windows.rs")]
 mod walls;
+mod wasi;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use lull_sandbox::{Limits, cut_message};
 use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, OptLevel, ValType};
 
 use crate::budget::Budget;
-use crate::resumable;
+use crate::{resumable, wasi};
 
 /// Stack of a guest in the native sense; a Rust program's own stack lies in its memory.
 pub(crate) const GUEST_STACK_BYTES: usize = 1024 * 1024;
@@ -31,14 +31,24 @@ impl LoadError {
 pub(crate) struct Program {
     /// Holds the compiled code.
     pub(crate) engine: Engine,
-    /// Ready to be instantiated for a unit.
-    pub(crate) instance: InstancePre<Budget>,
+    /// What the module is made for, ready to be instantiated for a unit.
+    pub(crate) kind: Kind,
     /// Name and content.
     pub(crate) inputs: Vec<(String, Vec<u8>)>,
     /// What each guest may use.
     pub(crate) limits: Limits,
-    /// Globals that a checkpoint holds; `None` if guests cannot be captured.
-    pub(crate) state: Option<Vec<String>>,
+}
+
+/// What a module is made for.
+pub(crate) enum Kind {
+    /// A guest that is driven step by step.
+    Steps {
+        instance: InstancePre<Budget>,
+        /// Globals that a checkpoint holds; `None` if guests cannot be captured.
+        state: Option<Vec<String>>,
+    },
+    /// A program that runs from its start to its end.
+    Wasi(wasi::Command),
 }
 
 impl Program {
@@ -75,10 +85,15 @@ impl Program {
         limits: Limits,
     ) -> Result<Self, LoadError> {
         check_exports(module).map_err(LoadError::Module)?;
-        let state = resumable::globals_of(module);
-        // An empty linker: a guest imports nothing.
-        let instance = Linker::new(&engine).instantiate_pre(module).map_err(|error| at_fault(&error))?;
-        Ok(Self { engine, instance, inputs, limits, state })
+        let kind = if wasi::is_command(module) {
+            wasi::Command::link(&engine, module).map(Kind::Wasi)
+        } else {
+            // An empty linker: a guest imports nothing.
+            let instance = Linker::new(&engine).instantiate_pre(module);
+            instance.map(|instance| Kind::Steps { instance, state: resumable::globals_of(module) })
+        };
+        let kind = kind.map_err(|error| at_fault(&error))?;
+        Ok(Self { engine, kind, inputs, limits })
     }
 }
 
@@ -121,6 +136,9 @@ fn config() -> Config {
 }
 
 fn check_exports(module: &Module) -> Result<(), String> {
+    if wasi::is_command(module) {
+        return wasi::check(module);
+    }
     let memory = module.get_export(exports::MEMORY);
     if memory.is_none_or(|memory| memory.memory().is_none()) {
         return Err(format!("the module does not export its memory as `{}`", exports::MEMORY));

@@ -3,7 +3,7 @@
 //! All that a guest remembers between two calls is its memory, its mutable globals, and its tables and segments.
 //! Globals are not seen from outside unless they are exported: every mutable one is exported here, before the
 //! module is compiled, under a name that no module may use itself. What cannot be captured (tables and segments
-//! that the guest changes, globals that hold references, a second memory) makes a module not resumable: it runs
+//! that the guest changes, globals that hold references, a second memory, what an imported function knows) makes a module not resumable: it runs
 //! as ever, without checkpoints.
 
 use std::borrow::Cow;
@@ -83,6 +83,8 @@ impl<'a> Found<'a> {
             match payload? {
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
+                        // What its host remembers is out of reach: a program of WASI, say, has read some input.
+                        found.is_out_of_reach = true;
                         match import?.ty {
                             TypeRef::Global(global) => found.global(global),
                             TypeRef::Memory(_) => found.memories += 1,
@@ -189,6 +191,10 @@ mod tests {
         ] {
             assert_eq!(rewritten(&format!("(module {memory} {rest})")), Ok(None), "{rest}");
         }
+        let imports = format!(
+            r#"(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) {memory})"#
+        );
+        assert_eq!(rewritten(&imports), Ok(None), "what a host remembers");
         let plain = format!("(module {memory} (table 1 funcref) (func $f) (elem (i32.const 0) $f))");
         assert_eq!(rewritten(&plain), Ok(Some(Vec::new())), "a table that nobody changes");
         assert_eq!(rewrite(b"\0asm?"), Ok(Cow::Borrowed(&b"\0asm?"[..])), "not valid");

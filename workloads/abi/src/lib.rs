@@ -10,9 +10,13 @@
 //!    so that memory and globals are the guest's whole state;
 //! 5. read the result (or the message of a failure) at [`exports::RESULT_PTR`], [`exports::RESULT_LEN`] bytes long.
 //!
+//! Programs of the second class are driven otherwise: see [`wasi`] and [`text`].
+//!
 //! This crate holds names and encodings only: no allocation policy, no wasm engine, no dependencies.
 
+pub mod text;
 mod unit;
+pub mod wasi;
 
 pub use unit::{DecodeError, Payload, Point, Stage, Unit, decode_items, encode_items, item_count};
 

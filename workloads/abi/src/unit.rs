@@ -113,16 +113,16 @@ impl Unit {
         let mut out = vec![self.stage.code()];
         out.extend_from_slice(&self.number.to_le_bytes());
         match &self.payload {
-            Payload::Nothing => out.push(0),
+            Payload::Nothing => out.push(Tag::Nothing as u8),
             Payload::Range { start, end } => {
-                out.push(1);
+                out.push(Tag::Range as u8);
                 out.extend_from_slice(&start.to_le_bytes());
                 out.extend_from_slice(&end.to_le_bytes());
             }
-            Payload::Lines(list) => put_list(&mut out, 2, list),
-            Payload::Files(list) => put_list(&mut out, 3, list),
+            Payload::Lines(list) => put_list(&mut out, Tag::Lines, list),
+            Payload::Files(list) => put_list(&mut out, Tag::Files, list),
             Payload::Points(points) => {
-                out.push(4);
+                out.push(Tag::Points as u8);
                 put_len(&mut out, points.len());
                 for point in points {
                     put_len(&mut out, point.len());
@@ -132,8 +132,8 @@ impl Unit {
                     }
                 }
             }
-            Payload::Items(list) => put_list(&mut out, 5, list),
-            Payload::Parts(list) => put_list(&mut out, 6, list),
+            Payload::Items(list) => put_list(&mut out, Tag::Items, list),
+            Payload::Parts(list) => put_list(&mut out, Tag::Parts, list),
         }
         out
     }
@@ -143,18 +143,19 @@ impl Unit {
     /// # Errors
     /// When the bytes are not exactly one unit.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader { rest: bytes };
-        let stage = Stage::from_code(reader.byte("a stage")?);
-        let number = reader.u64("a unit number")?;
-        let payload = match reader.byte("a payload")? {
-            0 => Payload::Nothing,
-            1 => Payload::Range { start: reader.u64("a range")?, end: reader.u64("a range")? },
-            2 => Payload::Lines(reader.list("lines")?),
-            3 => Payload::Files(reader.list("files")?),
-            4 => Payload::Points(reader.points()?),
-            5 => Payload::Items(reader.list("items")?),
-            6 => Payload::Parts(reader.list("parts")?),
-            _ => return Err(DecodeError { expected: "a known payload" }),
+        let mut reader = Reader::new(bytes);
+        let (stage, number) = reader.name()?;
+        let payload = match reader.tag()? {
+            Tag::Nothing => Payload::Nothing,
+            Tag::Range => {
+                let (start, end) = reader.range()?;
+                Payload::Range { start, end }
+            }
+            Tag::Lines => Payload::Lines(reader.list("lines")?),
+            Tag::Files => Payload::Files(reader.list("files")?),
+            Tag::Points => Payload::Points(reader.points()?),
+            Tag::Items => Payload::Items(reader.list("items")?),
+            Tag::Parts => Payload::Parts(reader.list("parts")?),
         };
         reader.finish("a unit")?;
         Ok(Self { stage, number, payload })
@@ -174,7 +175,7 @@ pub fn encode_items(items: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not exactly one list of items.
 pub fn decode_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = Reader::new(bytes);
     let items = reader.list("a list of items")?;
     reader.finish("a list of items")?;
     Ok(items)
@@ -185,7 +186,7 @@ pub fn decode_items(bytes: &[u8]) -> Result<Vec<Vec<u8>>, DecodeError> {
 /// # Errors
 /// When the bytes are not exactly one list of items.
 pub fn item_count(bytes: &[u8]) -> Result<u64, DecodeError> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = Reader::new(bytes);
     let count = reader.u32("a list of items")?;
     for _ in 0..count {
         reader.bytes("a list of items")?;
@@ -194,8 +195,8 @@ pub fn item_count(bytes: &[u8]) -> Result<u64, DecodeError> {
     Ok(u64::from(count))
 }
 
-fn put_list(out: &mut Vec<u8>, tag: u8, list: &[Vec<u8>]) {
-    out.push(tag);
+fn put_list(out: &mut Vec<u8>, tag: Tag, list: &[Vec<u8>]) {
+    out.push(tag as u8);
     put_items(out, list);
 }
 
@@ -217,11 +218,48 @@ fn put_len(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&len.to_le_bytes());
 }
 
-struct Reader<'a> {
+/// Which payload follows.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    Nothing = 0,
+    Range = 1,
+    Lines = 2,
+    Files = 3,
+    Points = 4,
+    Items = 5,
+    Parts = 6,
+}
+
+impl Tag {
+    const ALL: [Self; 7] =
+        [Self::Nothing, Self::Range, Self::Lines, Self::Files, Self::Points, Self::Items, Self::Parts];
+}
+
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Stage and number of a unit.
+    pub(crate) fn name(&mut self) -> Result<(Stage, u64), DecodeError> {
+        Ok((Stage::from_code(self.byte("a stage")?), self.u64("a unit number")?))
+    }
+
+    pub(crate) fn tag(&mut self) -> Result<Tag, DecodeError> {
+        let tag = self.byte("a payload")?;
+        let known = Tag::ALL.into_iter().find(|known| *known as u8 == tag);
+        known.ok_or(DecodeError { expected: "a known payload" })
+    }
+
+    pub(crate) fn range(&mut self) -> Result<(u64, u64), DecodeError> {
+        Ok((self.u64("a range")?, self.u64("a range")?))
+    }
+
     fn take(&mut self, len: usize, expected: &'static str) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError { expected })?;
         self.rest = rest;
@@ -232,7 +270,7 @@ impl<'a> Reader<'a> {
         Ok(self.take(1, expected)?[0])
     }
 
-    fn u32(&mut self, expected: &'static str) -> Result<u32, DecodeError> {
+    pub(crate) fn u32(&mut self, expected: &'static str) -> Result<u32, DecodeError> {
         let bytes = self.take(4, expected)?;
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
@@ -243,7 +281,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from(high) << 32 | u64::from(low))
     }
 
-    fn bytes(&mut self, expected: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn bytes(&mut self, expected: &'static str) -> Result<&'a [u8], DecodeError> {
         let len = self.u32(expected)?;
         self.take(len as usize, expected)
     }
@@ -275,7 +313,7 @@ impl<'a> Reader<'a> {
         Ok(points)
     }
 
-    fn finish(self, expected: &'static str) -> Result<(), DecodeError> {
+    pub(crate) fn finish(self, expected: &'static str) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError { expected }) }
     }
 }

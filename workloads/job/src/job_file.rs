@@ -17,7 +17,8 @@ pub struct JobFile {
     pub name: String,
     /// The wasm file.
     pub module: PathBuf,
-    /// Inputs that every unit sees, by the name that the guest asks for.
+    /// Inputs that every unit sees, by the name that the guest asks for; of a WASI program only `args`, its
+    /// arguments, one a line.
     #[serde(default)]
     pub inputs: BTreeMap<String, PathBuf>,
     /// How the job falls into items.

@@ -5,7 +5,7 @@
 //! - [`Spec`]: a job whose every field has been checked;
 //! - [`Plan`]: the arithmetic that names every unit of a job without storing one;
 //! - [`Permutation`]: the secret order in which units go out;
-//! - [`check_module`]: whether bytes are a module that a runner will take;
+//! - [`check_module`]: whether bytes are a module that a runner will take, and of which kind;
 //! - [`unit_payload`]: the input of one unit;
 //! - [`Share`]: of units that may be wrong;
 //! - [`limits`]: every limit, with its reason.
@@ -25,7 +25,7 @@ mod spec;
 pub use digest::{Digest, NotADigest};
 pub use job_file::{FileError, JobFile, SplitFile};
 pub use lull_abi::Stage;
-pub use module::{ModuleError, check_module};
+pub use module::{ModuleError, ModuleKind, check_module};
 pub use payload::{PayloadError, count_lines, unit_payload};
 pub use permutation::Permutation;
 pub use plan::{Plan, ServiceUnits};

@@ -36,6 +36,8 @@ pub const ERROR_MAX: f64 = 0.5;
 pub const ATTEMPTS_MAX: usize = 16;
 /// Failed units after which a job that allows none missing stops spending.
 pub const FAILED_UNITS_MAX: u64 = 10;
+/// Arguments of a WASI program, all together: each is held by itself, for every unit anew.
+pub const ARGS_BYTES_MAX: u64 = 64 * KIB;
 /// Memory of a guest: the address space of wasm32.
 pub const GUEST_MEMORY_BYTES_MAX: u64 = 4096 * MIB;
 /// Memory of a guest unless the job says otherwise.
@@ -59,4 +61,5 @@ pub const NAME_BYTES_MAX: usize = 200;
 /// A job file.
 pub const JOB_FILE_BYTES_MAX: u64 = MIB;
 
-const MIB: u64 = 1024 * 1024;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;

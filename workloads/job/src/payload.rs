@@ -1,5 +1,6 @@
 //! The input of one unit: it follows from the job and the index by arithmetic, and from blobs.
 
+use lull_abi::text::lines;
 use lull_abi::{DecodeError, Payload, Point, Stage, Unit, decode_items};
 
 use crate::{Plan, Split};
@@ -92,14 +93,6 @@ fn point(axes: &[(String, Vec<String>)], item: u64) -> Point {
         .collect();
     point.reverse();
     point
-}
-
-/// Lines without their endings (LF or CRLF); what follows the last ending is a line unless it is empty.
-fn lines(file: &[u8]) -> impl Iterator<Item = &[u8]> {
-    file.split_inclusive(|byte| *byte == b'\n').map(|line| {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        line.strip_suffix(b"\r").unwrap_or(line)
-    })
 }
 
 /// How many lines a file has, as a split by lines counts them.
