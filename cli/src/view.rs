@@ -55,6 +55,8 @@ struct Costs {
     refunded: String,
     kept: String,
     expected: String,
+    fee_percent: String,
+    expected_fee: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,8 +128,9 @@ impl From<&v1::Progress> for Progress {
 
 impl From<v1::Costs> for Costs {
     fn from(costs: v1::Costs) -> Self {
-        let v1::Costs { budget, spent, reserved, refunded, kept, expected } = costs;
-        Self { budget, spent, reserved, refunded, kept, expected }
+        let v1::Costs { budget, spent, reserved, refunded, kept, expected, fee_percent, expected_fee } =
+            costs;
+        Self { budget, spent, reserved, refunded, kept, expected, fee_percent, expected_fee }
     }
 }
 

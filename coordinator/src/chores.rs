@@ -5,6 +5,7 @@
 //! alone is done by one, which holds a lease for it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lull_job::Stage;
@@ -98,7 +99,7 @@ async fn release_pay(store: Store) {
 }
 
 /// Seals with this key whatever can be sealed, while no other coordinator does.
-pub async fn seal(store: Store, key: SealKey, grid_id: String) {
+pub async fn seal(store: Store, key: Arc<SealKey>, grid_id: String) {
     let holder = crate::auth::new_token("sealer");
     let mut ticks = tokio::time::interval(SEAL_INTERVAL);
     loop {

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::core::{DeviceId, Fairness, JobId, Lease, OwnerId, Policy, Reply, Request};
+use crate::receipts::Receipts;
 use crate::store::{self, Aftermath, DeviceSeen, Hints, Store, Tokens};
 
 /// Calls decided in one transaction.
@@ -66,6 +67,7 @@ struct Shared {
     store: Store,
     lease_ttl: Duration,
     policy: Policy,
+    receipts: Arc<Receipts>,
     work: Notify,
     due: mpsc::UnboundedSender<Due>,
     seen: Mutex<BTreeMap<DeviceId, Seen>>,
@@ -101,11 +103,16 @@ impl Seen {
 impl Grid {
     /// Opens the meeting place. Jobs that need more than a batch come out of the receiver.
     #[must_use]
-    pub fn open(store: Store, lease_ttl: Duration, policy: Policy) -> (Self, mpsc::UnboundedReceiver<Due>) {
+    pub fn open(
+        store: Store,
+        lease_ttl: Duration,
+        policy: Policy,
+        receipts: Arc<Receipts>,
+    ) -> (Self, mpsc::UnboundedReceiver<Due>) {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
         let (due, needing) = mpsc::unbounded_channel();
         let seen = Mutex::new(BTreeMap::new());
-        let shared = Arc::new(Shared { store, lease_ttl, policy, work: Notify::new(), due, seen });
+        let shared = Arc::new(Shared { store, lease_ttl, policy, receipts, work: Notify::new(), due, seen });
         let combiner = tokio::spawn(combine(Arc::clone(&shared), queue));
         tokio::spawn(async move {
             if combiner.await.is_err_and(|error| error.is_panic()) {
@@ -297,6 +304,7 @@ async fn decide(
         }
     };
     shared.tell(&decided.aftermath);
+    shared.receipts.keep(decided.postings);
     let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
     for ((request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {

@@ -17,6 +17,7 @@ mod clock;
 pub mod core;
 pub mod grid;
 pub mod postgres;
+pub mod receipts;
 pub mod seal;
 pub mod server;
 pub mod service;

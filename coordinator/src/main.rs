@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lull_coordinator::core::{Policy, Share};
 use lull_coordinator::server::{self, Config};
+use lull_ledger::FeeRate;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The server of a Lull grid: leases units to agents, verifies results, pays owners.
@@ -42,11 +43,14 @@ enum Command {
         /// Percent of owners that may lie, all together if they like: what jobs are promised holds up to that.
         #[arg(long, env = "LULL_ASSUMED_LIARS", default_value_t = 5, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(0..=40))]
         assumed_liars: u64,
+        /// Percent of each reward that the platform takes, of jobs submitted from now on; an exact decimal with at most four places.
+        #[arg(long, env = "LULL_FEE_PERCENT", default_value = "0", value_name = "PERCENT")]
+        fee_percent: FeeRate,
     },
 }
 
 fn main() -> Result<()> {
-    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs, assumed_liars } =
+    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs, assumed_liars, fee_percent } =
         Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
@@ -56,7 +60,7 @@ fn main() -> Result<()> {
         .init();
     let lease_ttl = Duration::from_secs(lease_ttl_secs);
     let policy = Policy { liars: Share::parts(assumed_liars * (Share::WHOLE / 100)) };
-    let config = Config { state_dir, listen, database_url, lease_ttl, policy };
+    let config = Config { state_dir, listen, database_url, lease_ttl, policy, fee: fee_percent };
     tokio::runtime::Runtime::new()?.block_on(serve(config))
 }
 

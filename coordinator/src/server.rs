@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_ledger::FeeRate;
 use lull_proto::v1::{
     admin_server::AdminServer, blobs_server::BlobsServer, jobs_server::JobsServer,
     ledger_server::LedgerServer, payouts_server::PayoutsServer, work_server::WorkServer,
@@ -23,6 +24,7 @@ use crate::chores;
 use crate::core::Policy;
 use crate::grid::Grid;
 use crate::postgres::Postgres;
+use crate::receipts::Receipts;
 use crate::seal::SealKey;
 use crate::service::{
     AdminService, BlobsService, Context, JobsService, LedgerService, PayoutsService, WorkService,
@@ -49,6 +51,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// What is assumed of the grid's owners.
     pub policy: Policy,
+    /// What the platform takes of each reward of a new job.
+    pub fee: FeeRate,
 }
 
 /// Runs a coordinator until `stop` completes. `ready` is told the address once calls are answered.
@@ -92,11 +96,14 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     fs::set_permissions(&blobs_dir, fs::Permissions::from_mode(PRIVATE))?;
     keep_operator_token(&state_dir, &store).await?;
 
-    let (grid, told) = Grid::open(store.clone(), config.lease_ttl, config.policy);
+    let key = Arc::new(SealKey::open(&state_dir)?);
+    store.add_coordinator_key(&key.public_key()).await?;
+    let receipts = Arc::new(Receipts::new(store.clone(), Arc::clone(&key), grid_id.clone()));
+    let (grid, told) = Grid::open(store.clone(), config.lease_ttl, config.policy, Arc::clone(&receipts));
     chores::start(store.clone(), blobs.clone(), grid.clone(), told);
-    tokio::spawn(chores::seal(store.clone(), SealKey::open(&state_dir)?, grid_id.clone()));
+    tokio::spawn(chores::seal(store.clone(), key, grid_id.clone()));
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
-    let context = Context { store, blobs, grid, auth };
+    let context = Context { store, blobs, grid, auth, fee: config.fee, receipts };
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;

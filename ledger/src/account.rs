@@ -15,6 +15,8 @@ pub enum AccountKind {
     Pending,
     /// What was forfeited when its job was over. There is one.
     Losses,
+    /// What the platform took of rewards. There is one.
+    Fees,
     /// What an owner is being paid out.
     Payout,
     /// What an owner was paid out.
@@ -23,13 +25,14 @@ pub enum AccountKind {
 
 impl AccountKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Bank,
         Self::Submitter,
         Self::Escrow,
         Self::Available,
         Self::Pending,
         Self::Losses,
+        Self::Fees,
         Self::Payout,
         Self::Paid,
     ];
@@ -38,7 +41,7 @@ impl AccountKind {
     #[must_use]
     pub const fn code(self) -> i64 {
         match self {
-            Self::Bank | Self::Losses => 0,
+            Self::Bank | Self::Losses | Self::Fees => 0,
             Self::Submitter => 1,
             Self::Escrow => 2,
             Self::Available => 3,
@@ -58,6 +61,7 @@ impl AccountKind {
             Self::Available => "available",
             Self::Pending => "pending",
             Self::Losses => "losses",
+            Self::Fees => "fees",
             Self::Payout => "payout",
             Self::Paid => "paid",
         }
@@ -76,6 +80,8 @@ impl AccountId {
     pub const BANK: Self = Self(0);
     /// What was forfeited when its job was over.
     pub const LOSSES: Self = Self(Self::KINDS);
+    /// What the platform took of rewards.
+    pub const FEES: Self = Self(2 * Self::KINDS);
 
     /// The account of this kind that belongs to `holder`, a positive number. Of the grid's own accounts there
     /// is one each, whatever the holder.
@@ -84,6 +90,7 @@ impl AccountId {
         match kind {
             AccountKind::Bank => Self::BANK,
             AccountKind::Losses => Self::LOSSES,
+            AccountKind::Fees => Self::FEES,
             AccountKind::Submitter
             | AccountKind::Escrow
             | AccountKind::Available
@@ -96,7 +103,7 @@ impl AccountId {
     /// What it is for.
     #[must_use]
     pub fn kind(self) -> Option<AccountKind> {
-        let of_grid = self.0 == Self::BANK.0 || self.0 == Self::LOSSES.0;
+        let of_grid = [Self::BANK, Self::LOSSES, Self::FEES].contains(&self);
         AccountKind::ALL.into_iter().find(|kind| match kind.code() {
             0 => of_grid && Self::new(*kind, 0) == self,
             code => self.0 > 0 && self.0 % Self::KINDS == code,
@@ -125,7 +132,7 @@ mod tests {
         for kind in AccountKind::ALL {
             assert_eq!(AccountId::from_number(AccountId::new(kind, 7).number()).kind(), Some(kind));
         }
-        assert_eq!(AccountId::from_number(7 * 8).kind(), None, "the grid's own accounts are two");
+        assert_eq!(AccountId::from_number(7 * 8).kind(), None, "the grid's own accounts are three");
         assert_eq!(AccountId::from_number(7 * 8 + 7).kind(), None);
     }
 }

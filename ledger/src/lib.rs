@@ -11,10 +11,12 @@
 
 mod account;
 mod amount;
+mod fee;
 pub mod payout;
 pub mod statement;
 mod transfer;
 
 pub use account::{AccountId, AccountKind};
 pub use amount::{Amount, AmountError};
+pub use fee::{FeeError, FeeRate};
 pub use transfer::{Code, Key, Posting, Transfer, postings};

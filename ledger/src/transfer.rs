@@ -25,6 +25,10 @@ pub enum Code {
     Paid,
     /// The opposite of an earlier transfer, with a reason.
     Reversal,
+    /// What the platform takes of a reward.
+    Fee,
+    /// A fee of pay that was forfeited to its job.
+    FeeBack,
     /// From losses to a job of which work is done again.
     Grant,
     /// What a job did not spend of its grants.
@@ -33,7 +37,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Deposit,
         Self::Escrow,
         Self::Reward,
@@ -43,6 +47,8 @@ impl Code {
         Self::Payout,
         Self::Paid,
         Self::Reversal,
+        Self::Fee,
+        Self::FeeBack,
         Self::Grant,
         Self::Unspent,
     ];
@@ -60,6 +66,8 @@ impl Code {
             Self::Payout => 7,
             Self::Paid => 8,
             Self::Reversal => 9,
+            Self::Fee => 10,
+            Self::FeeBack => 11,
             Self::Grant => 12,
             Self::Unspent => 13,
         }
@@ -84,6 +92,8 @@ impl Code {
             Self::Payout => "payout",
             Self::Paid => "paid",
             Self::Reversal => "reversal",
+            Self::Fee => "fee",
+            Self::FeeBack => "fee back",
             Self::Grant => "grant",
             Self::Unspent => "unspent grant",
         }
@@ -99,7 +109,7 @@ pub struct Key {
     pub stage: i16,
     /// Index of the unit, the batch of a payout, or how often a job was begun again; 0 where there is none.
     pub index: i64,
-    /// The owner whose attempt it is (an owner has one attempt of a unit); the number of the deposit, release or
+    /// The owner whose attempt it is (an owner has one attempt of a unit), also of a fee; the number of the deposit, release or
     /// reversal; the owner of a payout.
     pub attempt: i64,
 }
@@ -160,6 +170,25 @@ impl Transfer {
     #[must_use]
     pub const fn reward_held(key: Key, owner: i64, amount: Amount) -> Self {
         Self { credit: AccountId::new(AccountKind::Pending, owner), ..Self::reward(key, owner, amount) }
+    }
+
+    /// What the platform takes of the reward with this key.
+    #[must_use]
+    pub const fn fee(key: Key, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(AccountKind::Escrow, key.job),
+            credit: AccountId::FEES,
+            amount,
+            code: Code::Fee,
+            key,
+        }
+    }
+
+    /// The same, when that reward was forfeited to its job: its work is paid again.
+    #[must_use]
+    pub const fn fee_back(key: Key, amount: Amount) -> Self {
+        let fee = Self::fee(key, amount);
+        Self { debit: fee.credit, credit: fee.debit, code: Code::FeeBack, ..fee }
     }
 
     /// Pay that was held back, for a range of an owner's results.

@@ -195,6 +195,12 @@ impl Device {
         Ok(Self { assertion: credentials.parse()?, ..self.clone() })
     }
 
+    /// What it shows to the coordinator.
+    #[must_use]
+    pub fn credentials(&self) -> &str {
+        self.assertion.to_str().unwrap_or_default()
+    }
+
     /// Reports units of one lease.
     ///
     /// # Errors

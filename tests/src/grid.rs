@@ -135,10 +135,19 @@ impl Grid {
     /// # Errors
     /// When it does not start.
     pub fn start(lease_ttl_secs: u64) -> Result<Self> {
+        Self::start_with(lease_ttl_secs, &[])
+    }
+
+    /// The same, with options of the coordinator.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_with(lease_ttl_secs: u64, options: &[&str]) -> Result<Self> {
         // PostgreSQL runs as another user when the test is root's: it must be able to come here.
         let permissions = std::fs::Permissions::from_mode(0o755);
         let dir = tempfile::Builder::new().prefix("lull-").permissions(permissions).tempdir()?;
-        let arguments = vec!["--lease-ttl-secs".to_owned(), lease_ttl_secs.to_string()];
+        let mut arguments = vec!["--lease-ttl-secs".to_owned(), lease_ttl_secs.to_string()];
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
         let (coordinator, url) = start_coordinator(dir.path(), &arguments, "127.0.0.1:0")?;
         let operator = std::fs::read_to_string(dir.path().join("state/operator.token"))?.trim().to_owned();
         Ok(Self { url, operator, coordinator, arguments, dir })
@@ -194,6 +203,12 @@ impl Grid {
         self.coordinator.signal(Signal::KILL)?;
         self.coordinator.child.wait()?;
         Ok(())
+    }
+
+    /// Starts the coordinator with these options from now on.
+    pub fn set_options(&mut self, options: &[&str]) {
+        self.arguments.truncate(2);
+        self.arguments.extend(options.iter().map(|option| (*option).to_owned()));
     }
 
     /// Starts the coordinator again, where it listened before.

@@ -394,6 +394,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         let plan = spec.plan(units);
         let price: Amount = message.item_price.parse()?;
         let new = NewJob {
+            fee: lull_ledger::FeeRate::NONE,
             submitter: stage.submitter,
             request_id: format!("contract-{number}-{of}"),
             spec,

@@ -20,7 +20,7 @@ struct Worked {
 }
 
 async fn worked(units: u64) -> Result<Worked> {
-    let grid = Grid::start(60)?;
+    let grid = Grid::start_with(60, &["--fee-percent", "3.7"])?;
     let fleet = Fleet::new(&grid.url, &grid.operator).await?;
     let mut clinic = fleet.submitter("clinic", "1000").await?;
     let arguments = ["admin", "create-token", "--role", "submitter", "--subject", "clinic"];

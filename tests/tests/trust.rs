@@ -114,7 +114,7 @@ async fn who_hands_everything_back_gets_one_unit_at_a_time_and_is_told_why() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> Result<()> {
-    let grid = Grid::start(60)?;
+    let grid = Grid::start_with(60, &["--fee-percent", "5"])?;
     let (job, units) = play(&grid, 8, 1e-2, 400, 30).await?;
     ensure!(job.state() == v1::JobState::Complete, "{job:?}");
     check_results(&units, 400);
@@ -126,6 +126,10 @@ async fn what_a_trusted_owner_lied_about_is_run_again_and_its_pay_is_lost() -> R
     let row = client.query_one(lost, &[]).await?;
     assert!(row.get::<_, i64>(0) > 0, "what was held back for the liar is lost");
     assert_eq!(row.get::<_, i64>(1), 0, "and nothing of anybody else's");
+    let back = "SELECT count(*) FILTER (WHERE code = 11), count(*) FILTER (WHERE code = 6 AND credit % 8 = 2) FROM transfer";
+    let row = client.query_one(back, &[]).await?;
+    assert!(row.get::<_, i64>(0) > 0, "the fee of what is paid again comes back");
+    assert_eq!(row.get::<_, i64>(0), row.get::<_, i64>(1), "for each reward that went back to the job");
     grid.audit()?;
     grid.check_books()
 }

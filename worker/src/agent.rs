@@ -20,10 +20,13 @@ use crate::core::{
 };
 use crate::desk::{Contact, Desk};
 use crate::freezers::Freezers;
+use crate::identity::Enrolment;
 use crate::notify::Clerk;
 use crate::os::Stop;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
 use crate::presence::{self, Meter, Transfers, Watcher};
+use crate::receipts::sheet::Holder;
+use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
 use crate::work::{Assignment, Tools, Worker};
@@ -71,6 +74,9 @@ pub enum Error {
     /// The checkpoints cannot be opened.
     #[error("the checkpoints cannot be used: {0}")]
     Checkpoints(std::io::Error),
+    /// The receipts cannot be opened.
+    #[error("the receipts cannot be used: {0}")]
+    Receipts(std::io::Error),
     /// The owner could not speak to the agent, so could not pause it either.
     #[error(transparent)]
     Control(#[from] control::SocketError),
@@ -90,6 +96,9 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
         .map_err(Error::Checkpoints)?;
     let compiled = Compiled::open(&state.compiled(), &settings.runner.path, COMPILED_BYTES_MAX);
     let compiled = Arc::new(compiled.map_err(Error::Cache)?);
+    let Enrolment { grid_id, device_id, .. } = &remote.identity().enrolment;
+    let holder = Holder { grid_id: grid_id.clone(), device_id: *device_id };
+    let receipts = receipts::Store::open(&state.receipts(), holder).map_err(Error::Receipts)?;
     let (events, received) = mpsc::unbounded_channel();
     // What an earlier run left comes first: it says which units of a lease need not run again.
     for attempt in outbox.attempts().cloned() {
@@ -125,6 +134,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let shell = Shell {
         tools,
         remote,
+        receipts: Keeper::new(receipts),
         outbox,
         outbox_folder,
         events,
@@ -191,6 +201,7 @@ fn listen_for_signals(events: UnboundedSender<Event>, freezers: Freezers) -> std
 struct Shell {
     tools: Tools,
     remote: Arc<Remote>,
+    receipts: Keeper,
     outbox: OutboxSender,
     outbox_folder: PathBuf,
     events: UnboundedSender<Event>,
@@ -281,11 +292,13 @@ impl Shell {
         None
     }
 
-    fn sync(&mut self, id: u64, request: lull_proto::v1::SyncRequest, timeout: Duration) {
+    fn sync(&mut self, id: u64, mut request: lull_proto::v1::SyncRequest, timeout: Duration) {
         if let Some(call) = self.call.take() {
             call.abort();
         }
         let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
+        let receipts = self.receipts.clone();
+        request.held_receipts = receipts.wanted(Instant::now());
         let contact = Arc::clone(&self.contact);
         let note = move |problem| {
             let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);
@@ -293,8 +306,11 @@ impl Shell {
         };
         self.call = Some(tokio::spawn(async move {
             let event = match remote.sync(request, timeout).await {
-                Ok(response) => {
+                Ok(mut response) => {
                     note(None);
+                    if let Some(sheet) = response.receipts.take() {
+                        receipts.keep(sheet);
+                    }
                     Event::SyncAnswered { id, response }
                 }
                 Err(status) => {

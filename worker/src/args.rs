@@ -40,6 +40,7 @@ Exit codes:
   4    the coordinator does not know this device any more: enrol again
   5    no agent runs here
   6    the doctor found a problem
+  7    receipts and ledger differ
   130  ended at once by a second signal";
 
 /// What to do.
@@ -51,7 +52,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  lull-worker status")]
     Status(StatusArgs),
     /// What this PC earned: verified, and paid
-    #[command(after_help = "Example:\n  lull-worker earnings")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  lull-worker earnings\n  lull-worker earnings verify"
+    )]
     Earnings(EarningsArgs),
     /// Run nothing for a while; guests stop at once and lose nothing
     #[command(after_help = "Examples:\n  lull-worker pause --for 2h\n  lull-worker pause --until 18:00")]
@@ -141,6 +145,43 @@ pub struct EarningsArgs {
     /// Lines for people, or JSON for programs
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub output: Output,
+    /// What else to do with them.
+    #[command(subcommand)]
+    pub command: Option<EarningsCommand>,
+}
+
+/// What else to do with what was earned.
+#[derive(Debug, Subcommand)]
+pub enum EarningsCommand {
+    /// Compare the receipts that this PC keeps with the coordinator's ledger, and name every difference
+    #[command(
+        after_help = "Example:\n  lull-worker earnings verify\n\nExits with 7 when receipts and ledger differ."
+    )]
+    Verify(VerifyArgs),
+}
+
+/// How to compare receipts.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    /// Which agent.
+    pub place: PlaceArgs,
+    /// Where to ask [default: where this device enrolled]
+    #[arg(long, env = "LULL_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Trust receipts that are signed with this key too: a coordinator's seal.pub
+    #[arg(long = "key", value_name = "HEX", value_parser = public_key)]
+    pub keys: Vec<String>,
+    /// Lines for people, or JSON for programs
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub output: Output,
+}
+
+fn public_key(text: &str) -> Result<String, String> {
+    match hex::decode(text) {
+        Ok(bytes) if bytes.len() == 32 => Ok(hex::encode(bytes)),
+        _ => Err("a key is 64 hexadecimal digits, as in seal.pub".to_owned()),
+    }
 }
 
 /// How long to pause.

@@ -8,6 +8,7 @@
 //! - [`outbox`]: finished attempts on disk until the coordinator has them;
 //! - [`checkpoints`]: where unfinished units stand, on disk;
 //! - [`cache`], [`blobs`]: modules and inputs by digest; [`compiled`]: modules, compiled;
+//! - [`receipts`]: what the coordinator signed that this PC was paid;
 //! - [`remote`]: the coordinator, over gRPC;
 //! - [`identity`], [`state_dir`]: who this device is, and where it keeps things; [`alone`]: one agent a machine;
 //! - [`agent`]: the loop that feeds the core and does what it says;
@@ -41,6 +42,7 @@ pub mod notify;
 mod os;
 pub mod outbox;
 pub mod presence;
+pub mod receipts;
 pub mod remote;
 pub mod state_dir;
 pub mod work;

@@ -14,6 +14,7 @@ use lull_worker::config;
 use lull_worker::core::Backoff;
 use lull_worker::identity::{Enrolment, Identity, enrolment_proof, key_for_enrolment};
 use lull_worker::log_file::LogFile;
+use lull_worker::receipts;
 use lull_worker::remote::{self, Remote};
 use lull_worker::state_dir::{self, StateDir};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -197,6 +198,9 @@ async fn enrol(
             return Err(anyhow::anyhow!("interrupted before this device had enrolled").into());
         }
     };
+    receipts::pin(&state.receipts(), &enrolled.coordinator_keys).map_err(|error| {
+        Failure::settings(anyhow::Error::from(error).context("the coordinator's keys cannot be kept"))
+    })?;
     let enrolment = Enrolment {
         device_id: enrolled.device_id,
         grid_id: enrolled.grid_id,

@@ -184,6 +184,25 @@ impl Remote {
         })
     }
 
+    /// Receipts that are not among these.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub async fn receipts(&self, held: v1::HeldReceipts) -> Result<v1::Receipts, Status> {
+        let mut client = WorkClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(client.list_receipts(self.request(held, ANSWER_TIME)?).await?.into_inner())
+    }
+
+    /// What the ledger says that this device was paid, after that posting.
+    ///
+    /// # Errors
+    /// What the coordinator answers, or that it does not.
+    pub async fn pay(&self, after: u64) -> Result<v1::ListDevicePayResponse, Status> {
+        let mut client = WorkClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let request = self.request(v1::ListDevicePayRequest { after }, ANSWER_TIME)?;
+        Ok(client.list_device_pay(request).await?.into_inner())
+    }
+
     /// Reads a blob of exactly `size_bytes` that a lease names.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! agent.log       what it has logged; agent.log.old before that
 //! pause           until when it is paused by hand, in Unix seconds
 //! absence.json    when somebody left, what was earned then, and what they were told
+//! receipts/       what the coordinator signed that was paid: a file a month, and state.json
 //! outbox/log      finished attempts
 //! outbox/{digest} their results over 4 KiB
 //! cache/{digest}  modules and inputs
@@ -78,7 +79,7 @@ impl StateDir {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{}", std::process::id()).map_err(unusable)?;
-        for folder in ["outbox", "cache", "checkpoints", "compiled"] {
+        for folder in ["outbox", "cache", "checkpoints", "compiled", "receipts"] {
             builder.create(path.join(folder)).map_err(unusable)?;
         }
         Ok(Self { path: path.to_owned(), _lock: lock })
@@ -132,6 +133,12 @@ impl StateDir {
         self.path.join("compiled")
     }
 
+    /// The folder of receipts.
+    #[must_use]
+    pub fn receipts(&self) -> PathBuf {
+        receipts(&self.path)
+    }
+
     /// The folder of the cache.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
@@ -147,6 +154,12 @@ pub(crate) fn identity(state_dir: &Path) -> PathBuf {
 /// The file of the secret key in a state directory.
 pub(crate) fn key(state_dir: &Path) -> PathBuf {
     state_dir.join("device.key")
+}
+
+/// The folder of receipts in a state directory; to read it, nobody has to hold the directory.
+#[must_use]
+pub fn receipts(state_dir: &Path) -> PathBuf {
+    state_dir.join("receipts")
 }
 
 /// The file of a state directory that remembers absences; to read it, nobody has to hold the directory.

@@ -178,9 +178,13 @@ fn cost(job: &v1::Job) -> String {
             "its own split says how many units it has; {budget} at most, what is not spent comes back"
         );
     }
+    let fee = match costs.fee_percent.as_str() {
+        "" | "0" => String::new(),
+        percent => format!(" (with the platform's {percent} %, {})", amount::show(&costs.expected_fee)),
+    };
     let pilot = if spec.pilot_units > 0 { " (a pilot)" } else { "" };
     format!(
-        "{}{pilot} for {} if all goes well, {budget} at most; what is not spent comes back",
+        "{}{pilot} for {}{fee} if all goes well, {budget} at most; what is not spent comes back",
         human::counted(units, "unit"),
         amount::show(&costs.expected),
     )

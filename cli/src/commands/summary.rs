@@ -141,6 +141,7 @@ mod tests {
                 refunded: "4.9999955".to_owned(),
                 kept: "0".to_owned(),
                 expected: "20".to_owned(),
+                ..v1::Costs::default()
             }),
             projection: Some(v1::Projection {
                 units: 2_407,

@@ -1,7 +1,7 @@
 //! A job as the core sees it: one row that is locked while anything about the job is decided.
 
 use lull_job::{Digest, Plan, Share, Stage};
-use lull_ledger::{Amount, AmountError};
+use lull_ledger::{Amount, AmountError, FeeRate};
 
 use super::ids::{JobId, SubmitterId, UnitKey};
 use super::judge::Rule;
@@ -122,8 +122,10 @@ pub struct Job {
     pub wanted: u64,
     /// Estimated CPU time of a unit of this stage; 0 while unknown.
     pub unit_micros: u64,
-    /// What it pays.
+    /// What it pays, the platform's fee included.
     pub prices: Prices,
+    /// The platform's share of each reward.
+    pub fee: FeeRate,
     /// The most that it may cost its submitter: what went into escrow.
     pub budget: Amount,
     /// What came from losses besides and has not gone back.
@@ -194,7 +196,7 @@ impl Job {
         self.wish_copies > before
     }
 
-    /// Pay for one accepted attempt of a unit. Prices are checked at submission, so that the product exists.
+    /// What one accepted attempt of a unit costs, the fee included. Prices are checked at submission, so that the product exists.
     #[must_use]
     pub fn reward(&self, stage: Stage, index: u64) -> Amount {
         match stage {

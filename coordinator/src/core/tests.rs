@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::{Digest, Plan, Reduce, Stage};
-use lull_ledger::{Amount, Transfer};
+use lull_ledger::{Amount, FeeRate, Transfer};
 use proptest::prelude::*;
 
 use super::*;
@@ -61,6 +61,7 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         strict: false,
         reviewed: false,
         doubtful: 0,
+        fee: FeeRate::NONE,
         round: 0,
         settled: false,
         allow_missing: false,

@@ -291,6 +291,11 @@ pub(super) fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, checked: bool
         attempt: attempt.owner.0,
     };
     job.spent = job.spent + amount;
+    let fee = job.fee.of(amount);
+    if fee.is_positive() {
+        changes.transfers.push(Transfer::fee(key, fee));
+    }
+    let amount = amount - fee;
     if job.buys_confidence() {
         let results = job.wish_copies.held_results();
         changes.held.push(Held { owner: attempt.owner, unit, amount, results, checked });

@@ -201,7 +201,9 @@ fn validated(new: crate::store::NewJob, liars: lull_job::Share) -> v1::Job {
         }),
         costs: Some(v1::Costs {
             budget: new.budget.to_string(),
+            expected_fee: expected.as_ref().map(|cost| new.fee.of(*cost).to_string()).unwrap_or_default(),
             expected: expected.map(|cost| cost.to_string()).unwrap_or_default(),
+            fee_percent: new.fee.to_string(),
             ..v1::Costs::default()
         }),
         confidence: (new.strangers > 0)

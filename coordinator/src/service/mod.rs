@@ -6,6 +6,7 @@ mod checkpoints;
 mod jobs;
 mod ledger;
 mod payouts;
+mod receipts;
 mod statements;
 pub mod status;
 mod submission;
@@ -21,9 +22,12 @@ pub use work::WorkService;
 
 use std::sync::Arc;
 
+use lull_ledger::FeeRate;
+
 use crate::auth::Auth;
 use crate::blobs::Blobs;
 use crate::grid::Grid;
+use crate::receipts::Receipts;
 use crate::store::Store;
 
 /// What every service works with.
@@ -37,6 +41,10 @@ pub struct Context {
     pub grid: Grid,
     /// Who calls.
     pub auth: Arc<Auth>,
+    /// What the platform takes of each reward of a new job.
+    pub fee: FeeRate,
+    /// What devices are given for their pay.
+    pub receipts: Arc<Receipts>,
 }
 
 /// Rows on one page of a list.

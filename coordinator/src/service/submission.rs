@@ -63,6 +63,7 @@ pub(super) async fn check(
         spec,
         items,
         prices,
+        fee: context.fee,
         copies,
         strangers,
         budget,

@@ -105,13 +105,16 @@ fn progress(job: &Job, owners: u64) -> v1::Progress {
 }
 
 fn costs(job: &Job) -> v1::Costs {
+    let expected = job.expected_cost(&job.plan).ok();
     v1::Costs {
         budget: job.budget.to_string(),
         spent: job.spent.to_string(),
         reserved: job.reserved.to_string(),
         refunded: job.refunded.to_string(),
         kept: if job.state == JobState::Running { Amount::ZERO } else { job.left() }.to_string(),
-        expected: job.expected_cost(&job.plan).map(|cost| cost.to_string()).unwrap_or_default(),
+        expected: expected.as_ref().map(ToString::to_string).unwrap_or_default(),
+        expected_fee: expected.map(|cost| job.fee.of(cost).to_string()).unwrap_or_default(),
+        fee_percent: job.fee.to_string(),
     }
 }
 

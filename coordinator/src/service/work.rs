@@ -10,7 +10,7 @@ use lull_proto::v1::work_server::Work;
 use lull_proto::v1::{self, RefusalReason};
 use tonic::{Request, Response, Status};
 
-use super::{Context, checkpoints, status};
+use super::{Context, checkpoints, receipts, status};
 use crate::auth::{self, Device};
 use crate::core::{self, HandBack, JobId, Lease, LeaseToken, Outcome, Report, RunMode, UnitKey, Want};
 use crate::store::{Extras, PartRow};
@@ -176,7 +176,24 @@ impl Work for WorkService {
             device_id: u64::try_from(device.0).unwrap_or(0),
             grid_id: self.context.auth.grid_id().to_owned(),
             owner: format!("owners/{owner}"),
+            coordinator_keys: self.context.store.coordinator_keys().await.map_err(status::from_store)?,
         }))
+    }
+
+    async fn list_receipts(
+        &self,
+        request: Request<v1::HeldReceipts>,
+    ) -> Result<Response<v1::Receipts>, Status> {
+        let device = self.context.auth.device(&request).await?;
+        Ok(Response::new(receipts::list(&self.context, device, request.into_inner()).await?))
+    }
+
+    async fn list_device_pay(
+        &self,
+        request: Request<v1::ListDevicePayRequest>,
+    ) -> Result<Response<v1::ListDevicePayResponse>, Status> {
+        let device = self.context.auth.device(&request).await?;
+        Ok(Response::new(receipts::pay(&self.context, device, request.into_inner().after).await?))
     }
 
     async fn get_device_earnings(
@@ -196,7 +213,8 @@ impl Work for WorkService {
 
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {
         let device = self.context.auth.device(&request).await?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let held = request.held_receipts.take().map(receipts::held).transpose()?;
         let presence = i16::try_from(request.presence).unwrap_or(0);
         let wait =
             request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default().min(WAIT_MAX);
@@ -218,7 +236,8 @@ impl Work for WorkService {
                 .map(|(token, index, reason)| refusal(u64::try_from(token.0).unwrap_or(0), index, reason)),
         );
         let lost_leases = answer.reply.lost.iter().map(|token| u64::try_from(token.0).unwrap_or(0)).collect();
-        Ok(Response::new(v1::SyncResponse { leases, refusals, lost_leases }))
+        let receipts = receipts::with_sync(&self.context, device, held).await;
+        Ok(Response::new(v1::SyncResponse { leases, refusals, lost_leases, receipts }))
     }
 }
 

@@ -319,7 +319,7 @@ const PAID_ATTEMPT: &str =
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 10] = [
+const FAULTS: [(&str, &str); 12] = [
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -331,11 +331,27 @@ const FAULTS: [(&str, &str); 10] = [
     ),
     (
         "a job's spending is not what its escrow paid",
-        "SELECT 'job ' || job.id || ' spent ' || spent || ', rewards make ' || coalesce(paid, 0)
+        "SELECT 'job ' || job.id || ' spent ' || spent || ', rewards and fees make ' || coalesce(paid, 0)
          FROM job LEFT JOIN (
-             SELECT job_id, sum(CASE code WHEN 3 THEN amount ELSE -amount END) AS paid FROM transfer
-             WHERE code = 3 OR code = 6 AND credit = job_id * 8 + 2 GROUP BY 1) AS reward
+             SELECT job_id, sum(CASE WHEN code IN (3, 10) THEN amount ELSE -amount END) AS paid FROM transfer
+             WHERE code IN (3, 10, 11) OR code = 6 AND credit = job_id * 8 + 2 GROUP BY 1) AS reward
            ON reward.job_id = job.id WHERE spent <> coalesce(paid, 0) LIMIT 100",
+    ),
+    (
+        "a fee is not its job's share of a reward",
+        "SELECT 'job ' || job.id || ', stage ' || stage || ', unit ' || idx || ', owner ' || attempt
+         FROM (SELECT * FROM transfer WHERE code = 3) AS reward
+         FULL JOIN (SELECT job_id, stage, idx, attempt, amount AS fee, debit, credit FROM transfer WHERE code = 10) AS fee
+           USING (job_id, stage, idx, attempt)
+         LEFT JOIN (SELECT job_id, stage, idx, attempt, amount AS back FROM transfer WHERE code = 11) AS back
+           USING (job_id, stage, idx, attempt)
+         LEFT JOIN (SELECT job_id, stage, idx, attempt, credit AS lost_to FROM transfer WHERE code = 6) AS forfeit
+           USING (job_id, stage, idx, attempt)
+         JOIN (SELECT id, fee_millionths FROM job) AS job ON job.id = job_id
+         WHERE amount IS NULL
+            OR coalesce(fee, 0) <> trunc((amount + coalesce(fee, 0)) * fee_millionths * 0.000001, 12)
+            OR fee.debit <> job_id * 8 + 2 OR fee.credit <> 16
+            OR coalesce(back, 0) <> CASE WHEN lost_to = job_id * 8 + 2 THEN coalesce(fee, 0) ELSE 0 END LIMIT 100",
     ),
     (
         "an escrow is not what its job has left",
@@ -374,6 +390,16 @@ const FAULTS: [(&str, &str); 10] = [
                AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
              WHERE transfer.code = 3 GROUP BY 1, 2) AS paid USING (device_id, month)
          WHERE known.amount IS DISTINCT FROM paid.amount OR known.units IS DISTINCT FROM paid.units LIMIT 100",
+    ),
+    (
+        "a device's postings are not those of its rewards",
+        "SELECT 'device ' || device_id || ', transaction ' || xid
+         FROM (SELECT *, true AS is_named FROM posting) AS known FULL JOIN (
+             SELECT DISTINCT attempt.device_id, transfer.xid, true AS is_paid
+             FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+               AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
+             WHERE transfer.code = 3) AS paid USING (device_id, xid)
+         WHERE is_named IS NULL OR is_paid IS NULL LIMIT 100",
     ),
     (
         "an agreeing attempt is unpaid",

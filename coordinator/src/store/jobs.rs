@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use lull_job::{Digest, Spec, Stage};
-use lull_ledger::{AccountId, AccountKind, Amount, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, FeeRate, Transfer};
 use lull_proto::v1;
 use prost::Message;
 use tokio_postgres::Row;
@@ -29,6 +29,8 @@ pub struct NewJob {
     pub items: u64,
     /// What it pays.
     pub prices: Prices,
+    /// The platform's share of it.
+    pub fee: FeeRate,
     /// Copies of a work unit, on average.
     pub copies: Copies,
     /// Owners that are expected to take part as strangers; 0 where copies were named.
@@ -164,11 +166,11 @@ impl Store {
                 return Err(Error::InsufficientFunds { available, needed: new.budget });
             }
             let insert = "INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price,
-                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14) RETURNING id";
+                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies, fee_millionths)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15) RETURNING id";
             let plan = new.spec.plan(new.items);
             let stage = plan.first_stage();
-            let parameters: [&(dyn ToSql + Sync); 14] = [
+            let parameters: [&(dyn ToSql + Sync); 15] = [
                 &new.submitter.0,
                 &new.request_id,
                 &spec,
@@ -183,6 +185,7 @@ impl Store {
                 &bigint(new.spec.max_error.number()),
                 &bigint(new.spec.max_answer_error.number()),
                 &bigint(if new.strangers > 0 { new.copies.number() } else { 0 }),
+                &i32::try_from(new.fee.millionths()).unwrap_or(i32::MAX),
             ];
             let id: i64 = tx.query_one(insert, &parameters).await?.try_get(0)?;
             let escrow = AccountId::new(AccountKind::Escrow, id).number();

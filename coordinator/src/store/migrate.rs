@@ -5,7 +5,7 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 10] = [
+const MIGRATIONS: [(i32, &str, &str); 12] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -15,6 +15,8 @@ const MIGRATIONS: [(i32, &str, &str); 10] = [
     (7, "payouts", include_str!("../../migrations/0007_payouts.sql")),
     (8, "dropped", include_str!("../../migrations/0008_dropped.sql")),
     (9, "referees", include_str!("../../migrations/0009_referees.sql")),
+    (10, "receipts", include_str!("../../migrations/0010_receipts.sql")),
+    (11, "fees", include_str!("../../migrations/0011_fees.sql")),
     (12, "rounds", include_str!("../../migrations/0012_rounds.sql")),
 ];
 

@@ -10,6 +10,7 @@ mod identity;
 mod jobs;
 mod migrate;
 mod payouts;
+mod receipts;
 mod rows;
 mod seal;
 mod statements;
@@ -27,6 +28,7 @@ pub use identity::{BlameRow, DeviceRow, DeviceSeen, OperatorId, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
 pub use migrate::migrate;
 pub use payouts::{Batch, BatchState, Payee, Payer, Payout, PayoutState, Proposal};
+pub use receipts::{Lacking, Posting, PostingLine};
 pub use seal::Sealed;
 pub use statements::{
     BalanceLine, BalancePart, Holder, LedgerUnit, PendingPart, Pieces, StatementHead, StatementLine,

@@ -141,7 +141,7 @@ pub type Pieces<T> = mpsc::Sender<Result<T, Error>>;
 /// The attempt of a reward or of what is left of one, its device, and what its unit came to since. Joins `paid`:
 /// code, job_id, stage, idx, attempt.
 const UNIT_OF: &str = "
-    LEFT JOIN attempt ON paid.code IN (3, 6) AND attempt.job_id = paid.job_id AND attempt.stage = paid.stage
+    LEFT JOIN attempt ON paid.code IN (3, 6, 10, 11) AND attempt.job_id = paid.job_id AND attempt.stage = paid.stage
         AND attempt.idx = paid.idx AND attempt.owner_id = paid.attempt
     LEFT JOIN device ON device.id = attempt.device_id
     LEFT JOIN LATERAL (

@@ -156,22 +156,27 @@ async fn forfeits(
     caught: &[i64],
     can_be_done_again: bool,
 ) -> Result<Vec<Transfer>, Error> {
-    let select = "SELECT held.owner_id, held.stage, held.idx, held.amount FROM catch
+    let select = "SELECT held.owner_id, held.stage, held.idx, held.amount, fee.amount AS fee FROM catch
         JOIN held ON held.owner_id = catch.owner_id AND held.seq > catch.from_seq AND held.seq <= catch.to_seq
+        LEFT JOIN transfer AS fee ON fee.code = 10 AND fee.job_id = held.job_id AND fee.stage = held.stage
+          AND fee.idx = held.idx AND fee.attempt = held.owner_id
         WHERE catch.id = ANY($2) AND held.job_id = $1 ORDER BY held.owner_id, held.seq";
     let rows = tx.query(&tx.prepare_cached(select).await?, &[&id.0, &caught]).await?;
     let from = From("held");
-    rows.iter()
-        .map(|row| {
-            let owner: i64 = row.try_get("owner_id")?;
-            let stage: i16 = row.try_get("stage")?;
-            let key = Key { job: id.0, stage, index: row.try_get("idx")?, attempt: owner };
-            let amount = from.amount(row, "amount")?;
-            Ok(if can_be_done_again {
-                Transfer::forfeit(key, owner, amount)
-            } else {
-                Transfer::forfeit_to_losses(key, owner, amount)
-            })
-        })
-        .collect()
+    let mut lost = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let owner: i64 = row.try_get("owner_id")?;
+        let stage: i16 = row.try_get("stage")?;
+        let key = Key { job: id.0, stage, index: row.try_get("idx")?, attempt: owner };
+        let amount = from.amount(row, "amount")?;
+        if !can_be_done_again {
+            lost.push(Transfer::forfeit_to_losses(key, owner, amount));
+            continue;
+        }
+        lost.push(Transfer::forfeit(key, owner, amount));
+        if row.try_get::<_, Option<rust_decimal::Decimal>>("fee")?.is_some() {
+            lost.push(Transfer::fee_back(key, from.amount(row, "fee")?));
+        }
+    }
+    Ok(lost)
 }

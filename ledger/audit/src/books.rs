@@ -29,6 +29,10 @@ pub(crate) mod code {
     pub(crate) const PAID: i64 = 8;
     /// The opposite of an earlier transfer.
     pub(crate) const REVERSAL: i64 = 9;
+    /// What the platform took of a reward.
+    pub(crate) const FEE: i64 = 10;
+    /// A fee of pay that was forfeited to its job.
+    pub(crate) const FEE_BACK: i64 = 11;
     /// From losses to a job of which work is done again.
     pub(crate) const GRANT: i64 = 12;
     /// What a job did not spend of its grants.
@@ -41,6 +45,8 @@ pub(crate) mod account {
     pub(crate) const BANK: i64 = 0;
     /// What was forfeited when its job was over.
     pub(crate) const LOSSES: i64 = 8;
+    /// What the platform took of rewards.
+    pub(crate) const FEES: i64 = 16;
 
     /// A submitter's balance.
     pub(crate) const fn submitter(id: i64) -> i64 {
@@ -81,7 +87,7 @@ pub(crate) struct Books {
 /// What transfers say of a job.
 #[derive(Default)]
 struct Moved {
-    /// Rewards less what was forfeited back to it.
+    /// Rewards and fees less what was forfeited back to it.
     spent: Amount,
     /// From losses, less what went back.
     granted: Amount,
@@ -128,7 +134,7 @@ impl Books {
         self.accounts.entry(debit).or_default().0 -= amount.0;
         self.accounts.entry(credit).or_default().0 += amount.0;
         match code {
-            code::REWARD => self.jobs_moved.entry(job).or_default().spent.0 += amount.0,
+            code::REWARD | code::FEE => self.jobs_moved.entry(job).or_default().spent.0 += amount.0,
             code::FORFEIT if credit == account::escrow(job) => {
                 self.jobs_moved.entry(job).or_default().spent.0 -= amount.0
             }
@@ -142,6 +148,7 @@ impl Books {
             code::GRANT | code::UNSPENT => {
                 return broken(CHECK, kind.name(row), "is not between losses and its job");
             }
+            code::FEE_BACK => self.jobs_moved.entry(job).or_default().spent.0 -= amount.0,
             code::DEPOSIT..=code::REVERSAL => {}
             _ => return broken(CHECK, kind.name(row), "has a code that there is not"),
         }

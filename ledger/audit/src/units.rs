@@ -26,6 +26,7 @@ type Unit = (i64, i64, i64);
 struct Terms {
     item_price: Amount,
     service_price: Amount,
+    fee_millionths: i64,
 }
 
 /// Somebody was caught: pay from one place of the owner's queue up to another is lost.
@@ -137,6 +138,8 @@ fn name((job, stage, idx): Unit) -> String {
 fn owned(table: &str, (job, stage, idx): Unit, owner: i64) -> String {
     match table {
         "transfer" => format!("transfer (code 3, job_id {job}, stage {stage}, idx {idx}, attempt {owner})"),
+        "fee" => format!("transfer (code 10, job_id {job}, stage {stage}, idx {idx}, attempt {owner})"),
+        "fee back" => format!("transfer (code 11, job_id {job}, stage {stage}, idx {idx}, attempt {owner})"),
         "forfeit" => format!("transfer (code 6, job_id {job}, stage {stage}, idx {idx}, attempt {owner})"),
         _ => format!("{table} (job_id {job}, stage {stage}, idx {idx}, owner_id {owner})"),
     }
@@ -161,7 +164,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     let mut moves = Stream::open(
         &mut one,
         "SELECT job_id, stage, idx, attempt, code, debit, credit, amount, created_at FROM transfer
-         WHERE code IN (3, 6) ORDER BY idx, job_id, stage, attempt, code",
+         WHERE code IN (3, 6, 10, 11) ORDER BY idx, job_id, stage, attempt, code",
         |row| {
             Ok(Move {
                 owner: row.int(3)?,
@@ -239,9 +242,14 @@ impl Lists {
             rechecks: BTreeSet::new(),
             reopened: BTreeSet::new(),
         };
-        let mut rows = session.rows("SELECT id, item_price, service_price FROM job")?;
+        let mut rows =
+            session.rows("SELECT id, item_price, service_price, fee_millionths::bigint FROM job")?;
         while let Some(row) = rows.next()? {
-            let terms = Terms { item_price: row.amount(1)?, service_price: row.amount(2)? };
+            let terms = Terms {
+                item_price: row.amount(1)?,
+                service_price: row.amount(2)?,
+                fee_millionths: row.int(3)?,
+            };
             lists.jobs.insert(row.int(0)?, terms);
         }
         drop(rows);
@@ -292,29 +300,28 @@ struct Prices {
 }
 
 impl Prices {
-    fn check(&mut self, unit: Unit, reward: &Move, terms: &Terms) -> Result<(), String> {
+    fn check(&mut self, unit: Unit, cost: Amount, terms: &Terms) -> Result<(), String> {
         let (_, stage, idx) = unit;
         if stage != WORK {
             let price = terms.service_price;
-            let problem = format!("pays {} where the job's price is {price}", reward.amount);
-            return if reward.amount == price { Ok(()) } else { Err(problem) };
+            let problem = format!("pays {} where the job's price is {price}", cost);
+            return if cost == price { Ok(()) } else { Err(problem) };
         }
-        if terms.item_price.0 <= 0 || reward.amount.0 % terms.item_price.0 != 0 {
-            let problem =
-                format!("pays {}, which is no multiple of the price {}", reward.amount, terms.item_price);
+        if terms.item_price.0 <= 0 || cost.0 % terms.item_price.0 != 0 {
+            let problem = format!("pays {}, which is no multiple of the price {}", cost, terms.item_price);
             return Err(problem);
         }
-        let whole = *self.whole.get_or_insert(reward.amount);
+        let whole = *self.whole.get_or_insert(cost);
         if let Some(short) = self.short.filter(|short| *short != idx) {
             return Err(format!("comes after unit {short}, which was paid less than the units before it"));
         }
-        match reward.amount.cmp(&whole) {
+        match cost.cmp(&whole) {
             std::cmp::Ordering::Equal if self.short.is_none() => Ok(()),
             std::cmp::Ordering::Less => {
                 self.short = Some(idx);
                 Ok(())
             }
-            _ => Err(format!("pays {}, other units of the job pay {whole}", reward.amount)),
+            _ => Err(format!("pays {}, other units of the job pay {whole}", cost)),
         }
     }
 }
@@ -337,7 +344,53 @@ impl OfUnit {
     }
 
     fn forfeit(&self, owner: i64) -> Option<&Move> {
-        self.moves.iter().find(|one| one.code == code::FORFEIT && one.owner == owner)
+        self.of(code::FORFEIT, owner)
+    }
+
+    fn of(&self, code: i64, owner: i64) -> Option<&Move> {
+        self.moves.iter().find(|one| (one.code, one.owner) == (code, owner))
+    }
+
+    /// What a reward cost with its fee, which is the job's share of both, rounded down.
+    fn cost(&self, unit: Unit, reward: &Move, terms: &Terms) -> Result<Amount, String> {
+        let fee = self.of(code::FEE, reward.owner).map_or(Amount::default(), |fee| fee.amount);
+        let cost = Amount(reward.amount.0 + fee.0);
+        let whole = 1_000_000;
+        let share = i128::from(terms.fee_millionths);
+        // Amounts have 28 digits: their millionths and what is left of them are multiplied apart.
+        let due = Amount(cost.0 / whole * share + cost.0 % whole * share / whole);
+        if fee == due {
+            Ok(cost)
+        } else {
+            Err(format!("has a fee of {fee} where {due} of {cost} are due, in {}", name(unit)))
+        }
+    }
+
+    /// Every fee is of a reward, and is given back with what was forfeited to its job, and only then.
+    fn check_fees(&self, unit: Unit) -> Check<()> {
+        const CHECK: &str = "fees";
+        let escrow = account::escrow(unit.0);
+        for fee in self.moves.iter().filter(|one| one.code == code::FEE) {
+            if (fee.debit, fee.credit) != (escrow, account::FEES)
+                || !self.rewards().any(|reward| reward.owner == fee.owner)
+            {
+                return broken(CHECK, owned("fee", unit, fee.owner), "is not of a reward of its job");
+            }
+            let is_due = self.forfeit(fee.owner).is_some_and(|forfeit| forfeit.credit == escrow);
+            if is_due != self.of(code::FEE_BACK, fee.owner).is_some() {
+                let problem = "is not given back exactly when its reward is forfeited to its job";
+                return broken(CHECK, owned("fee", unit, fee.owner), problem);
+            }
+        }
+        for back in self.moves.iter().filter(|one| one.code == code::FEE_BACK) {
+            let fee = self.of(code::FEE, back.owner);
+            if (back.debit, back.credit) != (account::FEES, escrow)
+                || fee.is_none_or(|fee| fee.amount != back.amount)
+            {
+                return broken(CHECK, owned("fee back", unit, back.owner), "gives no fee back");
+            }
+        }
+        Ok(())
     }
 
     fn check(
@@ -353,7 +406,10 @@ impl OfUnit {
         self.check_verdicts(unit)?;
         for reward in self.rewards() {
             self.check_reward(unit, reward)?;
-            if let Err(problem) = prices.entry(unit.0).or_default().check(unit, reward, terms) {
+            if let Err(problem) = self
+                .cost(unit, reward, terms)
+                .and_then(|cost| prices.entry(unit.0).or_default().check(unit, cost, terms))
+            {
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
             }
             if let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) {
@@ -362,6 +418,7 @@ impl OfUnit {
                 sum.1 += 1;
             }
         }
+        self.check_fees(unit)?;
         self.check_held(unit, lists)?;
         self.check_unpaid(unit, lists, terms)
     }

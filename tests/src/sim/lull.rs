@@ -7,7 +7,7 @@ use lull_coordinator::core::{
     Request, Share, SubmitterId, Totals, UnitKey, Want,
 };
 use lull_job::{Digest, Plan, Reduce, Stage};
-use lull_ledger::Amount;
+use lull_ledger::{Amount, FeeRate};
 
 use super::memory::{Hints, MemoryStore};
 use super::world::{Answer, Call, Server, Work};
@@ -53,6 +53,7 @@ impl Lull {
             strict: false,
             reviewed: false,
             doubtful: 0,
+            fee: FeeRate::NONE,
             round: 0,
             settled: false,
             allow_missing: true,

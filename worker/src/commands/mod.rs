@@ -2,6 +2,7 @@
 
 mod earnings;
 mod logs;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Days, Local, NaiveTime};
 
-use crate::args::{Command, DoctorArgs, Output, PauseArgs, PlaceArgs, state_dir};
+use crate::args::{Command, DoctorArgs, EarningsCommand, Output, PauseArgs, PlaceArgs, state_dir};
 use crate::control::{Answer, AskError, Request, Status, ask, socket_path, text};
 use crate::doctor;
 use crate::remote::unix_secs;
@@ -20,6 +21,7 @@ use crate::remote::unix_secs;
 const EXIT_UNEXPECTED: u8 = 1;
 const EXIT_NOT_RUNNING: u8 = 5;
 const EXIT_UNWELL: u8 = 6;
+const EXIT_DIFFERS: u8 = 7;
 
 /// How often `drain --wait` looks whether the agent has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,6 +32,7 @@ pub fn run(command: &Command, config: Option<&Path>) -> ExitCode {
     match carry_out(command, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Unwell>() => ExitCode::from(EXIT_UNWELL),
+        Err(error) if error.is::<verify::Differs>() => ExitCode::from(EXIT_DIFFERS),
         Err(error) => {
             say(&format!("error: {error:#}"));
             let is_absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
@@ -49,7 +52,10 @@ fn carry_out(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {
             };
             writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")
         }
-        Command::Earnings(arguments) => earnings::run(arguments),
+        Command::Earnings(arguments) => match &arguments.command {
+            Some(EarningsCommand::Verify(arguments)) => verify::run(arguments),
+            None => earnings::run(arguments),
+        },
         Command::Pause(arguments) => pause(arguments),
         Command::Resume(place) => {
             ask(&socket(place)?, &Request::Resume {})?;

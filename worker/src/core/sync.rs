@@ -209,6 +209,8 @@ impl Agent {
             held_leases: held.into_iter().collect(),
             hand_backs: messages.collect(),
             wait: prost_types::Duration::try_from(wait).ok(),
+            // Whoever keeps the receipts says which there are.
+            held_receipts: None,
         };
         let sync = &mut self.sync;
         sync.last_id += 1;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::load::{load, load_attempts, load_verdicts, lock_jobs, open_units};
 use self::write::{renew, write};
+use super::receipts::{self, Posting};
 use super::{Error, Store, run_tx};
 use crate::core::{
     Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, OwnerId, Policy, Reply, Request, Slice,
@@ -39,6 +40,8 @@ pub struct Decided {
     pub checkpointed: BTreeSet<JobId>,
     /// What became of the jobs.
     pub aftermath: Aftermath,
+    /// What was paid.
+    pub postings: Vec<Posting>,
 }
 
 /// What is known of the grid as a whole: it sets sizes and rates, and may be a little wrong.
@@ -111,7 +114,8 @@ impl Store {
             let mut slice = load(tx, requests, tokens, hints).await?;
             let loaded = started.elapsed();
             let (replies, changes) = decide(&mut slice, fairness, tokens, requests);
-            tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, requests, lease_ttl))?;
+            let (stamp, ()) =
+                tokio::try_join!(write(tx, &slice, &changes, lease_ttl), renew(tx, requests, lease_ttl))?;
             let total = started.elapsed();
             tracing::debug!(
                 calls = requests.len(),
@@ -127,7 +131,8 @@ impl Store {
             // Of a job that was not looked at, with a lease that is sent again, it is not known.
             let jobs = slice.leases.values().map(|lease| lease.job);
             let checkpointed = jobs.filter(|id| slice.jobs.get(id).is_none_or(|job| job.checkpointed)).collect();
-            Ok(Decided { replies, leases, checkpointed, aftermath: aftermath(&slice, &changes) })
+            let postings = receipts::postings(&slice, &changes, stamp);
+            Ok(Decided { replies, leases, checkpointed, aftermath: aftermath(&slice, &changes), postings })
         })
     }
 

@@ -14,6 +14,7 @@ use crate::core::{
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
+use crate::store::receipts::{Stamp, write_postings};
 use crate::store::rows::{self, bigint, outcome_code};
 
 pub(super) async fn renew(
@@ -45,7 +46,7 @@ pub(super) async fn write(
     slice: &Slice,
     changes: &Changes,
     lease_ttl: Duration,
-) -> Result<(), Error> {
+) -> Result<Option<Stamp>, Error> {
     clear(tx, changes).await?;
     // Deletions go before insertions: a unit may leave `wanted` and come back with another owner excluded.
     tokio::try_join!(
@@ -57,7 +58,8 @@ pub(super) async fn write(
         write_jobs(tx, slice, changes),
     )?;
     // Earnings go after the accounts: every transaction locks the two in this order.
-    tokio::try_join!(
+    let (stamp, ..) = tokio::try_join!(
+        write_postings(tx, changes),
         add_wanted(tx, &slice.jobs, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
@@ -70,7 +72,7 @@ pub(super) async fn write(
             tx.execute(&delete, &[&ended]).await?;
         }
     }
-    Ok(())
+    Ok(stamp)
 }
 
 /// What jobs that are begun again wanted and leased, and what is known of units that will be others.

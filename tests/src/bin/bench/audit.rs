@@ -31,9 +31,9 @@ BEGIN
     INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt) VALUES (0, 9, 1000, 1, 0, 0, 0, 1);
     FOR job IN 1..jobs LOOP
         INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price, service_price, budget, state,
-                items, stage, stage_units, stage_accepted, frontier, spent)
+                items, stage, stage_units, stage_accepted, frontier, spent, refunded, settled)
             VALUES (1, job::text, '', decode(repeat('00', 32), 'hex'), 0, 0.000001, 0.000001, 10, 2, units, 1, units,
-                units, units, units * 0.000002);
+                units, units, units * 0.000002, 10 - units * 0.000002, true);
         INSERT INTO account (id) VALUES (job * 8 + 2);
         INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
             VALUES (9, job * 8 + 2, 10, 2, job, 0, 0, 0);

@@ -75,7 +75,7 @@ impl Coordinator {
             leases.push(lease(self.last_token, indices.iter().copied()));
             self.owed.insert(self.last_token, indices);
         }
-        v1::SyncResponse { leases, lost_leases, refusals: Vec::new() }
+        v1::SyncResponse { leases, lost_leases, ..Default::default() }
     }
 }
 

@@ -1,0 +1,216 @@
+//! Some receipts under one signature: a sheet.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use lull_proto::v1;
+use prost::Message as _;
+use rust_decimal::Decimal;
+
+/// First bytes of what is signed.
+const MAGIC: &[u8] = b"lull receipts 1\n";
+
+/// What was paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unit {
+    /// Number of the job.
+    pub job_id: u64,
+    /// Number of the stage.
+    pub stage_code: u32,
+    /// Index in the stage.
+    pub index: u64,
+}
+
+/// What one posting paid this device, as a receipt or as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// Seconds since 1970, and nanoseconds.
+    pub time: (i64, i32),
+    /// By unit.
+    pub lines: BTreeMap<Unit, Decimal>,
+}
+
+impl Posting {
+    /// The sum.
+    #[must_use]
+    pub fn amount(&self) -> Decimal {
+        self.lines.values().sum()
+    }
+}
+
+/// A receipt that holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Number of the posting.
+    pub number: u64,
+    /// What it says.
+    pub posting: Posting,
+    /// The last seal when it was signed, and its head.
+    pub seal: u64,
+    /// Empty before the first seal.
+    pub head: Vec<u8>,
+}
+
+/// Whose receipts are expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The grid.
+    pub grid_id: String,
+    /// Number of the device.
+    pub device_id: u64,
+}
+
+/// Why a sheet does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// It is not what its key signed.
+    #[error("the signature is not that of the receipts")]
+    Signature,
+    /// Its bytes make no receipt.
+    #[error("a receipt cannot be read: {0}")]
+    Unreadable(String),
+    /// It is somebody else's.
+    #[error("a receipt is for device {device_id} of grid {grid_id}")]
+    Stranger {
+        /// Of which device.
+        device_id: u64,
+        /// Of which grid.
+        grid_id: String,
+    },
+    /// Its lines do not make its sum.
+    #[error("the lines of the receipt for posting {0} do not make its amount")]
+    Sum(u64),
+}
+
+/// Reads a sheet, and checks its signature by the key that it names, and everything that a receipt says of itself.
+///
+/// # Errors
+/// When anything does not hold: then nothing in it counts.
+pub fn check(sheet: &v1::Receipts, holder: &Holder) -> Result<Vec<Receipt>, Problem> {
+    let key = <[u8; 32]>::try_from(sheet.public_key.as_slice()).map_err(|_| Problem::Signature)?;
+    let signature = Signature::from_slice(&sheet.signature).map_err(|_| Problem::Signature)?;
+    let verifying = VerifyingKey::from_bytes(&key).map_err(|_| Problem::Signature)?;
+    let digest = digest(&key, &sheet.receipts);
+    verifying.verify_strict(&digest, &signature).map_err(|_| Problem::Signature)?;
+    sheet.receipts.iter().map(|bytes| receipt(bytes, holder)).collect()
+}
+
+fn receipt(bytes: &[u8], holder: &Holder) -> Result<Receipt, Problem> {
+    let unreadable = |what: &dyn std::fmt::Display| Problem::Unreadable(what.to_string());
+    let message = v1::Receipt::decode(bytes).map_err(|error| unreadable(&error))?;
+    if (message.device_id, &message.grid_id) != (holder.device_id, &holder.grid_id) {
+        return Err(Problem::Stranger { device_id: message.device_id, grid_id: message.grid_id });
+    }
+    let posting = posting(message.time, message.lines.iter()).map_err(|what| unreadable(&what))?;
+    let amount: Decimal = message.amount.parse().map_err(|error| unreadable(&error))?;
+    if amount != posting.amount() {
+        return Err(Problem::Sum(message.posting));
+    }
+    Ok(Receipt { number: message.posting, posting, seal: message.seal, head: message.head })
+}
+
+/// Lines as they are compared.
+///
+/// # Errors
+/// When an amount is none, or a unit is named twice.
+pub fn posting<'a>(
+    time: Option<prost_types::Timestamp>,
+    lines: impl Iterator<Item = &'a v1::ReceiptLine>,
+) -> Result<Posting, String> {
+    let mut by_unit = BTreeMap::new();
+    for line in lines {
+        let unit = Unit { job_id: line.job_id, stage_code: line.stage_code, index: line.index };
+        let amount = line.amount.parse().map_err(|_| format!("`{}` is no amount", line.amount))?;
+        if by_unit.insert(unit, amount).is_some() {
+            return Err(format!("job {} unit {} is there twice", unit.job_id, unit.index));
+        }
+    }
+    let time = time.unwrap_or_default();
+    Ok(Posting { time: (time.seconds, time.nanos), lines: by_unit })
+}
+
+fn digest(public_key: &[u8; 32], receipts: &[Vec<u8>]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(MAGIC).update(public_key).update(&(receipts.len() as u64).to_be_bytes());
+    for receipt in receipts {
+        hasher.update(blake3::hash(receipt).as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+
+    pub(crate) fn holder() -> Holder {
+        Holder { grid_id: "grid-1".to_owned(), device_id: 7 }
+    }
+
+    pub(crate) fn message(number: u64, time: i64, amounts: &[&str]) -> v1::Receipt {
+        let line = |(index, amount): (usize, &&str)| v1::ReceiptLine {
+            job_id: 3,
+            stage_code: 1,
+            index: index as u64,
+            amount: (*amount).to_owned(),
+        };
+        v1::Receipt {
+            grid_id: "grid-1".to_owned(),
+            device_id: 7,
+            owner: "owners/ada".to_owned(),
+            posting: number,
+            time: Some(prost_types::Timestamp { seconds: time, nanos: 0 }),
+            lines: amounts.iter().enumerate().map(line).collect(),
+            amount: amounts
+                .iter()
+                .map(|amount| amount.parse::<Decimal>().unwrap())
+                .sum::<Decimal>()
+                .to_string(),
+            seal: 1,
+            head: vec![1; 32],
+        }
+    }
+
+    pub(crate) fn signed(receipts: &[v1::Receipt], seed: u8) -> v1::Receipts {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let receipts: Vec<Vec<u8>> = receipts.iter().map(v1::Receipt::encode_to_vec).collect();
+        let public_key = key.verifying_key().to_bytes();
+        let signature = key.sign(&digest(&public_key, &receipts)).to_bytes().to_vec();
+        v1::Receipts { receipts, public_key: public_key.to_vec(), signature, through: 0, more: false }
+    }
+
+    #[test]
+    fn nothing_of_a_sheet_can_be_changed() {
+        let sheet = signed(&[message(5, 100, &["0.1", "0.2"]), message(6, 101, &["1"])], 1);
+        let receipts = check(&sheet, &holder()).unwrap();
+        assert_eq!(receipts.iter().map(|receipt| receipt.number).collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(receipts[0].posting.amount(), "0.3".parse().unwrap());
+        for at in 0..sheet.receipts[0].len() {
+            let mut other = sheet.clone();
+            other.receipts[0][at] ^= 1;
+            assert_eq!(check(&other, &holder()), Err(Problem::Signature));
+        }
+        let mut swapped = sheet.clone();
+        swapped.receipts.swap(0, 1);
+        assert_eq!(check(&swapped, &holder()), Err(Problem::Signature));
+        let mut short = sheet.clone();
+        short.receipts.pop();
+        assert_eq!(check(&short, &holder()), Err(Problem::Signature));
+        let mut foreign = sheet;
+        foreign.public_key = signed(&[], 2).public_key;
+        assert_eq!(check(&foreign, &holder()), Err(Problem::Signature));
+    }
+
+    #[test]
+    fn what_a_coordinator_signs_is_not_believed() {
+        let check = |message: v1::Receipt| check(&signed(&[message], 1), &holder());
+        let false_sum = v1::Receipt { amount: "9".to_owned(), ..message(5, 100, &["0.1"]) };
+        assert_eq!(check(false_sum), Err(Problem::Sum(5)));
+        let others = v1::Receipt { device_id: 8, ..message(5, 100, &["0.1"]) };
+        assert!(matches!(check(others), Err(Problem::Stranger { device_id: 8, .. })));
+        let mut twice = message(5, 100, &["0.1"]);
+        twice.lines.push(twice.lines[0].clone());
+        assert!(matches!(check(twice), Err(Problem::Unreadable(_))));
+    }
+}

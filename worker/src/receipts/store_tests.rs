@@ -1,0 +1,114 @@
+use super::super::sheet::tests::{holder, message, signed};
+use super::*;
+
+/// A day in November, and a month of seconds.
+const NOVEMBER: i64 = 1_700_000_000;
+const MONTH: i64 = 31 * 86_400;
+
+fn open(folder: &Path) -> Store {
+    Store::open(folder, holder()).unwrap()
+}
+
+fn sheet(numbers: &[u64], time: i64, through: u64) -> v1::Receipts {
+    let receipts: Vec<v1::Receipt> = numbers.iter().map(|number| message(*number, time, &["0.25"])).collect();
+    v1::Receipts { through, ..signed(&receipts, 1) }
+}
+
+fn held(through: u64, numbers: &[u64]) -> Option<v1::HeldReceipts> {
+    Some(v1::HeldReceipts { through, numbers: numbers.to_vec() })
+}
+
+#[test]
+fn receipts_outlive_the_process_and_are_kept_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0)).unwrap(), 2);
+    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0)).unwrap(), 0, "a repeat");
+    assert_eq!(store.held(), held(0, &[5, 9]));
+    let mut store = open(folder.path());
+    assert_eq!(store.held(), held(0, &[5, 9]));
+    assert_eq!(store.keep(&sheet(&[7, 9], NOVEMBER, 8)).unwrap(), 1);
+    assert_eq!(store.held(), held(8, &[9]));
+    assert_eq!(open(folder.path()).held(), held(8, &[9]));
+    assert_eq!(store.keep(&sheet(&[], NOVEMBER, 20)).unwrap(), 0);
+    assert_eq!(store.held(), held(20, &[]));
+    let (_, months) = read(folder.path()).unwrap();
+    assert_eq!(months["2023-11"].sheets.len(), 2);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_damage_before_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("2023-11.log");
+    let mut store = open(folder.path());
+    for number in [5, 6, 7] {
+        store.keep(&sheet(&[number], NOVEMBER, 0)).unwrap();
+    }
+    let whole = fs::read(&path).unwrap();
+    let ends: Vec<usize> = {
+        let one = (whole.len() - MAGIC.len()) / 3;
+        (0..3).map(|at| MAGIC.len() + (at + 1) * one).collect()
+    };
+    for length in (MAGIC.len()..whole.len()).step_by(23) {
+        fs::write(&path, &whole[..length]).unwrap();
+        let is_whole = ends.iter().filter(|end| **end <= length).count();
+        let mut store = open(folder.path());
+        assert_eq!(store.numbers.len(), is_whole, "{length} bytes");
+        assert_eq!(store.keep(&sheet(&[8], NOVEMBER, 0)).unwrap(), 1);
+        let (_, months) = read(folder.path()).unwrap();
+        let kept = &months["2023-11"];
+        assert_eq!((kept.sheets.len(), kept.damaged_at.len()), (is_whole + 1, 0), "{length} bytes");
+    }
+    let mut damaged = whole.clone();
+    damaged[ends[0] + 20] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    let (_, months) = read(folder.path()).unwrap();
+    let kept = &months["2023-11"];
+    assert_eq!((kept.sheets.len(), &kept.damaged_at[..]), (2, &[ends[0] as u64][..]));
+    assert_eq!(open(folder.path()).held(), held(0, &[5, 7]));
+}
+
+#[test]
+fn the_oldest_month_goes_first_and_the_last_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    for month in 0..30 {
+        let time = NOVEMBER + i64::from(month) * MONTH;
+        store.keep(&sheet(&[u64::try_from(month).unwrap() + 1], time, 0)).unwrap();
+    }
+    assert_eq!(store.months.len(), MONTHS_MAX);
+    assert_eq!(open(folder.path()).state.pruned_through, 6);
+    store.bytes_max = store.bytes() / 2;
+    store.keep(&sheet(&[31], NOVEMBER + 30 * MONTH, 0)).unwrap();
+    assert!(store.bytes() <= store.bytes_max && store.held().is_some());
+    store.bytes_max = 1;
+    store.keep(&sheet(&[32], NOVEMBER + 31 * MONTH, 0)).unwrap();
+    assert_eq!(store.months.len(), 1);
+    assert_eq!(store.held(), None, "no room, nothing is asked for");
+}
+
+#[test]
+fn the_first_key_is_pinned_unless_the_enrolment_named_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.keep(&sheet(&[1], NOVEMBER, 0)).unwrap();
+    let key = hex::encode(signed(&[], 1).public_key);
+    assert_eq!(store.state.keys, std::slice::from_ref(&key));
+    store.keep(&v1::Receipts { through: 0, ..signed(&[message(2, NOVEMBER, &["1"])], 2) }).unwrap();
+    assert_eq!(store.state.keys, std::slice::from_ref(&key), "another is kept, not trusted");
+    pin(folder.path(), &[vec![7; 32]]).unwrap();
+    assert_eq!(open(folder.path()).state.keys, [key]);
+    let other = tempfile::tempdir().unwrap();
+    pin(other.path(), &[vec![7; 32]]).unwrap();
+    assert_eq!(open(other.path()).state.keys, [hex::encode([7; 32])]);
+}
+
+#[test]
+fn what_does_not_hold_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let mut wrong = sheet(&[5], NOVEMBER, 9);
+    wrong.signature[0] ^= 1;
+    assert!(matches!(store.keep(&wrong), Err(Error::Problem(Problem::Signature))));
+    assert_eq!(store.held(), held(0, &[]), "so that it is given again");
+}
