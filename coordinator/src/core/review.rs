@@ -69,22 +69,20 @@ pub fn review(slice: &mut Slice, id: JobId) -> Changes {
     batch.changes.jobs_changed.insert(id);
     let fallen = batch.fallen(id);
     let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
-    match job.state {
-        JobState::Running if job.stage == Stage::Work && !job.reviewed => {
-            for Fallen { unit, .. } in fallen {
-                batch.reopen(unit);
-                if !batch.slice.leased_again.contains(&unit) {
-                    batch.want(unit, false);
-                }
+    let state = job.state;
+    if state == JobState::Running && job.stage == Stage::Work && !job.reviewed {
+        for Fallen { unit, .. } in fallen {
+            batch.reopen(unit);
+            if !batch.slice.leased_again.contains(&unit) {
+                batch.want(unit, false);
             }
         }
-        JobState::Running | JobState::Complete if !fallen.is_empty() => {
-            if !batch.begin_again(id, &fallen).unwrap_or(false) {
-                let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
-                job.doubtful += fallen.len() as u64;
-            }
-        }
-        _ => {}
+    } else if matches!(state, JobState::Running | JobState::Complete)
+        && !fallen.is_empty()
+        && !batch.begin_again(id, &fallen).unwrap_or(false)
+        && let Some(job) = batch.slice.jobs.get_mut(&id)
+    {
+        job.doubtful += fallen.len() as u64;
     }
     if batch.slice.jobs.get(&id).is_some_and(Job::awaits_review) {
         if let Some(job) = batch.slice.jobs.get_mut(&id) {

@@ -165,7 +165,7 @@ impl LeaseThread {
             tracing::debug!(lease = token, unit = index, outcome = ?attempt.outcome, "a unit ended");
             // First: the core must know of it before the disk has it.
             let _ = self.tools.events.send(Event::UnitFinished(key));
-            self.tools.outbox.send(Entry::Put(attempt, large));
+            self.tools.outbox.send(Entry::Put(Box::new(attempt), large));
         }
         Ok(())
     }
