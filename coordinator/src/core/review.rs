@@ -102,9 +102,11 @@ struct Fallen {
 }
 
 impl Batch<'_> {
-    /// Decided units that do not stand.
+    /// Decided units that do not stand. A job that named copies has them, and no more was bought.
     fn fallen(&self, id: JobId) -> Vec<Fallen> {
-        let Some(job) = self.slice.jobs.get(&id) else { return Vec::new() };
+        let Some(job) = self.slice.jobs.get(&id).filter(|job| job.buys_confidence()) else {
+            return Vec::new();
+        };
         let of_job = self.slice.verdicts.iter().filter(|(unit, verdict)| {
             unit.job == id && unit.stage != Stage::Split && is_paid(verdict.outcome)
         });
