@@ -210,7 +210,9 @@ impl LeaseThread {
         let mut course = if is_resumable {
             Course::new(&store, name, every, witnesses, memory_bytes_max, leased)
         } else {
-            Course::from_start(&store, name, memory_bytes_max)
+            // States differ between the two ways to run a unit: checkpoints are of the normal one.
+            let witnesses = if flavour == Flavour::Normal { witnesses } else { &[] };
+            Course::from_start(&store, name, witnesses, memory_bytes_max)
         };
         let mut last = String::new();
         let mut deaths = 0;
