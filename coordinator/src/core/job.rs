@@ -245,7 +245,8 @@ impl Job {
     }
 
     /// Escrow that units may be leased with. While work is done again, what making the answer takes is not touched.
-    pub(super) fn leasable(&self) -> Amount {
+    #[must_use]
+    pub fn leasable(&self) -> Amount {
         if self.round > 0 && self.stage == Stage::Work {
             self.unreserved() - self.price_of_making().unwrap_or(Amount::MAX)
         } else {

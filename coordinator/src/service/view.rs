@@ -65,11 +65,19 @@ pub(super) fn confidence(copies: Copies, liars: Share, owners: u64, units: u64) 
 
 /// Why a job stands still, or ended as it did.
 fn reason(job: &Job, leased: bool) -> String {
-    if job.state != JobState::Running || leased {
-        return job.reason.clone();
-    }
+    let waits = if job.state == JobState::Running && !leased { waits_for(job) } else { String::new() };
+    let reasons = [job.reason.as_str(), &waits].into_iter().filter(|reason| !reason.is_empty());
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
+/// Why a job of which nobody has units stands still.
+fn waits_for(job: &Job) -> String {
     let reward = job.reward(job.stage, 0);
-    if job.has_work() && job.unreserved() < reward {
+    if job.has_work() && job.leasable() < reward {
+        if job.round > 0 {
+            return "what there was to do it again with is used up: cancel it, and you have the answer from before"
+                .to_owned();
+        }
         return format!(
             "its budget of {} does not cover another attempt: cancel it, and submit it with a larger one",
             job.budget
@@ -84,7 +92,7 @@ fn reason(job: &Job, leased: bool) -> String {
     if job.has_work() {
         return "no device has taken its units yet: is an agent running and free?".to_owned();
     }
-    job.reason.clone()
+    String::new()
 }
 
 fn progress(job: &Job, owners: u64) -> v1::Progress {
