@@ -409,6 +409,22 @@ const fn kinds(holder: Holder) -> &'static [AccountKind] {
     }
 }
 
+/// What moved on the accounts `$1`, by transfer.
+const MOVED: &str = "
+    SELECT account, change, created_at
+    FROM transfer CROSS JOIN LATERAL (VALUES (debit, -amount), (credit, amount)) AS posting (account, change)
+    WHERE debit = ANY($1) OR credit = ANY($1)";
+/// The same of an owner `$4`, without reading its rewards one by one: what its devices earned in each month came onto its
+/// available account, but for what was held back. `FAULTS` checks that this is what the transfers say.
+const MOVED_OF_OWNER: &str = "
+    SELECT credit AS account, amount AS change, created_at FROM transfer
+    WHERE credit = ANY($1) AND code NOT IN (3, 10)
+    UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1) AND code NOT IN (3, 10)
+    UNION ALL SELECT owner_id * 8 + 3, amount, month::timestamp AT TIME ZONE 'UTC'
+        FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $4
+    UNION ALL SELECT owner_id * 8 + kind, CASE kind WHEN 4 THEN amount ELSE -amount END, created_at
+        FROM held CROSS JOIN (VALUES (3), (4)) AS kinds (kind) WHERE owner_id = $4";
+
 async fn statement_head(
     tx: &Transaction<'_>,
     holder: Holder,
@@ -419,23 +435,32 @@ async fn statement_head(
 ) -> Result<StatementHead, Error> {
     let time = "SELECT now() AS as_of, now() > ($1::text || ' 00:00Z')::timestamptz + $2::bigint * interval '1 second'";
     let time = tx.query_one(time, &[&end, &FINAL_AFTER_SECS]).await?;
-    let sums = "SELECT account % 8 AS kind, sum(change) FILTER (WHERE created_at < ($2::text || ' 00:00Z')::timestamptz)
-                AS opening, sum(change) AS closing
-            FROM (SELECT credit AS account, amount AS change, created_at FROM transfer WHERE credit = ANY($1)
-                  UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1)) AS posting
-            WHERE created_at < ($3::text || ' 00:00Z')::timestamptz GROUP BY 1";
-    let rows = tx.query(sums, &[&accounts, &start, &end]).await?;
-    let from = From("transfer");
+    // From what the accounts have now, back to then: statements are of late months mostly.
+    let select = |moved| {
+        format!(
+            "SELECT id % 8 AS kind, sum(balance - coalesce(in_and_after, 0)) AS opening,
+                 sum(balance - coalesce(after, 0)) AS closing
+             FROM account LEFT JOIN (
+                 SELECT account, sum(change) AS in_and_after,
+                     sum(change) FILTER (WHERE created_at >= ($3::text || ' 00:00Z')::timestamptz) AS after
+                 FROM ({moved}) AS posting WHERE created_at >= ($2::text || ' 00:00Z')::timestamptz GROUP BY 1
+             ) AS moved ON account = id
+             WHERE id = ANY($1) GROUP BY 1"
+        )
+    };
+    let rows = match holder {
+        Holder::Owner(owner) => {
+            // Planning this takes longer than running it, and its plan is the same for every owner.
+            let select = tx.prepare_cached(&select(MOVED_OF_OWNER)).await?;
+            tx.query(&select, &[&accounts, &start, &end, &owner.0]).await?
+        }
+        Holder::Submitter(_) => tx.query(&select(MOVED), &[&accounts, &start, &end]).await?,
+    };
+    let from = From("account");
     let of = |kind: &AccountKind| {
         let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
-        let opening = match row {
-            Some(row) if row.try_get::<_, Option<rust_decimal::Decimal>>("opening")?.is_some() => {
-                from.amount(row, "opening")?
-            }
-            _ => Amount::ZERO,
-        };
-        let closing = row.map_or(Ok(Amount::ZERO), |row| from.amount(row, "closing"))?;
-        Ok((*kind, opening, closing))
+        let edge = |name| row.map_or(Ok(Amount::ZERO), |row| from.amount(row, name));
+        Ok((*kind, edge("opening")?, edge("closing")?))
     };
     Ok(StatementHead {
         name,
