@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_coordinator::core::OwnerId;
+use lull_coordinator::store::{BalancePart, BalancePiece, Store};
 use lull_proto::v1;
 use lull_tests::fleet::{Submitter, work_off};
 use lull_tests::money::{accepted_by, field, parts};
 use lull_tests::{DEADLINE, Device, Fleet, Grid, guest, wait_until};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// A grid on which two owners worked for a clinic: some of it checked at once, some bought by confidence.
 struct Worked {
@@ -280,6 +283,44 @@ async fn a_deposit_is_corrected_by_a_reversal_with_a_reason() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("INSUFFICIENT_FUNDS"), "{said}");
     grid.check_books()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_and_its_lines_are_of_one_moment() -> Result<()> {
+    let mut worked = worked(10).await?;
+    let client = worked.grid.database().await?;
+    let ada: i64 = client.query_one("SELECT id FROM owner WHERE name = 'ada'", &[]).await?.get(0);
+    let store = Store::open(&worked.grid.database_url())?;
+    let (pieces, mut read) = mpsc::channel(1);
+    // There is room for one piece: this one holds the balance up, with its snapshot taken.
+    pieces.send(Ok(BalancePiece::Lines(BalancePart::Paid, Vec::new()))).await?;
+    let writing = tokio::spawn(async move {
+        store.balance_lines(OwnerId(ada), &[BalancePart::Pending, BalancePart::Available], &pieces).await
+    });
+    let held_up = "EXISTS (SELECT FROM pg_stat_activity
+        WHERE state = 'idle in transaction' AND query LIKE '%AS queue GROUP BY job_id%')";
+    wait_until(&client, "held up", held_up).await?;
+    let before = worked.grid.lull_json(&worked.grid.operator, &["balance", "owners/ada"])?;
+    worked.confident_job(20).await?;
+    let after = worked.grid.lull_json(&worked.grid.operator, &["balance", "owners/ada"])?;
+    assert!(field(&after, "pending") > field(&before, "pending"), "more was earned meanwhile");
+    let mut sums = [0; 2];
+    let mut balance = None;
+    while let Some(piece) = read.recv().await {
+        match piece? {
+            BalancePiece::Balance(first) => balance = Some(first),
+            BalancePiece::Lines(part, lines) => {
+                let amounts = lines.iter().map(|line| parts(&line.line.amount.to_string()));
+                sums[usize::from(part != BalancePart::Pending)] += amounts.sum::<i128>();
+            }
+        }
+    }
+    writing.await??;
+    let balance = balance.context("a balance")?;
+    let said = [balance.pending, balance.available].map(|amount| parts(&amount.to_string()));
+    assert_eq!(said, [field(&before, "pending"), field(&before, "available")]);
+    assert_eq!(sums, said, "the lines are those of the balance");
+    Ok(())
 }
 
 fn sum(balance: &Value, part: &str) -> i128 {
