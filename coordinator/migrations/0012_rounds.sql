@@ -8,6 +8,8 @@ ALTER TABLE job ADD COLUMN refunded numeric(28, 12) NOT NULL DEFAULT 0 CHECK (re
 -- Whether all pay for it is its owners' for good.
 ALTER TABLE job ADD COLUMN settled boolean NOT NULL DEFAULT false;
 UPDATE job SET settled = true WHERE state <> 1;
+-- Where an owner that is caught took part.
+CREATE INDEX job_owner_owner ON job_owner (owner_id, job_id);
 CREATE INDEX job_unsettled ON job (id) WHERE state = 2 AND NOT settled;
 UPDATE job SET refunded = budget - spent WHERE state <> 1;
 ALTER TABLE job DROP CONSTRAINT job_check;

@@ -87,16 +87,17 @@ pub enum Due {
 struct Seen {
     owner: OwnerId,
     referee: bool,
+    asks: bool,
     presence: i16,
     at: Instant,
     noted: bool,
 }
 
 impl Seen {
-    /// Whether it is a referee that nobody keeps from its work: a dispute must not wait for a PC that is in use.
+    /// Whether it is a referee that would take work: a dispute must not wait for a PC that is in use, or busy for long.
     fn settles(&self) -> bool {
         let is_free = [v1::Presence::Idle, v1::Presence::Dedicated].map(|free| free as i32);
-        self.referee && is_free.contains(&i32::from(self.presence))
+        self.referee && self.asks && is_free.contains(&i32::from(self.presence))
     }
 }
 
@@ -188,8 +189,8 @@ impl Shared {
     }
 
     fn note(&self, request: &Request, presence: i16) {
-        let (owner, referee) = (request.owner, request.referee);
-        let seen = Seen { owner, referee, presence, at: Instant::now(), noted: false };
+        let (owner, referee, asks) = (request.owner, request.referee, request.want.is_some());
+        let seen = Seen { owner, referee, asks, presence, at: Instant::now(), noted: false };
         self.lock_seen().insert(request.device, seen);
     }
 

@@ -412,8 +412,6 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         memory.submit(stage.store.job(job, None).await?.job);
         jobs.push(job);
     }
-    let losses = "SELECT balance FROM account WHERE id = 8";
-    memory.lose(Amount::new(client.query_one(losses, &[]).await?.get(0))?);
     if *known {
         let standings = "INSERT INTO standing (owner_id, correct, held_to) SELECT id, $1, $1 FROM owner";
         client.execute(standings, &[&i64::try_from(KNOWN)?]).await?;

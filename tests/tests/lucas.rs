@@ -173,10 +173,10 @@ fn states_on_disk(agent: &Agent) -> Result<States> {
     for entry in std::fs::read_dir(copy.path())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let parts: Vec<&str> = name.splitn(4, '-').collect();
-        let [job_id, stage, index, module] = parts[..] else { bail!("a checkpoint is called {name}") };
+        let [job_id, stage, index, made_of] = parts[..] else { bail!("a checkpoint is called {name}") };
         let stage = Stage::from_code(stage.parse()?);
         let unit =
-            UnitName { job_id: job_id.parse()?, stage, index: index.parse()?, module: module.parse()? };
+            UnitName { job_id: job_id.parse()?, stage, index: index.parse()?, made_of: made_of.parse()? };
         let (saved, _) = store.get(&unit).with_context(|| format!("the checkpoint {name} is damaged"))?;
         if stage == Stage::Work {
             states.insert((unit.index, saved.steps), saved.state_digest);

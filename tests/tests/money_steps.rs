@@ -24,8 +24,9 @@ async fn deaf_line(url: &str) -> Result<String> {
     let upstream = url.trim_start_matches("http://").to_owned();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(&upstream).await;
-            tokio::spawn(async move { Some(pass_on(client, server.ok()?).await) });
+            if let Ok(server) = TcpStream::connect(&upstream).await {
+                tokio::spawn(pass_on(client, server));
+            }
         }
     });
     Ok(format!("http://{address}"))

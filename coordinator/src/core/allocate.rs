@@ -157,7 +157,8 @@ impl<'a> Allocator<'a> {
         let mut open = Vec::new();
         let mut offers = BTreeMap::new();
         let mut mode = job.run_mode();
-        let mut unheld = job.unreserved();
+        let leasable = job.leasable();
+        let mut unheld = leasable;
         // Who picks its units gets what nobody has answered.
         let repeats = if picks { 1 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
@@ -180,10 +181,11 @@ impl<'a> Allocator<'a> {
             // What is run both ways does not mix with what is run once.
             let both = rows[at].contested && !job.strict;
             let is_in_other_mode = !open.is_empty() && both != (mode == RunMode::Referee);
-            // Referees that have a voice in it cannot settle it.
+            // Referees that have a voice in it cannot settle it; of jobs with checkpoints it is not known here which have.
             let excluded = &rows[at].excluded;
             let is_for_referees = rows[at].contested
                 && !request.referee
+                && !job.checkpointed
                 && self.slice.referees_there.iter().any(|referee| !excluded.contains(referee));
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
@@ -228,7 +230,7 @@ impl<'a> Allocator<'a> {
             return None;
         }
         open.sort_unstable();
-        job.reserved = job.left() - unheld;
+        job.reserved = job.reserved + (leasable - unheld);
         Some((open, offers, mode))
     }
 }

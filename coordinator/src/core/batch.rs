@@ -290,7 +290,7 @@ impl Batch<'_> {
         let has_voice = attempts.and_then(|attempts| find(attempts, request.owner)).is_some();
         if has_voice
             || self.slice.verdicts.contains_key(&unit)
-            || job.unreserved() < reward
+            || job.leasable() < reward
             || unit.stage != job.stage
         {
             return;
@@ -346,6 +346,7 @@ impl Batch<'_> {
             late: under.late,
             void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
             settled: false,
+            paid: false,
         };
         attempts.push(attempt.clone());
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
@@ -533,12 +534,25 @@ impl Job {
         changes
     }
 
-    /// Ends the job for its submitter. Nothing happens to one that has ended.
+    /// Ends the job for its submitter, with the answer that it had before it was begun again, if it was. Nothing happens
+    /// to one that has ended.
     pub fn cancel(&mut self) -> Changes {
         let mut changes = Changes::default();
-        if self.state == JobState::Running {
-            end(self, JobState::Cancelled, "cancelled by its submitter".to_owned(), &mut changes);
+        if self.state != JobState::Running {
+            return changes;
         }
+        if self.answer.is_none() {
+            end(self, JobState::Cancelled, "cancelled by its submitter".to_owned(), &mut changes);
+            return changes;
+        }
+        // It is made again: the answer that there was is still there, for what it is worth.
+        if self.stage == Stage::Work {
+            self.doubtful += self.stage_units - self.stage_accepted - self.stage_failed;
+        }
+        let reason =
+            "its submitter did not wait until it was made again: owners that took part were found to lie";
+        end(self, JobState::Complete, reason.to_owned(), &mut changes);
+        changes.transfers.extend(self.settle().transfers);
         changes
     }
 

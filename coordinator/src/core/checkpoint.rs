@@ -18,6 +18,8 @@ pub(super) const CHAIN_MAX: usize = 16;
 pub(super) const LINEAGE_OWNERS_MAX: usize = 8;
 /// Checkpoints of one unit; there are several only where their owners cannot use each other's.
 pub(super) const UNIT_CHECKPOINTS_MAX: usize = 64;
+/// Witnesses whom somebody is caught for: one alone could frame whoever made a state.
+const WITNESSES_MIN: u32 = 2;
 /// What a stored state may be larger than the guest's memory: its globals and its header.
 const STATE_OVERHEAD_BYTES: u64 = 1024 * 1024;
 
@@ -105,6 +107,13 @@ pub struct Blame {
     pub witnessed: Digest,
     /// How many accepted attempts say so.
     pub witnesses: u32,
+}
+
+impl Blame {
+    /// Whether it is more than one owner's word.
+    pub(super) const fn is_beyond_doubt(&self) -> bool {
+        self.witnesses >= WITNESSES_MIN
+    }
 }
 
 /// The union of lineages; sorted.

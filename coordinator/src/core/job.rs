@@ -189,7 +189,8 @@ impl Job {
     /// anything.
     pub fn raise_copies(&mut self, owners: u64, liars: Share) -> bool {
         let before = self.wish_copies;
-        if self.buys_confidence() {
+        // What is done again was paid for at the old rate.
+        if self.buys_confidence() && self.round == 0 {
             let copies = Copies::for_error(self.tolerance(), liars, owners, self.plan.work_units());
             self.wish_copies = before.max(copies);
         }
@@ -243,6 +244,15 @@ impl Job {
         self.prices.service.times((made.merge + made.finish).saturating_mul(SERVICE_COPIES))
     }
 
+    /// Escrow that units may be leased with. While work is done again, what making the answer takes is not touched.
+    pub(super) fn leasable(&self) -> Amount {
+        if self.round > 0 && self.stage == Stage::Work {
+            self.unreserved() - self.price_of_making().unwrap_or(Amount::MAX)
+        } else {
+            self.unreserved()
+        }
+    }
+
     /// Brings it back to the end of its work: what was made from it is void.
     pub(super) fn begin_again(&mut self, reason: String) {
         if self.stage != Stage::Work {
@@ -263,7 +273,6 @@ impl Job {
         self.settled = false;
         self.wanted = 0;
         self.reserved = Amount::ZERO;
-        self.answer = None;
     }
 
     /// Units of the stage that have not been leased yet.

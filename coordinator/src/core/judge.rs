@@ -86,6 +86,10 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
     if !rule.strict && depends_on_nan(&live, rule) {
         return Judgement::Nan;
     }
+    let (same, differing) = both_ways(&live);
+    // Whoever differs may have another CPU's NaN: that has to be ruled out as surely.
+    let asked = live.iter().filter(|one| one.strict.is_some()).count();
+    let may_be_nan = !rule.strict && asked > same && same < differing + rule.lead;
     let mut votes: BTreeMap<(Outcome, Option<Digest>), Vec<&Attempt>> = BTreeMap::new();
     for attempt in live {
         let Some((outcome, digest)) = vote(attempt, rule.strict) else { continue };
@@ -114,7 +118,7 @@ pub fn judge(attempts: &[Attempt], rule: Rule) -> Judgement {
         let count = group.count;
         let others = groups.iter().enumerate().filter(|(other, one)| *other != at && one.is_answer());
         let second = others.map(|(_, one)| one.count).max().unwrap_or(0);
-        let is_ahead = if has_word { group.has_word } else { count >= second + rule.lead };
+        let is_ahead = if has_word { group.has_word } else { count >= second + rule.lead && !may_be_nan };
         let is_sure = group.is_answer() && contested && is_ahead;
         let is_unopposed = if group.is_answer() { !contested } else { answers == 0 };
         let is_enough = count >= rule.needed_for(group.outcome) || (group.has_word && !rule.by_vote);
@@ -161,9 +165,9 @@ impl Group<'_> {
 #[must_use]
 pub(super) fn vote(attempt: &Attempt, strict: bool) -> Option<(Outcome, Digest)> {
     let normal = (attempt.outcome, attempt.digest);
-    match attempt.mode {
-        RunMode::Referee if strict => attempt.strict,
-        RunMode::Normal if strict => None,
+    match (attempt.mode, attempt.strict) {
+        (RunMode::Referee, said) if strict => said,
+        (RunMode::Normal, _) if strict => None,
         _ => Some(normal),
     }
 }
@@ -181,18 +185,17 @@ fn is_word(attempt: &Attempt, strict: bool) -> bool {
 /// Whether those who ran the unit both ways found that the two differ: a referee, or more than the rule's lead. A run
 /// that ended at a limit of the PC does not tell.
 fn depends_on_nan(live: &[&Attempt], rule: Rule) -> bool {
-    let both = || {
-        live.iter().filter_map(|attempt| {
-            let (outcome, digest) = attempt.strict?;
-            if outcome == Outcome::Limit || attempt.outcome == Outcome::Limit {
-                return None;
-            }
-            Some((attempt.by_referee, (outcome, digest) != (attempt.outcome, attempt.digest)))
-        })
-    };
-    let differing = both().filter(|(_, differs)| *differs).count();
-    both().any(|(by_referee, differs)| by_referee && differs)
-        || differing >= both().count() - differing + rule.lead
+    let (same, differing) = both_ways(live);
+    let of_referees: Vec<&Attempt> = live.iter().copied().filter(|one| one.by_referee).collect();
+    both_ways(&of_referees).1 > 0 || differing >= same + rule.lead
+}
+
+/// Of those who ran the unit both ways to an end: who found the same, and who did not.
+fn both_ways(live: &[&Attempt]) -> (usize, usize) {
+    let ends = live.iter().filter_map(|one| Some(((one.outcome, one.digest), one.strict?)));
+    let ends = ends.filter(|(normal, strict)| normal.0 != Outcome::Limit && strict.0 != Outcome::Limit);
+    let (same, differing): (Vec<_>, Vec<_>) = ends.partition(|(normal, strict)| normal == strict);
+    (same.len(), differing.len())
 }
 
 /// The most attempts that have no owner's work in common. It never falls when another attempt comes. Where a job
@@ -263,6 +266,7 @@ pub(super) mod tests {
             late: false,
             void: false,
             settled: false,
+            paid: false,
         }
     }
 

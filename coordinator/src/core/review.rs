@@ -16,7 +16,7 @@ use super::verdict::{is_paid, standing_of_one};
 /// operator assumes were expected to be, whatever they do.
 const CAUGHT_OF_LIARS: f64 = 0.632;
 
-/// Of what it takes to begin a job again where nobody disagrees, so many times is granted, if it is there.
+/// Of what it takes to begin a job again where nobody disagrees, so many times is granted, if so much was lost in it.
 const GRANTED_COSTS: u64 = 4;
 
 /// What is known of a job when it is looked over.
@@ -62,29 +62,27 @@ impl Job {
 /// Looks over the units of a job that the slice holds, with all their attempts and whether somebody still has them.
 /// Units no longer stand where their coins ask for more owners, or where who supported them was caught. While
 /// the work goes on they are reopened; where it is done and all of it stands, the next stage opens. A job that is past
-/// that, complete perhaps, is begun again from the end of its work, if its escrow and the losses pay for that;
+/// that, and not settled, is begun again from the end of its work, if its escrow and what was lost in it pay for it;
 /// otherwise the units are counted as doubtful.
 pub fn review(slice: &mut Slice, id: JobId) -> Changes {
     let mut batch = Batch { slice, changes: Changes::default() };
     batch.changes.jobs_changed.insert(id);
     let fallen = batch.fallen(id);
     let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
-    match job.state {
-        JobState::Running if job.stage == Stage::Work && !job.reviewed => {
-            for Fallen { unit, .. } in fallen {
-                batch.reopen(unit);
-                if !batch.slice.leased_again.contains(&unit) {
-                    batch.want(unit, false);
-                }
+    let (state, settled) = (job.state, job.settled);
+    if state == JobState::Running && job.stage == Stage::Work && !job.reviewed {
+        for Fallen { unit, .. } in fallen {
+            batch.reopen(unit);
+            if !batch.slice.leased_again.contains(&unit) {
+                batch.want(unit, false);
             }
         }
-        JobState::Running | JobState::Complete if !fallen.is_empty() => {
-            if !batch.begin_again(id, &fallen).unwrap_or(false) {
-                let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };
-                job.doubtful += fallen.len() as u64;
-            }
-        }
-        _ => {}
+    } else if matches!(state, JobState::Running | JobState::Complete)
+        && !fallen.is_empty()
+        && (settled || !batch.begin_again(id, &fallen).unwrap_or(false))
+        && let Some(job) = batch.slice.jobs.get_mut(&id)
+    {
+        job.doubtful += fallen.len() as u64;
     }
     if batch.slice.jobs.get(&id).is_some_and(Job::awaits_review) {
         if let Some(job) = batch.slice.jobs.get_mut(&id) {
@@ -104,16 +102,23 @@ struct Fallen {
 }
 
 impl Batch<'_> {
-    /// Decided units that do not stand.
+    /// Decided units that do not stand. A job that named copies has them, and no more was bought.
     fn fallen(&self, id: JobId) -> Vec<Fallen> {
-        let Some(job) = self.slice.jobs.get(&id) else { return Vec::new() };
+        let Some(job) = self.slice.jobs.get(&id).filter(|job| job.buys_confidence()) else {
+            return Vec::new();
+        };
         let of_job = self.slice.verdicts.iter().filter(|(unit, verdict)| {
             unit.job == id && unit.stage != Stage::Split && is_paid(verdict.outcome)
         });
         let fallen = of_job.filter_map(|(unit, verdict)| {
             let attempts = self.slice.attempts.get(unit).map_or(&[][..], Vec::as_slice);
             let alone = standing_of_one(attempts, &self.slice.standings);
-            let rule = job.rule(*unit, alone, self.slice.policy);
+            // Of two who agreed one was caught: the other is not checked more than its job wants, unless it is a stranger.
+            let alone = alone.filter(|one| attempts.len() == 1 || one.is_stranger() || one.picks());
+            let mut rule = job.rule(*unit, alone, self.slice.policy);
+            if unit.stage != Stage::Work && alone.is_none_or(|one| !one.is_stranger()) {
+                rule.needed = 1;
+            }
             let support = support(attempts, (verdict.outcome, verdict.digest), rule);
             let missing = rule.needed_for(verdict.outcome).saturating_sub(support);
             (missing > 0).then_some(Fallen { unit: *unit, missing })

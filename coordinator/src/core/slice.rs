@@ -67,6 +67,8 @@ pub struct Attempt {
     pub void: bool,
     /// Whether its pay was decided with an earlier verdict.
     pub settled: bool,
+    /// Whether it was paid then, known of units that are decided again.
+    pub paid: bool,
 }
 
 impl Attempt {
@@ -195,7 +197,7 @@ pub struct Slice {
     pub referees_there: BTreeSet<OwnerId>,
     /// What the operator assumes.
     pub policy: Policy,
-    /// Where a job is looked over: what was forfeited when its job was over, and can pay for work that is done again.
+    /// Where a job is looked over: what was forfeited in it to losses, and has not been granted to it.
     pub losses: Amount,
 }
 

@@ -215,6 +215,12 @@ impl Model {
             assert!(self.reopened.remove(unit).is_some(), "{unit:?} was not open");
         }
         self.apply_trust(&changes);
+        for transfer in changes.transfers.iter().filter(|one| one.code == lull_ledger::Code::Reward) {
+            let stage = Stage::from_code(u8::try_from(transfer.key.stage % 256).expect("a stage"));
+            let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
+            let attempts = self.attempts.get_mut(&unit).into_iter().flatten();
+            attempts.filter(|one| one.owner.0 == transfer.key.attempt).for_each(|one| one.paid = true);
+        }
         self.transfers.extend(changes.transfers);
         for (device, more) in changes.earned {
             let earned = self.earned.entry(device).or_default();
@@ -269,11 +275,13 @@ impl Model {
         }
     }
 
-    /// What was forfeited, and not granted since.
+    /// What was forfeited in the job, and not granted to it since.
     fn losses(&self) -> Amount {
-        let to = self.transfers.iter().filter(|one| one.credit == lull_ledger::AccountId::LOSSES);
-        let from = self.transfers.iter().filter(|one| one.debit == lull_ledger::AccountId::LOSSES);
-        to.map(|one| one.amount).sum::<Amount>() - from.map(|one| one.amount).sum()
+        let lost = self.transfers.iter().filter(|one| {
+            (one.key.job, one.credit) == (self.job.id.0, lull_ledger::AccountId::LOSSES)
+                && one.code == lull_ledger::Code::Forfeit
+        });
+        lost.map(|one| one.amount).sum::<Amount>() - self.job.granted
     }
 
     /// The attempts of the unit that a reward pays, and its verdict.

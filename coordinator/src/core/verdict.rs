@@ -34,6 +34,7 @@ impl Batch<'_> {
         let known = attempts.iter().map(|attempt| attempt.owner).collect();
         for attempt in attempts {
             attempt.settled = true;
+            attempt.paid |= is_paid(verdict.outcome) && earns(attempt, verdict.outcome, verdict.digest);
         }
         if verdict.outcome == Outcome::Result {
             job.stage_accepted -= 1;
@@ -75,7 +76,7 @@ impl Batch<'_> {
             }
         };
         let before = self.slice.reopened.remove(&unit);
-        self.settle(unit, &attempts, (outcome, digest), agreeing, before.as_ref());
+        self.settle(unit, &attempts, (outcome, digest), agreeing);
         let right: Vec<Attempt> =
             attempts.iter().filter(|attempt| earns(attempt, outcome, digest)).cloned().collect();
         let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
@@ -118,7 +119,6 @@ impl Batch<'_> {
         attempts: &[Attempt],
         (outcome, digest): (Outcome, Digest),
         agreeing: u32,
-        before: Option<&Verdict>,
     ) {
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
@@ -127,13 +127,13 @@ impl Batch<'_> {
                 job.reserved = job.reserved - reward;
                 job.totals.judged += 1;
             }
-            let was_paid = attempt.settled
-                && before.is_some_and(|before| {
-                    is_paid(before.outcome) && earns(attempt, before.outcome, before.digest)
-                });
             // Somebody who was overruled before, wrongly: there may be nothing left to pay with.
             let is_covered = !attempt.settled || job.unreserved() >= reward;
-            if is_paid(outcome) && earns(attempt, outcome, digest) && !attempt.void && !was_paid && is_covered
+            if is_paid(outcome)
+                && earns(attempt, outcome, digest)
+                && !attempt.void
+                && !attempt.paid
+                && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
             }
@@ -198,7 +198,7 @@ impl Batch<'_> {
             unit,
             reason: "returned another result than the owners that were asked after it".to_owned(),
         });
-        let handed = blames.iter().map(|blame| Catch {
+        let handed = blames.iter().filter(|blame| blame.is_beyond_doubt()).map(|blame| Catch {
             owner: blame.owner,
             device: blame.device,
             unit,

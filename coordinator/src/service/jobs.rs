@@ -148,7 +148,7 @@ impl Jobs for JobsService {
         let full = i64::try_from(rows.len()) == Ok(limit);
         let last = rows.last().filter(|_| full);
         let next_page_token =
-            last.map(|row| format!("{}.{}", row.stage.code(), row.index)).unwrap_or_default();
+            last.map(|row| format!("{}.{}", row.stage_number, row.index)).unwrap_or_default();
         let units = rows.into_iter().map(|row| view::unit(row, &view.job)).collect();
         Ok(Response::new(v1::ListUnitsResponse { units, next_page_token }))
     }

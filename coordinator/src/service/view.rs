@@ -33,7 +33,7 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
         progress: Some(progress(&job, owners)),
         costs: Some(costs(&job)),
         projection: projection(&job),
-        answer: job.answer.map(|answer| v1::Input {
+        answer: job.answer.filter(|_| job.state == JobState::Complete).map(|answer| v1::Input {
             name: "answer".to_owned(),
             digest: answer.digest.as_bytes().to_vec(),
             size_bytes: answer.size_bytes,

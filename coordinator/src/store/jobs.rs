@@ -76,6 +76,8 @@ pub struct JobView {
 pub struct UnitRow {
     /// Its stage.
     pub stage: Stage,
+    /// The number of that in the database.
+    pub stage_number: i16,
     /// Its index.
     pub index: u64,
     /// What was decided.
@@ -280,7 +282,9 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<UnitRow>, Error> {
         run_tx!(self.pool, "units", tx => {
-            let filter = if failed { "outcome <> 1" } else { "outcome = 1 AND stage = 1" };
+            let running = "(stage <= 1 OR stage / 256 = (SELECT round FROM job WHERE id = $1))";
+            let failed_ones = format!("outcome <> 1 AND {running}");
+            let filter = if failed { failed_ones.as_str() } else { "outcome = 1 AND stage = 1" };
             let select = format!(
                 "SELECT stage, idx, outcome, digest, size_bytes, agreeing, attempts, {RESULT}
                  FROM standing_verdict AS verdict WHERE job_id = $1 AND {filter} AND (stage, idx) > ($2, $3) ORDER BY stage, idx LIMIT $4"
@@ -292,6 +296,7 @@ impl Store {
                 .map(|row| {
                     Ok(UnitRow {
                         stage: from.stage(row, "stage")?,
+                        stage_number: row.try_get("stage")?,
                         index: from.count(row, "idx")?,
                         outcome: from.outcome(row, "outcome")?,
                         digest: from.digest(row, "digest")?,

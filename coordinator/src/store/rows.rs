@@ -191,6 +191,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
         late: row.try_get::<_, Option<bool>>("late")?.unwrap_or(false),
         void: false,
         settled: false,
+        paid: false,
     })
 }
 

@@ -12,6 +12,8 @@ use crate::core::{Job, JobId, JobState, Policy, review};
 
 /// Results of one owner whose pay is released at once: the rest follows with the next look.
 const RESULTS_PER_RELEASE: i64 = 10_000;
+/// Complete jobs that are looked at in one go: each costs a look at what is held back for everybody who took part.
+const SETTLED_PER_LOOK: i64 = 100;
 /// Pay is held back no longer than this, whatever its owner still returns.
 pub(super) const HELD_DAYS_MAX: i32 = 30;
 
@@ -53,20 +55,22 @@ impl Store {
         })
     }
 
-    /// Complete jobs of which no pay is held back any more, and that do not wait to be looked over.
+    /// Complete jobs, of some chosen by lot, of which no pay is held back any more, and that do not wait to be looked
+    /// over.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn unsettled(&self) -> Result<Vec<JobId>, Error> {
         run_tx!(self.pool, "unsettled", tx => {
-            let select = "SELECT id FROM job WHERE state = 2 AND NOT settled
-                AND NOT EXISTS (SELECT FROM recheck WHERE recheck.job_id = job.id)
+            let done = "NOT EXISTS (SELECT FROM recheck WHERE recheck.job_id = job.id)
                 AND NOT EXISTS (
                     SELECT FROM job_owner JOIN standing USING (owner_id)
                     JOIN held ON held.owner_id = standing.owner_id AND held.seq > standing.released_to
                     WHERE job_owner.job_id = job.id AND held.job_id = job.id)
                 ORDER BY id";
-            let rows = tx.query(&tx.prepare_cached(select).await?, &[]).await?;
+            let some = "SELECT id FROM job WHERE state = 2 AND NOT settled ORDER BY random() LIMIT $1";
+            let select = format!("SELECT id FROM ({some}) AS job WHERE {done}");
+            let rows = tx.query(&tx.prepare_cached(&select).await?, &[&SETTLED_PER_LOOK]).await?;
             rows.iter().map(|row| Ok(JobId(row.try_get(0)?))).collect()
         })
     }

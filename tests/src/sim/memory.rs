@@ -9,7 +9,7 @@ use lull_coordinator::core::{
     Wanted, decide, expire, lease_units, repeats_max, review,
 };
 use lull_job::Stage;
-use lull_ledger::{AccountId, Amount, Key, Transfer};
+use lull_ledger::{AccountId, Amount, Code, Key, Transfer};
 
 /// What is kept of one unit.
 #[derive(Debug, Clone, Default)]
@@ -225,7 +225,7 @@ impl MemoryStore {
         }
         self.load_doubtful(&mut slice, id, &recheck.owners);
         self.load_standings(&mut slice, []);
-        slice.losses = self.losses()
+        slice.losses = self.losses(id)
             + lost.iter().filter(|one| one.credit == AccountId::LOSSES).map(|one| one.amount).sum();
         let mut changes = review(&mut slice, id);
         changes.transfers.extend(lost);
@@ -259,20 +259,14 @@ impl MemoryStore {
         owner.standing = Standing { correct: results, held: results, results, ..Standing::default() };
     }
 
-    /// What other grids' jobs have left in losses.
-    pub fn lose(&mut self, amount: Amount) {
-        if amount.is_positive() {
-            self.write_transfers(vec![Transfer::forfeit_to_losses(Key::default(), 0, amount)]);
-        }
-    }
-
-    /// What was forfeited to losses, and not granted since.
-    fn losses(&self) -> Amount {
-        let moved = |choose: fn(&Transfer) -> AccountId| -> Amount {
-            let all = self.transfers.iter().filter(|one| choose(one) == AccountId::LOSSES);
-            all.map(|one| one.amount).sum()
-        };
-        moved(|one| one.credit) - moved(|one| one.debit)
+    /// What was forfeited in a job to losses, and has not been granted to it.
+    fn losses(&self, id: JobId) -> Amount {
+        let lost = self
+            .transfers
+            .iter()
+            .filter(|one| (one.code, one.key.job, one.credit) == (Code::Forfeit, id.0, AccountId::LOSSES));
+        let granted = self.jobs.get(&id).map_or(Amount::ZERO, |job| job.granted);
+        lost.map(|one| one.amount).sum::<Amount>() - granted
     }
 
     /// Releases pay of owners that have returned enough since.
@@ -623,8 +617,19 @@ impl MemoryStore {
     fn write_transfers(&mut self, transfers: Vec<Transfer>) {
         for transfer in transfers {
             assert!(transfer.amount.is_positive(), "{transfer:?} moves nothing");
+            if transfer.code == Code::Reward {
+                self.note_paid(&transfer.key);
+            }
             self.transfers.push(transfer);
         }
+    }
+
+    fn note_paid(&mut self, key: &Key) {
+        let stage = u8::try_from(key.stage % 256).map(Stage::from_code).expect("a stage");
+        let index = usize::try_from(key.index).unwrap_or(usize::MAX);
+        let unit = self.units.get_mut(&(JobId(key.job), stage)).and_then(|units| units.get_mut(index));
+        let attempts = unit.into_iter().flat_map(|unit| &mut unit.attempts);
+        attempts.filter(|(_, one)| one.owner.0 == key.attempt).for_each(|(_, one)| one.paid = true);
     }
 
     /// What an owner has earned and could still lose, by its queue of held pay.

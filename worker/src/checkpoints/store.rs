@@ -170,8 +170,8 @@ impl Files {
 }
 
 fn name_of(unit: &UnitName) -> String {
-    let UnitName { job_id, stage, index, module } = unit;
-    format!("{job_id}-{}-{index}-{module}", stage.code())
+    let UnitName { job_id, stage, index, made_of } = unit;
+    format!("{job_id}-{}-{index}-{made_of}", stage.code())
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn unit(index: u64) -> UnitName {
-        UnitName { job_id: 3, stage: Stage::Work, index, module: Digest::of(b"module") }
+        UnitName { job_id: 3, stage: Stage::Work, index, made_of: Digest::of(b"module") }
     }
 
     fn facts() -> Facts {

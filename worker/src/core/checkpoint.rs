@@ -23,8 +23,8 @@ pub struct UnitName {
     pub stage: Stage,
     /// Its index.
     pub index: u64,
-    /// The module that it runs: a state means nothing to another.
-    pub module: Digest,
+    /// The module that it runs and the results that it is made from: a state means nothing to another.
+    pub made_of: Digest,
 }
 
 /// Where the last checkpoint of a unit is.

@@ -24,7 +24,7 @@ const COMPACT_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// A finished attempt, and its result where that is large.
-    Put(Attempt, Option<Vec<u8>>),
+    Put(Box<Attempt>, Option<Vec<u8>>),
     /// The coordinator has that attempt.
     Forget(AttemptKey),
 }
@@ -147,7 +147,7 @@ impl Outbox {
                             write_durably(&path, large)?;
                         }
                     }
-                    Record::Put(attempt.clone()).encode(&mut bytes)?;
+                    Record::Put(Attempt::clone(attempt)).encode(&mut bytes)?;
                 }
                 Entry::Forget(key) => Record::Forget(*key).encode(&mut bytes)?,
             }
@@ -155,7 +155,7 @@ impl Outbox {
         self.append(&bytes, is_urgent)?;
         for entry in entries {
             match entry {
-                Entry::Put(attempt, _) => drop(self.attempts.insert(attempt.key, attempt.clone())),
+                Entry::Put(attempt, _) => drop(self.attempts.insert(attempt.key, Attempt::clone(attempt))),
                 Entry::Forget(key) => self.forget(*key),
             }
         }

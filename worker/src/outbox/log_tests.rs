@@ -13,12 +13,12 @@ fn entry(token: u64, index: u64, bytes: usize) -> Entry {
         fuel: None,
     };
     let (attempt, large) = Attempt::of(AttemptKey { token, index }, 3, Stage::Merge(2), run);
-    Entry::Put(attempt, large)
+    Entry::Put(Box::new(attempt), large)
 }
 
 fn attempt(entry: &Entry) -> Attempt {
     let Entry::Put(attempt, _) = entry else { panic!("not a put") };
-    attempt.clone()
+    Attempt::clone(attempt)
 }
 
 fn attempts(outbox: &Outbox) -> Vec<Attempt> {

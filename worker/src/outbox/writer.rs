@@ -76,7 +76,7 @@ fn write(mut outbox: Outbox, receiver: &Receiver<Entry>, retry_every: Duration, 
                 has_failed = false;
                 for entry in batch.drain(..) {
                     if let Entry::Put(attempt, _) = entry {
-                        tell(Written::Stored(attempt));
+                        tell(Written::Stored(*attempt));
                     }
                 }
             }
@@ -103,7 +103,7 @@ mod tests {
     fn entry(index: u64) -> Entry {
         let run = UnitRun { outcome: Outcome::Result(vec![1; 5000]), cpu_micros: 1, fuel: None };
         let (attempt, large) = Attempt::of(AttemptKey { token: 1, index }, 3, Stage::Work, run);
-        Entry::Put(attempt, large)
+        Entry::Put(Box::new(attempt), large)
     }
 
     #[test]

@@ -189,10 +189,21 @@ impl Assignment {
         })
     }
 
-    /// The name of a unit.
+    /// The name of a unit. A merge that is made again of other results is another unit, whose state must not be
+    /// mistaken for this one's.
     #[must_use]
-    pub const fn unit(&self, index: u64) -> UnitName {
-        UnitName { job_id: self.job_id, stage: self.stage, index, module: self.module.digest }
+    pub fn unit(&self, index: u64) -> UnitName {
+        let parts = self.blobs_of(index).iter().map(|blob| match blob {
+            UnitBlob::Here(content) => Digest::of(content),
+            UnitBlob::Remote { digest, .. } => *digest,
+        });
+        let mut made_of = self.module.digest.as_bytes().to_vec();
+        parts.for_each(|part| made_of.extend(part.as_bytes()));
+        let made_of = match self.blobs_of(index) {
+            [] => self.module.digest,
+            _ => Digest::of(&made_of),
+        };
+        UnitName { job_id: self.job_id, stage: self.stage, index, made_of }
     }
 
     /// Where a unit is to go on from, if not from its start.
@@ -337,6 +348,12 @@ mod tests {
         assert_eq!(assignment.blobs_of(4), [UnitBlob::Here(b"x".to_vec()), remote]);
         assert_eq!(assignment.blobs_of(2), [UnitBlob::Here(Vec::new())]);
 
+        let name = assignment.unit(4);
+        merge.parts[0].parts[0] = small(b"y", b"y");
+        let again = Assignment::check(&merge).unwrap();
+        assert_ne!(again.unit(4), name, "made of other results");
+        assert_eq!(again.unit(2), assignment.unit(2));
+
         merge.parts[1].parts[0] = small(b"wrong", b"right");
         let error = Assignment::check(&merge).expect_err("a lie").to_string();
         assert!(error.contains("not what its digest says"), "{error}");
@@ -363,7 +380,7 @@ mod tests {
         assert_eq!(assignment.checkpoint_of(4).map(|checkpoint| checkpoint.steps), Some(5));
         assert_eq!(assignment.checkpoint_of(2), None, "its signature is none");
         assert_eq!((assignment.witnesses_of(2), assignment.witnesses_of(4)), (&[3, 9][..], &[1][..]));
-        assert_eq!(assignment.unit(4).module, Digest::from_bytes([1; 32]));
+        assert_eq!(assignment.unit(4).made_of, Digest::from_bytes([1; 32]));
     }
 
     #[test]

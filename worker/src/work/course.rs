@@ -78,8 +78,13 @@ impl<'a> Course<'a> {
     }
 
     /// The course of a unit that is run from its start whatever was kept of it, and of which nothing is kept.
-    pub(super) fn from_start(store: &'a Store, unit: UnitName, memory_bytes_max: u64) -> Self {
-        Self { is_own_useless: true, ..Self::new(store, unit, None, &[], memory_bytes_max, None) }
+    pub(super) fn from_start(
+        store: &'a Store,
+        unit: UnitName,
+        witnesses: &'a [u64],
+        memory_bytes_max: u64,
+    ) -> Self {
+        Self { is_own_useless: true, ..Self::new(store, unit, None, witnesses, memory_bytes_max, None) }
     }
 
     /// How the next runner runs it: from this device's last checkpoint, otherwise from the lease's, otherwise from

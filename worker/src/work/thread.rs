@@ -165,7 +165,7 @@ impl LeaseThread {
             tracing::debug!(lease = token, unit = index, outcome = ?attempt.outcome, "a unit ended");
             // First: the core must know of it before the disk has it.
             let _ = self.tools.events.send(Event::UnitFinished(key));
-            self.tools.outbox.send(Entry::Put(attempt, large));
+            self.tools.outbox.send(Entry::Put(Box::new(attempt), large));
         }
         Ok(())
     }
@@ -210,7 +210,9 @@ impl LeaseThread {
         let mut course = if is_resumable {
             Course::new(&store, name, every, witnesses, memory_bytes_max, leased)
         } else {
-            Course::from_start(&store, name, memory_bytes_max)
+            // States differ between the two ways to run a unit: checkpoints are of the normal one.
+            let witnesses = if flavour == Flavour::Normal { witnesses } else { &[] };
+            Course::from_start(&store, name, witnesses, memory_bytes_max)
         };
         let mut last = String::new();
         let mut deaths = 0;

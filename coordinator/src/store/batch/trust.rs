@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 
 use super::Aftermath;
 use super::load::{Jobs, UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
+use super::write::flatten;
 use crate::core::{
     Attempt, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, STRANGER_RESULTS,
     Slice, Standing, UnitKey,
@@ -57,6 +58,29 @@ pub(super) async fn complete(
                 attempt.settled = owners.contains(&attempt.owner);
             }
         }
+    }
+    let decided_again =
+        slice.verdicts.iter().filter(|(_, verdict)| verdict.version > 1).map(|(unit, _)| *unit);
+    let units: Vec<UnitKey> = slice.reopened.keys().copied().chain(decided_again).collect();
+    if units.is_empty() { Ok(()) } else { note_paid(tx, &slice.jobs, &mut slice.attempts, &units).await }
+}
+
+/// Marks attempts that were paid, whatever was decided of their units since.
+async fn note_paid(
+    tx: &Transaction<'_>,
+    of: &Jobs,
+    attempts: &mut BTreeMap<UnitKey, Vec<Attempt>>,
+    units: &[UnitKey],
+) -> Result<(), Error> {
+    let select = format!(
+        "SELECT job_id, stage, idx, transfer.attempt AS owner_id FROM {UNITS} JOIN transfer USING (job_id, stage, idx)
+         WHERE transfer.code = 3"
+    );
+    let (jobs, stages, indexes) = unit_columns(of, units);
+    for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await? {
+        let owner = OwnerId(row.try_get("owner_id")?);
+        let list = attempts.get_mut(&unit_key(From("transfer"), &row)?).into_iter().flatten();
+        list.filter(|attempt| attempt.owner == owner).for_each(|attempt| attempt.paid = true);
     }
     Ok(())
 }
@@ -139,17 +163,18 @@ pub(super) async fn write(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) ->
 
 async fn write_reopened(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
     let closed: BTreeSet<UnitKey> = changes.reclosed.iter().copied().collect();
-    let insert = "INSERT INTO reopened (job_id, stage, idx, known) VALUES ($1, $2, $3, $4)";
-    let mut opened = BTreeSet::new();
-    for (unit, known) in &changes.reopened {
-        opened.insert(*unit);
-        if closed.contains(unit) {
-            continue;
-        }
-        let (jobs, stages, indexes) = unit_columns(of, [unit]);
-        let known: Vec<i64> = known.iter().map(|owner| owner.0).collect();
-        let insert = tx.prepare_cached(insert).await?;
-        tx.execute(&insert, &[&jobs[0], &stages[0], &indexes[0], &known]).await?;
+    let opened: BTreeSet<UnitKey> = changes.reopened.iter().map(|(unit, _)| *unit).collect();
+    let open: Vec<_> = changes.reopened.iter().filter(|(unit, _)| !closed.contains(unit)).collect();
+    if !open.is_empty() {
+        let insert = "INSERT INTO reopened (job_id, stage, idx, known)
+            SELECT job_id, stage, idx, ($4::bigint[])[low:high]
+            FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $5::integer[], $6::integer[])
+                 AS unit (job_id, stage, idx, low, high)";
+        let (jobs, stages, indexes) = unit_columns(of, open.iter().map(|(unit, _)| unit));
+        let (flat, low, high) = flatten(open.iter().map(|(_, known)| known.iter().map(|owner| owner.0)));
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&jobs, &stages, &indexes, &flat, &low, &high];
+        tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     }
     let gone: Vec<UnitKey> = closed.difference(&opened).copied().collect();
     if gone.is_empty() {
@@ -298,6 +323,12 @@ pub(in crate::store) async fn review_slice(
             let select = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
             let row = tx.query_one(&tx.prepare_cached(select).await?, &[&AccountId::LOSSES.number()]).await?;
             losses = From("account").amount(&row, "balance")?;
+            // No more than was lost in this job: nobody's job is made again at others' cost.
+            let select = "SELECT coalesce(sum(amount), 0) AS amount FROM transfer
+                WHERE code = 6 AND job_id = $1 AND credit = $2";
+            let select = tx.prepare_cached(select).await?;
+            let row = tx.query_one(&select, &[&id.0, &AccountId::LOSSES.number()]).await?;
+            losses = losses.min(From("transfer").amount(&row, "amount")? - job.granted);
         }
     }
     slice.losses = losses;

@@ -143,7 +143,7 @@ fn run(module: &[u8], checkpoints: &Checkpoints<'_>) -> Result<Cost> {
 }
 
 fn name() -> UnitName {
-    UnitName { job_id: 1, stage: Stage::Work, index: 0, module: Digest::of(b"module") }
+    UnitName { job_id: 1, stage: Stage::Work, index: 0, made_of: Digest::of(b"module") }
 }
 
 /// Some device.

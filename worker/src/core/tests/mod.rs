@@ -226,7 +226,7 @@ fn attempt(key: AttemptKey, is_large: bool) -> Attempt {
 }
 
 fn unit(index: u64) -> UnitName {
-    UnitName { job_id: 1, stage: Stage::Work, index, module: Digest::of(b"module") }
+    UnitName { job_id: 1, stage: Stage::Work, index, made_of: Digest::of(b"module") }
 }
 
 fn checkpoint(index: u64) -> v1::Checkpoint {

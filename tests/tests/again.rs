@@ -1,0 +1,168 @@
+//! Owners are caught when jobs that they worked for are complete: what rests on them alone is run again, what was made
+//! from it is made again, and what they lost pays for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lull_job::{Digest, Stage, stage_from_proto};
+use lull_proto::v1;
+use lull_tests::fleet::{self, Device, Submitter};
+use lull_tests::{Fleet, Grid, guest, wait_until};
+
+/// Calls of all devices after which a job must have ended.
+const ROUNDS_MAX: u32 = 400;
+const OWNERS: usize = 8;
+const UNITS: u64 = 150;
+
+/// What devices say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// All of them what is right.
+    Right,
+    /// The first what is wrong, and the others what was said first: nobody differs.
+    Together,
+    /// The first what is wrong.
+    Against,
+}
+
+struct Scene {
+    grid: Grid,
+    lab: Submitter,
+    module: v1::Input,
+    devices: Vec<Device>,
+}
+
+impl Scene {
+    async fn start() -> Result<Self> {
+        let grid = Grid::start(60)?;
+        let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+        let mut lab = fleet.submitter("lab", "1000").await?;
+        let module = lab.upload("module", &std::fs::read(guest("probe"))?).await?;
+        let mut devices = Vec::new();
+        for owner in 0..OWNERS {
+            devices.push(fleet.device(&format!("owner-{owner}")).await?);
+        }
+        Ok(Self { grid, lab, module, devices })
+    }
+
+    async fn submit(&mut self, reduce: v1::Reduce) -> Result<String> {
+        let spec = v1::JobSpec {
+            max_error: 1e-2,
+            budget: "10".to_owned(),
+            item_price: "0.001".to_owned(),
+            service_price: "0.0001".to_owned(),
+            reduce: reduce.into(),
+            ..Submitter::trivial_spec(&self.module, UNITS)
+        };
+        Ok(self.lab.create(spec).await?.name)
+    }
+
+    /// Plays the devices from `first` on until the job ends.
+    async fn play(&mut self, job: &str, first: usize, says: Says) -> Result<v1::Job> {
+        let mut said: BTreeMap<u64, &str> = BTreeMap::new();
+        for _ in 0..ROUNDS_MAX {
+            for (at, device) in self.devices.iter_mut().enumerate().skip(first) {
+                for lease in device.ask(5, Duration::ZERO).await? {
+                    let stage = stage_from_proto(lease.stage.as_ref());
+                    let is_work = stage == Some(Stage::Work);
+                    if is_work {
+                        let word = if at == 0 && says != Says::Right { "wrong" } else { "right" };
+                        for index in &lease.indices {
+                            let before = said.get(index).copied().filter(|_| says == Says::Together);
+                            said.insert(*index, before.unwrap_or(word));
+                        }
+                    }
+                    let result = |index: u64| match is_work {
+                        true => line(said.get(&index).copied().unwrap_or_default(), index),
+                        false => merged(&lease, index),
+                    };
+                    device.report(fleet::report(&lease, result)).await?;
+                }
+            }
+            let state = self.lab.job(job).await?;
+            if state.state() != v1::JobState::Running {
+                ensure!(state.state() == v1::JobState::Complete, "{state:?}");
+                return Ok(state);
+            }
+        }
+        anyhow::bail!("{job} does not end")
+    }
+
+    async fn results(&mut self, job: &str) -> Result<Vec<Vec<u8>>> {
+        Ok(self.lab.units(job).await?.into_iter().map(|unit| unit.result).collect())
+    }
+}
+
+fn line(word: &str, index: u64) -> Vec<u8> {
+    format!("{word} {index}\n").into_bytes()
+}
+
+/// The parts of a merge or finish unit, one after another.
+fn merged(lease: &v1::Lease, index: u64) -> Vec<u8> {
+    let at = lease.indices.iter().position(|one| *one == index).unwrap_or_default();
+    let parts = lease.parts.get(at).map_or(&[][..], |unit| &unit.parts);
+    parts.iter().flat_map(|part| part.content.clone().unwrap_or_default()).collect()
+}
+
+fn digest(answer: Option<&v1::Input>) -> Result<Vec<u8>> {
+    Ok(answer.context("an answer")?.digest.clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_rests_on_lies_is_made_again_from_what_is_right() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    let (client, connection) =
+        tokio_postgres::connect(&scene.grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    // Everybody becomes known, and then believed.
+    let first = scene.submit(v1::Reduce::None).await?;
+    scene.play(&first, 0, Says::Right).await?;
+    let study = scene.submit(v1::Reduce::Tree).await?;
+    let before = scene.play(&study, 0, Says::Together).await?;
+    let old = scene.results(&study).await?;
+    ensure!(digest(before.answer.as_ref())? == Digest::of(&old.concat()).as_bytes().to_vec());
+    ensure!(!before.settled && before.revision == 0, "{before:?}");
+    let kept = before.costs.clone().context("costs")?.kept;
+    ensure!(kept.parse::<lull_ledger::Amount>()?.is_positive(), "what making it again costs stays in escrow");
+
+    let other = scene.submit(v1::Reduce::None).await?;
+    scene.play(&other, 0, Says::Against).await?;
+    wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
+    let now = scene.lab.job(&study).await?;
+    ensure!(now.state() == v1::JobState::Running && now.revision == 1, "{now:?}");
+    ensure!(now.answer.is_none() && now.reason.contains("run again"), "{now:?}");
+    // All that it needs to go on is in its rows.
+    scene.grid.kill_coordinator()?;
+    scene.grid.restart_coordinator()?;
+    // The first call on each connection may find that it is gone.
+    drop(scene.lab.job(&study).await);
+    for device in &mut scene.devices {
+        drop(device.earnings().await);
+    }
+
+    let after = scene.play(&study, 1, Says::Right).await?;
+    let new = scene.results(&study).await?;
+    ensure!(digest(after.answer.as_ref())? == Digest::of(&new.concat()).as_bytes().to_vec());
+    ensure!(new != old, "the answer is another one");
+    ensure!(after.reason.contains("made again"), "{after:?}");
+    let job: i64 = study.trim_start_matches("jobs/").parse()?;
+    let alone =
+        "SELECT count(*) FROM standing_verdict AS verdict WHERE job_id = $1 AND stage = 1 AND NOT EXISTS (
+        SELECT FROM attempt JOIN owner ON owner.id = owner_id WHERE attempt.job_id = verdict.job_id
+          AND attempt.stage = verdict.stage AND attempt.idx = verdict.idx AND attempt.digest = verdict.digest
+          AND owner.name <> 'owner-0')";
+    let alone: i64 = client.query_one(alone, &[&job]).await?.get(0);
+    assert_eq!(alone, 0, "units that rest on the liar alone");
+    let told = scene.grid.lull(&["jobs", &study])?;
+    assert!(told.contains("it was made again, as owners that took part were found to lie"), "{told}");
+
+    // Once no pay for it can be lost, the rest of its budget comes back.
+    client.execute("UPDATE held SET created_at = created_at - interval '31 days'", &[]).await?;
+    wait_until(&client, "settled", "NOT EXISTS (SELECT FROM job WHERE NOT settled)").await?;
+    let settled = scene.lab.job(&study).await?;
+    ensure!(settled.settled, "{settled:?}");
+    assert_eq!(settled.costs.context("costs")?.kept, "0");
+    scene.grid.audit()?;
+    scene.grid.check_books()
+}
