@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_coordinator::core::OwnerId;
+use lull_coordinator::store::{BalancePart, BalancePiece, Store};
 use lull_proto::v1;
 use lull_tests::fleet::{Submitter, work_off};
 use lull_tests::money::{accepted_by, field, parts};
 use lull_tests::{DEADLINE, Device, Fleet, Grid, guest, wait_until};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// A grid on which two owners worked for a clinic: some of it checked at once, some bought by confidence.
 struct Worked {
@@ -163,6 +166,18 @@ async fn check(
     Ok(edges)
 }
 
+/// Brings the sums that are kept beside the transfers to their times.
+const SUMS_FOLLOW: &str = "
+    UPDATE held SET created_at = transfer.created_at FROM transfer
+    WHERE code = 3 AND transfer.job_id = held.job_id AND transfer.stage = held.stage AND transfer.idx = held.idx
+      AND attempt = owner_id;
+    DELETE FROM device_earning;
+    INSERT INTO device_earning (device_id, month, amount, units)
+    SELECT device_id, date_trunc('month', transfer.created_at AT TIME ZONE 'UTC')::date, sum(amount), count(*)
+    FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
+      AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
+    WHERE code = 3 GROUP BY 1, 2";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_of_a_statement_has_the_sum_of_the_ledger() -> Result<()> {
     let mut worked = worked(60).await?;
@@ -181,6 +196,8 @@ async fn every_form_of_a_statement_has_the_sum_of_the_ledger() -> Result<()> {
             - interval '1 day' + id % 86399 * interval '1 second'
         WHERE code < 3 OR code = 3 AND idx < 20";
     assert!(client.execute(first_half, &[]).await? > 40);
+    client.batch_execute(SUMS_FOLLOW).await?;
+    worked.grid.check_books()?;
     for holder in holders {
         let old = check(&worked.grid, &client, holder, &before).await?;
         let new = check(&worked.grid, &client, holder, &month).await?;
@@ -266,6 +283,44 @@ async fn a_deposit_is_corrected_by_a_reversal_with_a_reason() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("INSUFFICIENT_FUNDS"), "{said}");
     grid.check_books()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_and_its_lines_are_of_one_moment() -> Result<()> {
+    let mut worked = worked(10).await?;
+    let client = worked.grid.database().await?;
+    let ada: i64 = client.query_one("SELECT id FROM owner WHERE name = 'ada'", &[]).await?.get(0);
+    let store = Store::open(&worked.grid.database_url())?;
+    let (pieces, mut read) = mpsc::channel(1);
+    // There is room for one piece: this one holds the balance up, with its snapshot taken.
+    pieces.send(Ok(BalancePiece::Lines(BalancePart::Paid, Vec::new()))).await?;
+    let writing = tokio::spawn(async move {
+        store.balance_lines(OwnerId(ada), &[BalancePart::Pending, BalancePart::Available], &pieces).await
+    });
+    let held_up = "EXISTS (SELECT FROM pg_stat_activity
+        WHERE state = 'idle in transaction' AND query LIKE '%AS queue GROUP BY job_id%')";
+    wait_until(&client, "held up", held_up).await?;
+    let before = worked.grid.lull_json(&worked.grid.operator, &["balance", "owners/ada"])?;
+    worked.confident_job(20).await?;
+    let after = worked.grid.lull_json(&worked.grid.operator, &["balance", "owners/ada"])?;
+    assert!(field(&after, "pending") > field(&before, "pending"), "more was earned meanwhile");
+    let mut sums = [0; 2];
+    let mut balance = None;
+    while let Some(piece) = read.recv().await {
+        match piece? {
+            BalancePiece::Balance(first) => balance = Some(first),
+            BalancePiece::Lines(part, lines) => {
+                let amounts = lines.iter().map(|line| parts(&line.line.amount.to_string()));
+                sums[usize::from(part != BalancePart::Pending)] += amounts.sum::<i128>();
+            }
+        }
+    }
+    writing.await??;
+    let balance = balance.context("a balance")?;
+    let said = [balance.pending, balance.available].map(|amount| parts(&amount.to_string()));
+    assert_eq!(said, [field(&before, "pending"), field(&before, "available")]);
+    assert_eq!(sums, said, "the lines are those of the balance");
+    Ok(())
 }
 
 fn sum(balance: &Value, part: &str) -> i128 {

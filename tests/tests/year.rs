@@ -136,8 +136,9 @@ async fn a_year_of_a_thousand_owners_is_stated_paid_out_and_audited() -> Result<
     let database = grid.database().await?;
     database.batch_execute(FILL).await?;
     let first = format!("{YEAR}-01-01");
-    let fill =
-        format!("CALL fill({OWNERS}, '{first}', {PRICE}, {REWARD}, {FEE}); DROP PROCEDURE fill; ANALYZE");
+    let fill = format!(
+        "CALL fill({OWNERS}, '{first}', {PRICE}, {REWARD}, {FEE}); DROP PROCEDURE fill; VACUUM ANALYZE"
+    );
     for statement in fill.split("; ") {
         database.batch_execute(statement).await?;
     }

@@ -108,56 +108,67 @@ pub(crate) struct Line {
 /// # Errors
 /// The coordinator's refusal.
 pub(crate) async fn run(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
-    let request = v1::GetBalanceRequest { name: args.holder.unwrap_or_default() };
+    let name = args.holder.unwrap_or_default();
     interruptible(async {
-        let response = grid.ledger().get_balance(request).await.map_err(|status| grid.explain(&status))?;
-        let balance = response.into_inner();
+        let response = grid.ledger().get_balance(v1::GetBalanceRequest { name }).await;
+        let balance = response.map_err(|status| grid.explain(&status))?.into_inner();
         if !balance.name.starts_with("owners/") {
             return submitter(balance, format);
         }
-        let mut lines = args.lines.map(|_| Vec::new());
-        for (part, wire) in parts(args.lines) {
-            let request = v1::ReadBalanceLinesRequest {
-                name: balance.name.clone(),
-                part: wire.into(),
-                batch: String::new(),
-            };
-            lines.get_or_insert_default().extend(read_lines(grid, request, part).await?);
-        }
-        owner(balance, lines, format)
+        let Some(part) = args.lines else { return owner(balance, None, format) };
+        // With the balance of their moment: this one may be older.
+        let request = v1::ReadBalanceLinesRequest {
+            name: balance.name,
+            part: part.wire().into(),
+            batch: String::new(),
+        };
+        let (balance, lines) = read_lines(grid, request).await?;
+        owner(balance, Some(lines), format)
     })
     .await
 }
 
-fn parts(asked: Option<Part>) -> Vec<(&'static str, v1::BalancePart)> {
-    let all = [
-        (Part::Pending, "pending", v1::BalancePart::Pending),
-        (Part::Available, "available", v1::BalancePart::Available),
-        (Part::Payout, "payout", v1::BalancePart::Payout),
-        (Part::Paid, "paid", v1::BalancePart::Paid),
-    ];
-    let wanted = |part: Part| asked == Some(Part::All) || asked == Some(part);
-    all.into_iter().filter(|(part, ..)| wanted(*part)).map(|(_, name, wire)| (name, wire)).collect()
+impl Part {
+    fn wire(self) -> v1::BalancePart {
+        match self {
+            Self::All => v1::BalancePart::All,
+            Self::Pending => v1::BalancePart::Pending,
+            Self::Available => v1::BalancePart::Available,
+            Self::Payout => v1::BalancePart::Payout,
+            Self::Paid => v1::BalancePart::Paid,
+        }
+    }
 }
 
-/// The lines of a part of a balance, or of a payout.
+/// An owner's balance, and the lines of a part of it, or of a payout.
 ///
 /// # Errors
 /// The coordinator's refusal.
 pub(crate) async fn read_lines(
     grid: &Grid,
     request: v1::ReadBalanceLinesRequest,
-    part: &'static str,
-) -> Result<Vec<Line>> {
+) -> Result<(v1::Balance, Vec<Line>)> {
     let explain = |status| grid.explain(&status);
     let mut stream = grid.ledger().read_balance_lines(request).await.map_err(explain)?.into_inner();
-    let mut lines = Vec::new();
+    let (mut balance, mut lines) = (v1::Balance::default(), Vec::new());
     while let Some(response) = stream.message().await.map_err(explain)? {
+        let part = part_name(response.part());
+        balance = response.balance.unwrap_or(balance);
         for line in response.lines {
             lines.push(line_of(line, part)?);
         }
     }
-    Ok(lines)
+    Ok((balance, lines))
+}
+
+fn part_name(part: v1::BalancePart) -> &'static str {
+    match part {
+        v1::BalancePart::Pending => "pending",
+        v1::BalancePart::Available => "available",
+        // Those of one payout have no part.
+        v1::BalancePart::Payout | v1::BalancePart::Unspecified | v1::BalancePart::All => "payout",
+        v1::BalancePart::Paid => "paid",
+    }
 }
 
 fn line_of(line: v1::BalanceLine, part: &'static str) -> Result<Line> {
@@ -331,16 +342,5 @@ mod tests {
         assert_eq!(why(&part), expected);
         let lost = v1::PendingPart { reason: v1::PendingReason::TakenBack.into(), ..part };
         assert!(why(&lost).contains("about to be taken back"));
-    }
-
-    #[test]
-    fn parts_are_asked_for_one_by_one_or_all() {
-        let check = |asked, expected: &[&str]| {
-            let names: Vec<&str> = parts(asked).into_iter().map(|(name, _)| name).collect();
-            assert_eq!(names, expected);
-        };
-        check(None, &[]);
-        check(Some(Part::Paid), &["paid"]);
-        check(Some(Part::All), &["pending", "available", "payout", "paid"]);
     }
 }

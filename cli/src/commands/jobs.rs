@@ -25,7 +25,8 @@ Examples:
   lull --output json jobs | jq '.jobs[] | select(.state == \"running\") | .name'
 
 JSON: {\"jobs\": [job, ..]}, or one job: {name, display_name, submitter, state
-(running, complete, incomplete, cancelled), settled, revision, reason, create_time,
+(running, complete, incomplete, cancelled), settled, revision, strict (its results
+depend on bits of NaN: units run with one NaN for all), reason, create_time,
 complete_time, module_digest, split, reduce, items_per_unit, pilot_units, copies,
 priority, allow_missing, item_price, service_price,
 progress: {stage, units, units_accepted, units_failed, units_running, units_left,

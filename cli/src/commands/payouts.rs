@@ -431,7 +431,7 @@ async fn show(grid: &Grid, args: Show, format: Format) -> Result<()> {
     let mut batch = batch_of(batch);
     if let Some(owner) = args.lines {
         let request = v1::ReadBalanceLinesRequest { name: owner, part: 0, batch: name };
-        batch.lines = Some(balance::read_lines(grid, request, "payout").await?);
+        batch.lines = Some(balance::read_lines(grid, request).await?.1);
     }
     print(batch, format)
 }

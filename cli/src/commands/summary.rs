@@ -50,6 +50,14 @@ fn outcome(job: &v1::Job) -> Vec<Fact> {
     if !job.reason.is_empty() {
         facts.push(("reason", human::plain(&job.reason)));
     }
+    if job.strict {
+        facts.push((
+            "strict",
+            "its results depend on bits of NaN, which differ between CPUs: nobody is blamed for it, and since it \
+             was found units run with one NaN for all, which is slower"
+                .to_owned(),
+        ));
+    }
     facts.push((
         "verified",
         format!(
@@ -170,6 +178,16 @@ whole job   2,407 units of 1,203,322,288 items
   cost      2406.644576
 answer      87.8 KiB: `lull results jobs/3`";
         assert_eq!(ended(&pilot()), expected);
+    }
+
+    #[test]
+    fn a_strict_job_says_what_that_is() {
+        assert!(!detail(&pilot()).contains("strict"));
+        let job = v1::Job { strict: true, ..pilot() };
+        for text in [detail(&job), ended(&job)] {
+            let said = text.lines().any(|line| line.starts_with("strict ") && line.contains("bits of NaN"));
+            assert!(said, "{text}");
+        }
     }
 
     #[test]

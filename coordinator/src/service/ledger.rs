@@ -100,8 +100,7 @@ impl Ledger for LedgerService {
             }
             Holder::Owner(owner) => {
                 let balance = store.owner_balance(owner).await.map_err(status::from_store)?;
-                let parts = store.pending_parts(owner).await.map_err(status::from_store)?;
-                statements::owner_balance(&balance, &parts)
+                statements::owner_balance(&balance)
             }
         };
         Ok(Response::new(balance))
@@ -117,8 +116,8 @@ impl Ledger for LedgerService {
         let Holder::Owner(owner) = holder else {
             return Err(status::invalid("name", "is a submitter: only balances of owners have such lines"));
         };
-        let part = statements::balance_part(request.get_ref())?;
-        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, part)))
+        let parts = statements::balance_parts(request.get_ref())?;
+        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, parts)))
     }
 
     type ReadStatementStream = statements::Stream<v1::ReadStatementResponse>;

@@ -12,8 +12,8 @@ use tonic::{Request, Status};
 use super::{Context, last_part, number, status, view};
 use crate::core::{Outcome, OwnerId};
 use crate::store::{
-    BalanceLine, BalancePart, Error, Holder, OwnerBalance, PendingPart, Pieces, StatementHead, StatementLine,
-    StatementPart, Store, Subject, UnitVerdict,
+    BalanceLine, BalancePart, BalancePiece, Error, Holder, OwnerBalance, Pieces, StatementHead,
+    StatementLine, StatementPart, Store, Subject, UnitVerdict,
 };
 
 /// An answer in pieces.
@@ -64,7 +64,8 @@ pub(super) fn reason(text: &str) -> Result<&str, Status> {
 }
 
 /// What an owner has.
-pub(super) fn owner_balance(balance: &OwnerBalance, parts: &[PendingPart]) -> v1::Balance {
+pub(super) fn owner_balance(balance: &OwnerBalance) -> v1::Balance {
+    let parts = &balance.pending_parts;
     let mut pending_parts: Vec<v1::PendingPart> = parts
         .iter()
         .map(|part| v1::PendingPart {
@@ -97,41 +98,63 @@ pub(super) fn owner_balance(balance: &OwnerBalance, parts: &[PendingPart]) -> v1
     }
 }
 
-/// The part that is asked for.
+/// The parts that are asked for.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
-pub(super) fn balance_part(request: &v1::ReadBalanceLinesRequest) -> Result<BalancePart, Status> {
+pub(super) fn balance_parts(request: &v1::ReadBalanceLinesRequest) -> Result<Vec<BalancePart>, Status> {
     if !request.batch.is_empty() {
-        return Ok(BalancePart::Batch(number(&request.batch, "payouts")?));
+        return Ok(vec![BalancePart::Batch(number(&request.batch, "payouts")?)]);
     }
     match request.part() {
         v1::BalancePart::Unspecified => Err(status::invalid("part", "is missing")),
-        v1::BalancePart::Pending => Ok(BalancePart::Pending),
-        v1::BalancePart::Available => Ok(BalancePart::Available),
-        v1::BalancePart::Payout => Ok(BalancePart::Payout),
-        v1::BalancePart::Paid => Ok(BalancePart::Paid),
+        v1::BalancePart::Pending => Ok(vec![BalancePart::Pending]),
+        v1::BalancePart::Available => Ok(vec![BalancePart::Available]),
+        v1::BalancePart::Payout => Ok(vec![BalancePart::Payout]),
+        v1::BalancePart::Paid => Ok(vec![BalancePart::Paid]),
+        v1::BalancePart::All => {
+            Ok(vec![BalancePart::Pending, BalancePart::Available, BalancePart::Payout, BalancePart::Paid])
+        }
     }
 }
 
-/// What a part of a balance is made of.
+/// What an owner has, and what parts of it are made of.
 pub(super) fn balance_lines(
     store: Store,
     owner: OwnerId,
-    part: BalancePart,
+    parts: Vec<BalancePart>,
 ) -> Stream<v1::ReadBalanceLinesResponse> {
-    let message = |lines: Vec<BalanceLine>| v1::ReadBalanceLinesResponse {
-        lines: lines
-            .into_iter()
-            .map(|BalanceLine { line: about, until }| v1::BalanceLine {
-                after_results: until.map_or(0, |(results, _)| results),
-                available_time: until.map(|(_, time)| view::timestamp(time)),
-                line: Some(line(about, true)),
-            })
-            .collect(),
+    let message = |piece| match piece {
+        BalancePiece::Balance(balance) => v1::ReadBalanceLinesResponse {
+            balance: Some(owner_balance(&balance)),
+            ..v1::ReadBalanceLinesResponse::default()
+        },
+        BalancePiece::Lines(part, lines) => v1::ReadBalanceLinesResponse {
+            balance: None,
+            part: part_to_proto(part).into(),
+            lines: lines.into_iter().map(balance_line).collect(),
+        },
     };
     stream(message, move |pieces| async move {
-        let result = store.balance_lines(owner, part, &pieces).await;
+        let result = store.balance_lines(owner, &parts, &pieces).await;
         (pieces, result)
     })
+}
+
+fn part_to_proto(part: BalancePart) -> v1::BalancePart {
+    match part {
+        BalancePart::Pending => v1::BalancePart::Pending,
+        BalancePart::Available => v1::BalancePart::Available,
+        BalancePart::Payout => v1::BalancePart::Payout,
+        BalancePart::Paid => v1::BalancePart::Paid,
+        BalancePart::Batch(_) => v1::BalancePart::Unspecified,
+    }
+}
+
+fn balance_line(BalanceLine { line: about, until }: BalanceLine) -> v1::BalanceLine {
+    v1::BalanceLine {
+        after_results: until.map_or(0, |(results, _)| results),
+        available_time: until.map(|(_, time)| view::timestamp(time)),
+        line: Some(line(about, true)),
+    }
 }
 
 /// A statement.

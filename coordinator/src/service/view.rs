@@ -43,6 +43,7 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
             ..confidence(job.wish_copies, liars, owners.max(OWNERS_MIN), job.plan.work_units())
         }),
         revision: u32::from(job.round),
+        strict: job.strict,
         spec: Some(message),
     }
 }

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::batch::write_transfers;
 use super::rows::From;
-use super::{Error, OperatorId, Store, run_tx};
+use super::{Error, OperatorId, PendingPart, Store, run_tx};
 use crate::core::{DeviceId, OwnerId, SubmitterId};
 
 /// What a submitter has.
@@ -35,6 +35,8 @@ pub struct OwnerBalance {
     pub payout: Amount,
     /// Paid.
     pub paid: Amount,
+    /// Why some is held back.
+    pub pending_parts: Vec<PendingPart>,
 }
 
 /// What an owner has earned.
@@ -146,30 +148,6 @@ impl Store {
                 available: from.amount(&row, "available")?,
                 escrow: from.amount(&row, "escrow")?,
                 spent: from.amount(&row, "spent")?,
-            })
-        })
-    }
-
-    /// What an owner has.
-    ///
-    /// # Errors
-    /// When there is none of that number.
-    pub async fn owner_balance(&self, owner: OwnerId) -> Result<OwnerBalance, Error> {
-        run_tx!(self.pool, "owner_balance", tx => {
-            let select = "SELECT name,
-                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 4) AS pending,
-                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 3) AS available,
-                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 5) AS payout,
-                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 6) AS paid
-                FROM owner WHERE id = $1";
-            let row = tx.query_opt(select, &[&owner.0]).await?.ok_or(Error::NotFound("owner"))?;
-            let from = From("account");
-            Ok(OwnerBalance {
-                name: row.try_get("name")?,
-                pending: from.amount(&row, "pending")?,
-                available: from.amount(&row, "available")?,
-                payout: from.amount(&row, "payout")?,
-                paid: from.amount(&row, "paid")?,
             })
         })
     }

@@ -31,8 +31,8 @@ pub use payouts::{Batch, BatchState, Payee, Payer, Payout, PayoutState, Proposal
 pub use receipts::{Lacking, Posting, PostingLine};
 pub use seal::Sealed;
 pub use statements::{
-    BalanceLine, BalancePart, Holder, LedgerUnit, PendingPart, Pieces, StatementHead, StatementLine,
-    StatementPart, UnitVerdict,
+    BalanceLine, BalancePart, BalancePiece, Holder, LedgerUnit, PendingPart, Pieces, StatementHead,
+    StatementLine, StatementPart, UnitVerdict,
 };
 
 /// Tries of one transaction; conflicts are rare, as everything locks in one order.

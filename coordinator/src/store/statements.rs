@@ -12,7 +12,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::rows::From;
 use super::trust::HELD_DAYS_MAX;
-use super::{Error, Store, run_tx};
+use super::{Error, OwnerBalance, Store};
 use crate::core::{DeviceId, JobId, Outcome, OwnerId, SubmitterId};
 
 /// Lines that are passed on at once.
@@ -135,6 +135,15 @@ pub enum StatementPart {
     Lines(Vec<StatementLine>),
 }
 
+/// A piece of what a balance is made of.
+#[derive(Debug)]
+pub enum BalancePiece {
+    /// Comes first.
+    Balance(OwnerBalance),
+    /// Some lines of a part.
+    Lines(BalancePart, Vec<BalanceLine>),
+}
+
 /// Where the pieces of an answer go.
 pub type Pieces<T> = mpsc::Sender<Result<T, Error>>;
 
@@ -203,74 +212,115 @@ impl Store {
         }
     }
 
-    /// Passes on what a part of an owner's balance is made of.
+    /// What an owner has.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When there is no such owner.
+    pub async fn owner_balance(&self, owner: OwnerId) -> Result<OwnerBalance, Error> {
+        let mut client = self.pool.get().await?;
+        owner_balance(&snapshot(&mut client).await?, owner).await
+    }
+
+    /// Passes on what an owner has, and what these parts of it are made of, in one snapshot.
+    ///
+    /// # Errors
+    /// When there is no such owner, the database fails, or the reader is gone.
     pub async fn balance_lines(
         &self,
         owner: OwnerId,
-        part: BalancePart,
-        pieces: &Pieces<Vec<BalanceLine>>,
+        parts: &[BalancePart],
+        pieces: &Pieces<BalancePiece>,
     ) -> Result<(), Error> {
         let mut client = self.pool.get().await?;
         let tx = snapshot(&mut client).await?;
-        let carried = carried(&tx, owner, part).await?;
-        if !carried.is_empty() && !send(pieces, carried).await? {
+        let balance = owner_balance(&tx, owner).await?;
+        if !send(pieces, BalancePiece::Balance(balance)).await? {
             return Ok(());
         }
-        let state: i16 = match part {
-            BalancePart::Payout => 1,
-            BalancePart::Paid => 2,
-            BalancePart::Pending | BalancePart::Available | BalancePart::Batch(_) => 0,
-        };
-        let batch = if let BalancePart::Batch(number) = part { Some(number) } else { None };
-        let (select, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match part {
-            BalancePart::Pending => (pending_lines(), vec![&owner.0, &HELD_DAYS_MAX]),
-            BalancePart::Available | BalancePart::Payout | BalancePart::Paid | BalancePart::Batch(_) => {
-                (available_lines(), vec![&owner.0, &state, &batch])
-            }
-        };
-        let select = tx.prepare(&select).await?;
-        let portal = tx.bind(&select, &parameters).await?;
-        loop {
-            let rows = tx.query_portal(&portal, LINES_PER_PART).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            let lines = rows.iter().map(balance_line).collect::<Result<_, _>>()?;
-            if !send(pieces, lines).await? {
+        for part in parts {
+            if !part_lines(&tx, owner, *part, pieces).await? {
                 return Ok(());
             }
         }
+        Ok(())
     }
+}
 
-    /// Why an owner's pay is pending.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn pending_parts(&self, owner: OwnerId) -> Result<Vec<PendingPart>, Error> {
-        run_tx!(self.pool, "pending_parts", tx => {
-            let select = format!(
-                "SELECT job_id, sum(amount) AS amount, count(*) AS results,
-                     min(after_results) AS first_after, max(after_results) AS last_after,
-                     min(available_at) AS first_at, max(available_at) AS last_at
-                 FROM ({QUEUE}) AS queue GROUP BY job_id ORDER BY job_id"
-            );
-            let from = From("held");
-            tx.query(&select, &[&owner.0, &HELD_DAYS_MAX])
-                .await?
-                .iter()
-                .map(|row| Ok(PendingPart {
-                    job: JobId(row.try_get("job_id")?),
-                    amount: from.amount(row, "amount")?,
-                    results: from.count(row, "results")?,
-                    after_results: [from.count(row, "first_after")?, from.count(row, "last_after")?],
-                    times: [row.try_get("first_at")?, row.try_get("last_at")?],
-                }))
-                .collect()
-        })
+/// Passes on the lines of a part; whether the reader took them.
+async fn part_lines(
+    tx: &Transaction<'_>,
+    owner: OwnerId,
+    part: BalancePart,
+    pieces: &Pieces<BalancePiece>,
+) -> Result<bool, Error> {
+    let carried = carried(tx, owner, part).await?;
+    if !carried.is_empty() && !send(pieces, BalancePiece::Lines(part, carried)).await? {
+        return Ok(false);
     }
+    let state: i16 = match part {
+        BalancePart::Payout => 1,
+        BalancePart::Paid => 2,
+        BalancePart::Pending | BalancePart::Available | BalancePart::Batch(_) => 0,
+    };
+    let batch = if let BalancePart::Batch(number) = part { Some(number) } else { None };
+    let (select, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match part {
+        BalancePart::Pending => (pending_lines(), vec![&owner.0, &HELD_DAYS_MAX]),
+        BalancePart::Available | BalancePart::Payout | BalancePart::Paid | BalancePart::Batch(_) => {
+            (available_lines(), vec![&owner.0, &state, &batch])
+        }
+    };
+    let select = tx.prepare(&select).await?;
+    let portal = tx.bind(&select, &parameters).await?;
+    loop {
+        let rows = tx.query_portal(&portal, LINES_PER_PART).await?;
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        let lines = rows.iter().map(balance_line).collect::<Result<_, _>>()?;
+        if !send(pieces, BalancePiece::Lines(part, lines)).await? {
+            return Ok(false);
+        }
+    }
+}
+
+async fn owner_balance(tx: &Transaction<'_>, owner: OwnerId) -> Result<OwnerBalance, Error> {
+    let select = "SELECT name,
+            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 4) AS pending,
+            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 3) AS available,
+            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 5) AS payout,
+            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 6) AS paid
+        FROM owner WHERE id = $1";
+    let row = tx.query_opt(select, &[&owner.0]).await?.ok_or(Error::NotFound("owner"))?;
+    let from = From("account");
+    Ok(OwnerBalance {
+        name: row.try_get("name")?,
+        pending: from.amount(&row, "pending")?,
+        available: from.amount(&row, "available")?,
+        payout: from.amount(&row, "payout")?,
+        paid: from.amount(&row, "paid")?,
+        pending_parts: pending_parts(tx, owner).await?,
+    })
+}
+
+/// Why an owner's pay is pending.
+async fn pending_parts(tx: &Transaction<'_>, owner: OwnerId) -> Result<Vec<PendingPart>, Error> {
+    let select = format!(
+        "SELECT job_id, sum(amount) AS amount, count(*) AS results,
+             min(after_results) AS first_after, max(after_results) AS last_after,
+             min(available_at) AS first_at, max(available_at) AS last_at
+         FROM ({QUEUE}) AS queue GROUP BY job_id ORDER BY job_id"
+    );
+    let from = From("held");
+    let part = |row: &Row| {
+        Ok(PendingPart {
+            job: JobId(row.try_get("job_id")?),
+            amount: from.amount(row, "amount")?,
+            results: from.count(row, "results")?,
+            after_results: [from.count(row, "first_after")?, from.count(row, "last_after")?],
+            times: [row.try_get("first_at")?, row.try_get("last_at")?],
+        })
+    };
+    tx.query(&select, &[&owner.0, &HELD_DAYS_MAX]).await?.iter().map(part).collect()
 }
 
 /// A transaction that sees one state of the books and changes nothing.
@@ -409,6 +459,22 @@ const fn kinds(holder: Holder) -> &'static [AccountKind] {
     }
 }
 
+/// What moved on the accounts `$1`, by transfer.
+const MOVED: &str = "
+    SELECT account, change, created_at
+    FROM transfer CROSS JOIN LATERAL (VALUES (debit, -amount), (credit, amount)) AS posting (account, change)
+    WHERE debit = ANY($1) OR credit = ANY($1)";
+/// The same of an owner `$4`, without reading its rewards one by one: what its devices earned in each month came onto its
+/// available account, but for what was held back. `FAULTS` checks that this is what the transfers say.
+const MOVED_OF_OWNER: &str = "
+    SELECT credit AS account, amount AS change, created_at FROM transfer
+    WHERE credit = ANY($1) AND code NOT IN (3, 10)
+    UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1) AND code NOT IN (3, 10)
+    UNION ALL SELECT owner_id * 8 + 3, amount, month::timestamp AT TIME ZONE 'UTC'
+        FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $4
+    UNION ALL SELECT owner_id * 8 + kind, CASE kind WHEN 4 THEN amount ELSE -amount END, created_at
+        FROM held CROSS JOIN (VALUES (3), (4)) AS kinds (kind) WHERE owner_id = $4";
+
 async fn statement_head(
     tx: &Transaction<'_>,
     holder: Holder,
@@ -419,23 +485,32 @@ async fn statement_head(
 ) -> Result<StatementHead, Error> {
     let time = "SELECT now() AS as_of, now() > ($1::text || ' 00:00Z')::timestamptz + $2::bigint * interval '1 second'";
     let time = tx.query_one(time, &[&end, &FINAL_AFTER_SECS]).await?;
-    let sums = "SELECT account % 8 AS kind, sum(change) FILTER (WHERE created_at < ($2::text || ' 00:00Z')::timestamptz)
-                AS opening, sum(change) AS closing
-            FROM (SELECT credit AS account, amount AS change, created_at FROM transfer WHERE credit = ANY($1)
-                  UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1)) AS posting
-            WHERE created_at < ($3::text || ' 00:00Z')::timestamptz GROUP BY 1";
-    let rows = tx.query(sums, &[&accounts, &start, &end]).await?;
-    let from = From("transfer");
+    // From what the accounts have now, back to then: statements are of late months mostly.
+    let select = |moved| {
+        format!(
+            "SELECT id % 8 AS kind, sum(balance - coalesce(in_and_after, 0)) AS opening,
+                 sum(balance - coalesce(after, 0)) AS closing
+             FROM account LEFT JOIN (
+                 SELECT account, sum(change) AS in_and_after,
+                     sum(change) FILTER (WHERE created_at >= ($3::text || ' 00:00Z')::timestamptz) AS after
+                 FROM ({moved}) AS posting WHERE created_at >= ($2::text || ' 00:00Z')::timestamptz GROUP BY 1
+             ) AS moved ON account = id
+             WHERE id = ANY($1) GROUP BY 1"
+        )
+    };
+    let rows = match holder {
+        Holder::Owner(owner) => {
+            // Planning this takes longer than running it, and its plan is the same for every owner.
+            let select = tx.prepare_cached(&select(MOVED_OF_OWNER)).await?;
+            tx.query(&select, &[&accounts, &start, &end, &owner.0]).await?
+        }
+        Holder::Submitter(_) => tx.query(&select(MOVED), &[&accounts, &start, &end]).await?,
+    };
+    let from = From("account");
     let of = |kind: &AccountKind| {
         let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
-        let opening = match row {
-            Some(row) if row.try_get::<_, Option<rust_decimal::Decimal>>("opening")?.is_some() => {
-                from.amount(row, "opening")?
-            }
-            _ => Amount::ZERO,
-        };
-        let closing = row.map_or(Ok(Amount::ZERO), |row| from.amount(row, "closing"))?;
-        Ok((*kind, opening, closing))
+        let edge = |name| row.map_or(Ok(Amount::ZERO), |row| from.amount(row, name));
+        Ok((*kind, edge("opening")?, edge("closing")?))
     };
     Ok(StatementHead {
         name,
