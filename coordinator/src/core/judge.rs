@@ -344,6 +344,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn without_a_referee_nobody_is_blamed_before_nan_is_ruled_out() {
+        use RunMode::{Normal, Referee};
+        let votes = [(Normal, false, "1", None), (Normal, false, "1", None), (Normal, false, "2", None)];
+        let finds = |strict, times| {
+            confident(false, &[&votes[..], &vec![(Referee, false, "1", Some(strict)); times]].concat())
+        };
+        assert_eq!(finds("x", 3), Judgement::Undecided { contested: true }, "five to one, and all found NaN");
+        assert_eq!(finds("x", 4), Judgement::Nan);
+        assert_eq!(decided(finds("1", 3)), Some((Digest::of(b"1"), true)));
+    }
+
+    #[test]
     fn in_a_strict_job_strict_runs_are_compared_and_somebody_must_have_shown_the_result() {
         use RunMode::{Normal, Referee, Strict};
         let before =

@@ -371,6 +371,13 @@ fn nobody_witnesses_about_work_of_their_own() {
     // The cheat's own late result says that owner 2's state was wrong, then that its own was right.
     assert_eq!(blame(&[wrong.clone(), told(CHEAT.0, true), attempt(5, "right")]), [0i64; 0]);
     assert_eq!(blame(&[wrong.clone(), told(CHEAT.0, true), told(5, false)]), [CHEAT.0]);
+    // Nobody is caught for one witness, who could be a friend of whoever made the wrong result.
+    let is_caught = |attempts: &[Attempt]| {
+        let blames = super::super::checkpoint::blame(unit, &known, attempts, verdict);
+        blames.iter().map(Blame::is_beyond_doubt).collect::<Vec<_>>()
+    };
+    assert_eq!(is_caught(&[wrong.clone(), told(5, false), attempt(6, "right")]), [false]);
+    assert_eq!(is_caught(&[wrong.clone(), told(5, false), told(6, false)]), [true]);
     // Witnesses that contradict each other say nothing.
     assert_eq!(blame(&[wrong, told(4, true), told(5, false)]), [0i64; 0]);
 }
