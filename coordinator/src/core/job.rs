@@ -171,6 +171,8 @@ impl Job {
             return Rule { needed: self.quorum(unit.stage), strict: self.strict, lead, by_vote: true };
         }
         let coin = Coin::of(&self.key, unit);
+        // What is done again is paid by what the coin asks for: who is known is not checked more.
+        let first = first.filter(|one| self.round == 0 || one.is_stranger() || one.picks());
         let needed = match (unit.stage, first) {
             (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing),
             (Stage::Work, None) => self.wish_copies.needed(coin),
