@@ -225,12 +225,15 @@ fn units_survive_a_hundred_kills_and_migrations() -> Result<()> {
     let grid = Grid::start(LEASE_TTL_SECS)?;
     let token = grid.submitter("search", "100")?;
     let mut relay = Relay { here: agent(&grid, "ada")?, there: None };
-    let job = submit(&grid, &token, &KNOWN)?;
+    let mut jobs = vec![submit(&grid, &token, &KNOWN)?];
     let (mut seen, mut states) = (BTreeMap::new(), States::new());
-    for (number, blow) in blows.iter().enumerate() {
+    for blow in &blows {
         for _ in 0..random.random_range(1..=CHECKPOINTS_BETWEEN_MAX) {
-            let is_there = wait_new_checkpoint(&grid, &job, &relay.here, &seen)?;
-            ensure!(is_there, "the work was done by blow {number}");
+            // On a quick machine the work is done before its time: then there is more of it.
+            while !wait_new_checkpoint(&grid, jobs.last().context("a job")?, &relay.here, &seen)? {
+                ensure!(jobs.len() < blows.len(), "no job lasts for a blow");
+                jobs.push(submit(&grid, &token, &KNOWN)?);
+            }
             seen = checkpoints(&relay.here);
         }
         states.extend(states_on_disk(&relay.here)?);
@@ -240,7 +243,9 @@ fn units_survive_a_hundred_kills_and_migrations() -> Result<()> {
     // Merging is always checked by another owner.
     let Relay { here, there } = relay;
     let agents = [here, there.context("a migration")?.start()?];
-    check_answer(&grid, &token, &job, &KNOWN)?;
+    for job in &jobs {
+        check_answer(&grid, &token, job, &KNOWN)?;
+    }
     let undisturbed = wanted.join().map_err(|_| anyhow!("the undisturbed run panicked"))??;
     for (unit, state) in &states {
         assert_eq!(undisturbed.get(unit), Some(state), "unit and steps {unit:?}");
