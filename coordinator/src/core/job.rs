@@ -318,6 +318,12 @@ pub const fn stage_number(stage: Stage, round: u16) -> i16 {
     }
 }
 
+/// The stage of such a number, in whichever round; `None` where there is none.
+#[must_use]
+pub fn stage_of_number(number: i16) -> Option<Stage> {
+    u8::try_from(number % 256).ok().map(Stage::from_code)
+}
+
 /// The share of work units that may be wrong, whichever way it was named; `None` where it was not. An answer is
 /// wrong as soon as one unit is.
 #[must_use]

@@ -23,7 +23,9 @@ pub use batch::{HandBack, Reply, Report, Request, Want, decide, expire};
 pub use checkpoint::{Blame, Checkpoint, Fault, Made, Offer, state_bytes_max, steps_to_witness};
 pub use fairness::Fairness;
 pub use ids::{DeviceId, JobId, LeaseToken, OwnerId, SubmitterId, UnitKey};
-pub use job::{Answer, Job, JobState, Prices, Totals, expected_cost, stage_number, tolerance};
+pub use job::{
+    Answer, Job, JobState, Prices, Totals, expected_cost, stage_number, stage_of_number, tolerance,
+};
 pub use judge::{Judgement, Rule, judge};
 pub use lull_job::Share;
 pub use review::{Census, review};

@@ -216,7 +216,7 @@ impl Model {
         }
         self.apply_trust(&changes);
         for transfer in changes.transfers.iter().filter(|one| one.code == lull_ledger::Code::Reward) {
-            let stage = Stage::from_code(u8::try_from(transfer.key.stage % 256).expect("a stage"));
+            let stage = stage_of_number(transfer.key.stage).expect("a stage");
             let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
             let attempts = self.attempts.get_mut(&unit).into_iter().flatten();
             attempts.filter(|one| one.owner.0 == transfer.key.attempt).for_each(|one| one.paid = true);
@@ -286,7 +286,7 @@ impl Model {
 
     /// The attempts of the unit that a reward pays, and its verdict.
     fn paid(&self, transfer: &Transfer) -> (&[Attempt], &Verdict) {
-        let stage = Stage::from_code(u8::try_from(transfer.key.stage % 256).expect("a stage"));
+        let stage = stage_of_number(transfer.key.stage).expect("a stage");
         let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
         if self.job.stage_number(stage) == transfer.key.stage {
             return (&self.attempts[&unit], &self.verdicts[&unit]);

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use deadpool_postgres::Transaction;
-use lull_job::Stage;
 use lull_ledger::{Amount, Code};
 use tokio_postgres::Row;
 
 use super::rows::{From, bigint};
 use super::{Error, Store, run_tx};
-use crate::core::{Changes, DeviceId, JobId, OwnerId, Slice, UnitKey};
+use crate::core::{Changes, DeviceId, JobId, OwnerId, Slice, UnitKey, stage_of_number};
 
 /// Postings that are looked at for one answer, beside those that the device has.
 const POSTINGS_LOOKED_AT: usize = 2_000;
@@ -257,7 +256,7 @@ pub(super) fn postings(slice: &Slice, changes: &Changes, stamp: Option<Stamp>) -
     let mut paid: BTreeMap<DeviceId, Vec<PostingLine>> = BTreeMap::new();
     for transfer in changes.transfers.iter().filter(|transfer| transfer.code == Code::Reward) {
         let key = transfer.key;
-        let stage = Stage::from_code(u8::try_from(key.stage % 256).unwrap_or(0));
+        let Some(stage) = stage_of_number(key.stage) else { continue };
         let (job, index) = (JobId(key.job), key.index.unsigned_abs());
         let unit = UnitKey { job, stage, index };
         let attempts = slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use super::Error;
 use crate::core::{
     Answer, Attempt, Copies, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, RunMode, Share,
-    SubmitterId, Totals,
+    SubmitterId, Totals, stage_of_number,
 };
 
 /// Columns of a job, in the order that [`job`] reads them.
@@ -70,9 +70,8 @@ impl From {
     }
 
     pub(super) fn stage(self, row: &Row, column: &'static str) -> Result<Stage, Error> {
-        // Whatever the round: see `stage_number` in the core.
         let value: i16 = row.try_get(column)?;
-        u8::try_from(value % 256).map(Stage::from_code).map_err(|_| self.wrong(column, value))
+        stage_of_number(value).ok_or_else(|| self.wrong(column, value))
     }
 
     pub(super) fn outcome(self, row: &Row, column: &'static str) -> Result<Outcome, Error> {

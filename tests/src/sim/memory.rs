@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lull_coordinator::core::{
     Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
     Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing, UnitKey, Verdict,
-    Wanted, decide, expire, lease_units, repeats_max, review,
+    Wanted, decide, expire, lease_units, repeats_max, review, stage_of_number,
 };
 use lull_job::Stage;
 use lull_ledger::{AccountId, Amount, Code, Key, Transfer};
@@ -625,7 +625,7 @@ impl MemoryStore {
     }
 
     fn note_paid(&mut self, key: &Key) {
-        let stage = u8::try_from(key.stage % 256).map(Stage::from_code).expect("a stage");
+        let stage = stage_of_number(key.stage).expect("a stage");
         let index = usize::try_from(key.index).unwrap_or(usize::MAX);
         let unit = self.units.get_mut(&(JobId(key.job), stage)).and_then(|units| units.get_mut(index));
         let attempts = unit.into_iter().flat_map(|unit| &mut unit.attempts);
