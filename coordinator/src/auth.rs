@@ -29,18 +29,27 @@ pub struct Device {
     pub referee: bool,
 }
 
+/// Devices that have shown who they are.
+#[derive(Default)]
+struct Known {
+    /// By assertion, with the time at which that is over.
+    devices: BTreeMap<String, (Device, u64)>,
+    /// How often one was forgotten.
+    forgotten: u64,
+}
+
 /// Checks who calls.
 pub struct Auth {
     store: Store,
     grid_id: String,
-    known: Mutex<BTreeMap<String, (Device, u64)>>,
+    known: Mutex<Known>,
 }
 
 impl Auth {
     /// Checks callers of this grid.
     #[must_use]
     pub fn new(store: Store, grid_id: String) -> Self {
-        Self { store, grid_id, known: Mutex::new(BTreeMap::new()) }
+        Self { store, grid_id, known: Mutex::default() }
     }
 
     /// The name of this grid, which assertions must carry.
@@ -129,11 +138,15 @@ impl Auth {
     pub async fn device<T>(&self, request: &Request<T>) -> Result<Device, Status> {
         let assertion = credential(request, "Lull-Device ")?;
         let now = clock::unix_secs();
-        if let Some((device, expiry)) = self.lock_known().get(assertion)
-            && *expiry >= now
-        {
-            return Ok(*device);
-        }
+        let forgotten = {
+            let known = self.lock_known();
+            if let Some((device, expiry)) = known.devices.get(assertion)
+                && *expiry >= now
+            {
+                return Ok(*device);
+            }
+            known.forgotten
+        };
         let bad = || {
             status::unauthenticated("the device assertion is malformed: it is {device}.{expiry}.{signature}")
         };
@@ -160,20 +173,25 @@ impl Auth {
         }
         let device = Device { id: DeviceId(id), owner, referee };
         let mut known = self.lock_known();
-        if known.len() >= KNOWN_ASSERTIONS_MAX {
-            known.clear();
+        // Who was to be forgotten while this was looked up may be known as it was before.
+        if known.forgotten == forgotten {
+            if known.devices.len() >= KNOWN_ASSERTIONS_MAX {
+                known.devices.clear();
+            }
+            known.devices.insert(assertion.to_owned(), (device, expiry));
         }
-        known.insert(assertion.to_owned(), (device, expiry));
         Ok(device)
     }
 
     /// Forgets what is remembered of a device, so that its next call finds what the database says of it. Other coordinators
     /// remember it until its assertion is over, [`ASSERTION_SECS_MAX`] at most.
     pub fn forget(&self, device: DeviceId) {
-        self.lock_known().retain(|_, (known, _)| known.id != device);
+        let mut known = self.lock_known();
+        known.devices.retain(|_, (known, _)| known.id != device);
+        known.forgotten += 1;
     }
 
-    fn lock_known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, (Device, u64)>> {
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

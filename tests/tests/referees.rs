@@ -309,8 +309,9 @@ async fn with_real_agents(step: &str, units: u64, said: &[u8]) -> Result<(Scene,
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_referee_catches_who_lied() -> Result<()> {
-    let (scene, _agents) = with_real_agents(PLAIN, 1, b"a lie").await?;
-    wait_until(&scene.client, "complete", "state = 2 FROM job").await?;
+    let (scene, agents) = with_real_agents(PLAIN, 1, b"a lie").await?;
+    let complete = wait_until(&scene.client, "complete", "state = 2 FROM job").await;
+    complete.with_context(|| agents.iter().map(Agent::log).collect::<String>())?;
     assert_eq!(scene.caught().await?, ["ada"]);
     assert_eq!(scene.paid().await?, ["bob", "rae"]);
     assert!(!scene.is_strict().await?);
@@ -323,7 +324,8 @@ async fn a_real_referee_catches_who_lied() -> Result<()> {
 async fn a_real_referee_finds_bits_of_nan_and_the_rest_runs_strict() -> Result<()> {
     let other = 0x7ff8_0000_0000_0456_u64.to_le_bytes();
     let (mut scene, mut agents) = with_real_agents(NAN, 3, &other).await?;
-    wait_until(&scene.client, "strict", "strict FROM job").await?;
+    let strict = wait_until(&scene.client, "strict", "strict FROM job").await;
+    strict.with_context(|| agents.iter().map(Agent::log).collect::<String>())?;
     for owner in ["carol", "dan", "eve"] {
         agents.push(scene.grid.agent(owner, owner)?);
     }
