@@ -1,4 +1,4 @@
-//! What must happen without being asked for: leases expire, splits are counted, jobs are looked over, pay is
+//! What must happen without being asked for: leases expire or are copied, splits are counted, jobs are looked over, pay is
 //! released, devices are noted, rows are sealed.
 //!
 //! Every chore may run in several coordinators at once: each works under the lock of the job that it changes. Sealing
@@ -18,6 +18,7 @@ use crate::seal::SealKey;
 use crate::store::{self, Store};
 
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+const STRAGGLERS_INTERVAL: Duration = Duration::from_secs(1);
 const NOTE_INTERVAL: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ const SEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Starts the chores.
 pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) {
     tokio::spawn(expire(store.clone(), grid.clone()));
+    tokio::spawn(straggle(store.clone(), grid.clone()));
     tokio::spawn(note_devices(grid.clone()));
     tokio::spawn(release_pay(store.clone()));
     tokio::spawn(look_after_jobs(store, blobs, grid, told));
@@ -39,6 +41,18 @@ async fn expire(store: Store, grid: Grid) {
         match store.expire_leases(grid.lease_ttl(), grid.policy()).await {
             Ok(aftermath) => grid.tell(&aftermath),
             Err(error) => tracing::warn!(%error, "cannot look for expired leases"),
+        }
+    }
+}
+
+/// Units of leases that take too long go out once more.
+async fn straggle(store: Store, grid: Grid) {
+    let mut ticks = tokio::time::interval(STRAGGLERS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.straggle(&grid.onlookers(), grid.policy()).await {
+            Ok(aftermath) => grid.tell(&aftermath),
+            Err(error) => tracing::warn!(%error, "cannot look for leases that take too long"),
         }
     }
 }

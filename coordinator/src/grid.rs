@@ -10,7 +10,7 @@ use lull_proto::v1;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{DeviceId, Fairness, JobId, Lease, OwnerId, Policy, Reply, Request};
+use crate::core::{DeviceId, Fairness, JobId, Lease, Onlookers, OwnerId, Policy, Reply, Request};
 use crate::receipts::Receipts;
 use crate::store::{self, Aftermath, DeviceSeen, Hints, Store, Tokens};
 
@@ -91,6 +91,8 @@ struct Seen {
     presence: i16,
     at: Instant,
     noted: bool,
+    /// Whether its call waits for work, and there was none.
+    waits: bool,
 }
 
 impl Seen {
@@ -138,6 +140,17 @@ impl Grid {
             mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
         })?;
         Ok(answered.await.map_err(|_| Error::ShuttingDown)??)
+    }
+
+    /// Who could take a second copy of a unit.
+    #[must_use]
+    pub fn onlookers(&self) -> Onlookers {
+        let all = self.shared.lock_seen();
+        let there = || all.values().filter(|seen| seen.at.elapsed() < PRESENT_FOR);
+        Onlookers {
+            there: there().map(|seen| seen.owner).collect(),
+            waiting: there().filter(|seen| seen.waits).map(|seen| seen.owner).collect(),
+        }
     }
 
     /// Tells those who wait what a transaction means for them.
@@ -190,7 +203,7 @@ impl Shared {
 
     fn note(&self, request: &Request, presence: i16) {
         let (owner, referee, asks) = (request.owner, request.referee, request.want.is_some());
-        let seen = Seen { owner, referee, asks, presence, at: Instant::now(), noted: false };
+        let seen = Seen { owner, referee, asks, presence, at: Instant::now(), noted: false, waits: false };
         self.lock_seen().insert(request.device, seen);
     }
 
@@ -202,6 +215,16 @@ impl Shared {
             grid_owners: there().map(|seen| seen.owner).collect::<BTreeSet<_>>().len() as u64,
             referees_there: there().filter(|seen| seen.settles()).map(|seen| seen.owner).collect(),
             policy: self.policy,
+        }
+    }
+
+    /// Notes whose calls wait for work, of those that were decided.
+    fn note_waiting(&self, waiting: &[(DeviceId, bool)]) {
+        let mut all = self.lock_seen();
+        for (device, waits) in waiting {
+            if let Some(seen) = all.get_mut(device) {
+                seen.waits = *waits;
+            }
         }
     }
 
@@ -308,9 +331,12 @@ async fn decide(
     shared.receipts.keep(decided.postings);
     let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
+    let mut waiting = Vec::with_capacity(requests.len());
     for ((request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
-        if waits && reply == Reply::default() && wait_until > now {
+        let is_parked = waits && reply == Reply::default() && wait_until > now;
+        waiting.push((request.device, is_parked));
+        if is_parked {
             parked.push_back(Call { request, wait_until, answer });
             continue;
         }
@@ -318,4 +344,5 @@ async fn decide(
         // A device that hung up finds its leases with its next call.
         let _ = answer.send(Ok(Answer { reply, leases, checkpointed: Arc::clone(&checkpointed) }));
     }
+    shared.note_waiting(&waiting);
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lull_coordinator::core::{
-    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices,
-    Report, Request, RunMode, SubmitterId, UnitKey, Want,
+    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Onlookers, Outcome, OwnerId, Policy,
+    Prices, Report, Request, RunMode, SubmitterId, UnitKey, Want,
 };
 use lull_coordinator::store::{Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
@@ -44,6 +44,10 @@ enum Step {
     Expire {
         lease: u8,
     },
+    /// A lease has been out for ever.
+    Straggle {
+        lease: u8,
+    },
     /// What the coordinator does every few seconds.
     Chores,
 }
@@ -54,6 +58,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         9 => (any::<u8>(), any::<u8>(), 0u8..12).prop_map(|(lease, at, says)| Step::Report { lease, at, says }),
         1 => any::<u8>().prop_map(|lease| Step::HandBack { lease }),
         1 => any::<u8>().prop_map(|lease| Step::Expire { lease }),
+        2 => any::<u8>().prop_map(|lease| Step::Straggle { lease }),
         2 => Just(Step::Chores),
     ];
     prop::collection::vec(step, 1..120)
@@ -70,6 +75,8 @@ struct Both {
     names: BTreeMap<LeaseToken, LeaseToken>,
     tokens: Tokens,
     fairness: Fairness,
+    /// How often units were wanted once more.
+    copies: u64,
 }
 
 impl Both {
@@ -217,6 +224,18 @@ impl Both {
                 self.client.execute(late, &[&name.0]).await?;
                 self.memory.expire(&[token], Self::POLICY());
                 self.store.expire_leases(TTL, Self::POLICY()).await.map(drop).map_err(Into::into)
+            }
+            Step::Straggle { lease } => {
+                let Some(token) = self.lease(*lease) else { return Ok(()) };
+                let name = self.names.get(&token).context("a name")?;
+                let late = "UPDATE lease SET looked_at = CASE WHEN token = $1 THEN 'epoch' ELSE now() END";
+                self.client.execute(late, &[&name.0]).await?;
+                let there: BTreeSet<OwnerId> = self.devices.iter().map(|(_, owner)| *owner).collect();
+                let onlookers = Onlookers { waiting: there.clone(), there };
+                self.memory.straggle([(token, u64::MAX)].into(), &onlookers, Self::POLICY());
+                let copied = self.store.straggle(&onlookers, Self::POLICY()).await?;
+                self.copies += u64::from(copied.new_work);
+                Ok(())
             }
             Step::Chores => self.chores().await,
         }
@@ -370,8 +389,8 @@ type Case = (u64, bool, bool, Vec<Step>);
 /// Results of an owner that is known.
 const KNOWN: u64 = 200;
 
-/// Plays a case; returns how often a job was begun again.
-async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<u64> {
+/// Plays a case; returns how often a job was begun again, and how often units went out twice.
+async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<(u64, u64)> {
     let units = *units;
     let client = connect(&stage.grid).await?;
     // Owners took part in nothing yet.
@@ -431,6 +450,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         names: BTreeMap::new(),
         tokens: Tokens::default(),
         fairness: Fairness::default(),
+        copies: 0,
     };
     let result = async {
         for step in steps {
@@ -449,7 +469,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         both.jobs.iter().filter_map(|job| both.memory.job(*job)).map(|job| u64::from(job.round)).sum();
     // The next case knows nothing of what this one left.
     both.client.batch_execute("UPDATE job SET settled = true").await?;
-    result.map(|()| rounds)
+    result.map(|()| (rounds, both.copies))
 }
 
 #[test]
@@ -459,15 +479,22 @@ fn both_stores_do_the_same_whatever_is_done() -> Result<()> {
     let number = std::cell::Cell::new(0);
     let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let rounds = std::cell::Cell::new(0);
+    let (rounds, copies) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     let cases = (1u64..10, prop::bool::weighted(0.8), any::<bool>(), steps());
     let result = runner.run(&cases, |case| {
         number.set(number.get() + 1);
         let played = runtime.block_on(play(&ground, number.get(), &case));
-        rounds.set(rounds.get() + played.map_err(|error| TestCaseError::fail(format!("{error:#}")))?);
+        let (begun, copied) = played.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+        rounds.set(rounds.get() + begun);
+        copies.set(copies.get() + copied);
         Ok(())
     });
     result.map_err(|error| anyhow::anyhow!("{error}"))?;
-    println!("{} cases, in which jobs were begun again {} times", number.get(), rounds.get());
+    println!(
+        "{} cases, in which jobs were begun again {} times and leases copied {} times",
+        number.get(),
+        rounds.get(),
+        copies.get()
+    );
     Ok(())
 }

@@ -147,3 +147,26 @@ fn where_a_unit_stands_in_its_lease_does_not_tell_a_check_from_a_first_attempt()
         (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
     assert!(most - least < 0.04, "{shares:?}");
 }
+
+#[test]
+fn what_takes_too_long_at_the_end_is_done_twice_and_the_job_ends_sooner() {
+    let cast = vec![(3, Conduct::Slow(100.0)), (57, Conduct::Honest)];
+    let scene = Scene { seed: 6, unit_micros: 10_000_000, cast };
+    let job = || Lull::new(6, 6_000, Share::of(1e-3), Share::of(0.05), 10_000_000);
+    let ends = |mut lull: Lull| {
+        let run = run(&mut lull, &scene);
+        let findings = audit(&lull, &run);
+        assert_eq!(findings.faults, Vec::<String>::new());
+        (run.micros, findings.attempts)
+    };
+    let (without, attempts) = ends(job().without_copies());
+    let (with, attempts_with) = ends(job());
+    println!(
+        "{with} us and {attempts_with} attempts with copies, {without} us and {attempts} attempts without"
+    );
+    assert!(with * 10 < without * 7, "{with} with copies, {without} without");
+    assert!(
+        attempts_with < attempts + attempts / 50,
+        "{attempts_with} attempts with copies, {attempts} without"
+    );
+}

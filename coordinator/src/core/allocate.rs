@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::{Permutation, Stage};
+use lull_ledger::Amount;
 
 use super::batch::{Request, Want};
 use super::checkpoint::{Offer, best_for, disjoint, union};
@@ -111,17 +112,27 @@ impl<'a> Allocator<'a> {
                 if self.fruitless.contains(&(request.owner, request.referee, id)) {
                     continue;
                 }
-                let Some((open, offers, mode)) = self.take_units(id, request, want.units_max, changes) else {
+                let Some(taken) = self.take_units(id, request, want.units_max, changes) else {
                     self.fruitless.insert((request.owner, request.referee, id));
                     continue;
                 };
                 let job = self.slice.jobs.get(&id)?;
                 let unit_micros = if job.unit_micros == 0 { UNKNOWN_UNIT_MICROS } else { job.unit_micros };
-                self.fairness.charge(submitter, unit_micros.saturating_mul(open.len() as u64));
+                self.fairness.charge(submitter, unit_micros.saturating_mul(taken.open.len() as u64));
                 let token = tokens.next()?;
-                let (device, owner, stage) = (request.device, request.owner, job.stage);
-                let lease =
-                    Lease { token, job: id, stage, device, owner, open, expired: false, mode, offers };
+                let lease = Lease {
+                    token,
+                    job: id,
+                    stage: job.stage,
+                    device: request.device,
+                    owner: request.owner,
+                    units: taken.open.len() as u64,
+                    open: taken.open,
+                    expired: false,
+                    mode: taken.mode,
+                    offers: taken.offers,
+                    copied: taken.copied,
+                };
                 changes.jobs_changed.insert(id);
                 changes.leases_added.push(lease.clone());
                 self.slice.leases.insert(token, lease);
@@ -131,14 +142,14 @@ impl<'a> Allocator<'a> {
         None
     }
 
-    /// Indexes for one lease, sorted, with their pay held, and what they come with; `None` when there is nothing for this owner.
+    /// Units for one lease, with their pay held; `None` when there is nothing for this owner.
     fn take_units(
         &mut self,
         id: JobId,
         request: &Request,
         units_max: u64,
         changes: &mut Changes,
-    ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>, RunMode)> {
+    ) -> Option<Taken> {
         let owner = request.owner;
         let grid_slots = self.slice.grid_slots;
         let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
@@ -159,9 +170,12 @@ impl<'a> Allocator<'a> {
         let mut mode = job.run_mode();
         let leasable = job.leasable();
         let mut unheld = leasable;
+        let mut copied = false;
         // Who picks its units gets what nobody has answered.
         let repeats = if picks { 1 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
+        // What the rest takes comes first.
+        let may_copy = rows.iter().any(|row| row.copy) && job.spare() >= Amount::ZERO;
         let mut disputes = 0;
         if request.referee {
             // Nobody else may take these.
@@ -189,7 +203,8 @@ impl<'a> Allocator<'a> {
                 && self.slice.referees_there.iter().any(|referee| !excluded.contains(referee));
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
-            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || reward > unheld {
+            let is_too_dear = reward > unheld || (rows[at].copy && !may_copy);
+            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear {
                 at += 1;
                 continue;
             }
@@ -208,6 +223,7 @@ impl<'a> Allocator<'a> {
             }
             unheld = unheld - reward;
             let row = rows.swap_remove(at);
+            copied |= row.copy;
             open.push(row.unit.index);
             job.wanted = job.wanted.saturating_sub(1);
             changes.wanted_removed.push(row);
@@ -231,8 +247,18 @@ impl<'a> Allocator<'a> {
         }
         open.sort_unstable();
         job.reserved = job.reserved + (leasable - unheld);
-        Some((open, offers, mode))
+        Some(Taken { open, offers, mode, copied })
     }
+}
+
+/// What a lease is made of.
+struct Taken {
+    /// Indexes; sorted.
+    open: Vec<u64>,
+    offers: BTreeMap<u64, Offer>,
+    mode: RunMode,
+    /// Whether one of them is in another lease too.
+    copied: bool,
 }
 
 /// Each stage has an order of its own.

@@ -13,6 +13,7 @@ mod job;
 mod judge;
 mod review;
 mod slice;
+mod straggle;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -30,4 +31,5 @@ pub use judge::{Judgement, Rule, judge};
 pub use lull_job::Share;
 pub use review::{Census, review};
 pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
+pub use straggle::{Onlookers, Patience, Urgency, straggle};
 pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Standing, StandingChange, lead};

@@ -124,6 +124,8 @@ pub struct Wanted {
     pub excluded: Vec<OwnerId>,
     /// Whether attempts of it differ: it is run both ways, by a referee where there is one.
     pub contested: bool,
+    /// Whether a lease of it is open: this would be a second one. Its owner is excluded too.
+    pub copy: bool,
 }
 
 impl Wanted {
@@ -156,6 +158,20 @@ pub struct Lease {
     pub mode: RunMode,
     /// Of units that came with a checkpoint, or might be made from one that was offered earlier.
     pub offers: BTreeMap<u64, Offer>,
+    /// Units that it held at first.
+    pub units: u64,
+    /// Whether some of its units may be in another open lease, or wanted as copies.
+    pub copied: bool,
+}
+
+impl Lease {
+    /// Whether it is open and this unit is in it.
+    #[must_use]
+    pub fn holds(&self, unit: UnitKey) -> bool {
+        (self.job, self.stage) == (unit.job, unit.stage)
+            && !self.expired
+            && self.open.binary_search(&unit.index).is_ok()
+    }
 }
 
 /// What a batch of calls is decided on. Jobs are locked; the rest hangs on their locks.
@@ -163,7 +179,7 @@ pub struct Lease {
 pub struct Slice {
     /// Jobs that are reported on or could be leased from.
     pub jobs: BTreeMap<JobId, Job>,
-    /// Leases of the calling devices, and those that reports name.
+    /// Leases of the calling devices, those that reports name, and others that hold the same units.
     pub leases: BTreeMap<LeaseToken, Lease>,
     /// Attempts of the units that are reported, handed back or expired.
     pub attempts: BTreeMap<UnitKey, Vec<Attempt>>,
@@ -171,10 +187,14 @@ pub struct Slice {
     pub verdicts: BTreeMap<UnitKey, Verdict>,
     /// Rows of `wanted` that could be leased, each job's in order.
     pub wanted: BTreeMap<JobId, Vec<Wanted>>,
-    /// Of units reported under expired leases: their rows in `wanted`.
-    pub wanted_late: BTreeMap<UnitKey, Wanted>,
-    /// Of units reported under expired leases, or looked over: those under an open lease.
-    pub leased_again: BTreeSet<UnitKey>,
+    /// Of units that leave expired or copied leases: their rows in `wanted`. Other leases that hold them are among `leases`.
+    pub wanted_besides: BTreeMap<UnitKey, Wanted>,
+    /// Of units that leave copied leases: where another attempt came since the lease was given.
+    pub overlapped: BTreeSet<(UnitKey, LeaseToken)>,
+    /// Where a job is looked over: units under an open lease.
+    pub still_leased: BTreeSet<UnitKey>,
+    /// Where stragglers are looked for: how long each lease has been out, or was last looked at, in microseconds.
+    pub out_micros: BTreeMap<LeaseToken, u64>,
     /// Digests of large results that have been uploaded.
     pub blobs: BTreeSet<Digest>,
     /// Checkpoints of units that are reported, handed back or wanted.
@@ -247,6 +267,8 @@ pub struct Changes {
     pub leases_added: Vec<Lease>,
     /// Leases whose open units or expiry changed; one without open units is deleted.
     pub leases_changed: BTreeSet<LeaseToken>,
+    /// Leases that took too long: their time begins again.
+    pub leases_looked_at: BTreeSet<LeaseToken>,
     /// Jobs to update.
     pub jobs_changed: BTreeSet<JobId>,
     /// Jobs that ended: what they wanted and leased goes.

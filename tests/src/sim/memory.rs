@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lull_coordinator::core::{
     Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
-    Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing, UnitKey, Verdict,
-    Wanted, decide, expire, lease_units, repeats_max, review, stage_of_number,
+    Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice,
+    Standing, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units, repeats_max, review,
+    stage_of_number, straggle,
 };
 use lull_job::Stage;
 use lull_ledger::{AccountId, Amount, Code, Key, Transfer};
@@ -62,6 +63,13 @@ struct Recheck {
     lost: Vec<Held>,
 }
 
+/// When a lease was given, by counting commits, and when it was last looked at, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Out {
+    commit: u64,
+    looked_at_secs: u64,
+}
+
 /// What is known of the grid as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Hints {
@@ -80,6 +88,7 @@ pub struct Hints {
 pub struct MemoryStore {
     jobs: BTreeMap<JobId, Job>,
     leases: BTreeMap<LeaseToken, Lease>,
+    out: BTreeMap<LeaseToken, Out>,
     of_device: BTreeMap<DeviceId, BTreeSet<LeaseToken>>,
     units: BTreeMap<(JobId, Stage), Vec<Unit>>,
     /// What was made from the work of jobs that were begun again since, by the number of the stage.
@@ -179,8 +188,47 @@ impl MemoryStore {
         }
         let tokens: Vec<LeaseToken> = leases.keys().copied().collect();
         slice.leases = leases;
+        self.load_copies(&mut slice, &tokens);
         self.load_standings(&mut slice, []);
         let changes = expire(&mut slice, &tokens);
+        self.write(slice, changes);
+    }
+
+    /// Leases that may be late, and how long each has been out, or was last looked at, in microseconds.
+    #[must_use]
+    pub fn late(&self, onlookers: &Onlookers) -> BTreeMap<LeaseToken, u64> {
+        let is_late = |lease: &&Lease, micros: u64| {
+            let Some(job) = self.jobs.get(&lease.job).filter(|job| job.stage == lease.stage) else {
+                return false;
+            };
+            let is_awaited =
+                job.beyond_frontier() == 0 && onlookers.waiting.iter().any(|owner| *owner != lease.owner);
+            let urgency = if is_awaited { Urgency::Awaited } else { Urgency::None };
+            micros > Patience::of(urgency).micros(job.unit_micros, lease.units)
+        };
+        let out = self.leases.values().filter(|lease| !lease.expired).filter_map(|lease| {
+            let micros = (self.now_secs - self.out.get(&lease.token)?.looked_at_secs) * 1_000_000;
+            is_late(&lease, micros).then_some((lease.token, micros))
+        });
+        out.collect()
+    }
+
+    /// Looks at leases that have been out for so long.
+    pub fn straggle(&mut self, out_micros: BTreeMap<LeaseToken, u64>, onlookers: &Onlookers, policy: Policy) {
+        let leases = out_micros.keys().filter_map(|token| Some((*token, self.leases.get(token)?.clone())));
+        let leases: BTreeMap<LeaseToken, Lease> = leases.collect();
+        let jobs = leases.values().filter_map(|lease| Some((lease.job, self.jobs.get(&lease.job)?.clone())));
+        let mut slice = Slice { policy, jobs: jobs.collect(), ..Slice::default() };
+        for lease in leases.values() {
+            for index in &lease.open {
+                self.load_unit(&mut slice, UnitKey { job: lease.job, stage: lease.stage, index: *index });
+            }
+        }
+        let tokens: Vec<LeaseToken> = leases.keys().copied().collect();
+        (slice.leases, slice.out_micros) = (leases, out_micros);
+        self.load_copies(&mut slice, &tokens);
+        self.load_standings(&mut slice, []);
+        let changes = straggle(&mut slice, onlookers);
         self.write(slice, changes);
     }
 
@@ -317,7 +365,7 @@ impl MemoryStore {
             self.load_unit(&mut slice, report.unit);
             let late = slice.leases.get(&report.token).is_some_and(|lease| lease.expired);
             if late && slice.leases.get(&report.token).is_some_and(|lease| lease.device == request.device) {
-                self.load_late(&mut slice, report.unit);
+                self.load_besides(&mut slice, report.unit, report.token);
             }
         }
         for hand_back in requests.iter().flat_map(|request| &request.hand_backs) {
@@ -331,6 +379,10 @@ impl MemoryStore {
                 self.load_unit(&mut slice, unit);
             }
         }
+        let reported = requests.iter().flat_map(|request| &request.reports).map(|report| report.token);
+        let handed = requests.iter().flat_map(|request| &request.hand_backs).map(|one| one.token);
+        let leaving: Vec<LeaseToken> = reported.chain(handed).collect();
+        self.load_copies(&mut slice, &leaving);
         self.load_wanted(&mut slice, requests, hints.slots);
         let callers = requests.iter().map(|request| request.owner);
         self.load_standings(&mut slice, callers);
@@ -358,22 +410,29 @@ impl MemoryStore {
         }
     }
 
-    fn is_leased(&self, unit: UnitKey) -> bool {
-        self.leases.values().any(|lease| {
-            !lease.expired
-                && (lease.job, lease.stage) == (unit.job, unit.stage)
-                && lease.open.binary_search(&unit.index).is_ok()
-        })
+    /// What else holds or wants units of copied leases.
+    fn load_copies(&self, slice: &mut Slice, leaving: &[LeaseToken]) {
+        for token in leaving {
+            let Some(lease) = self.leases.get(token).filter(|lease| lease.copied) else { continue };
+            for index in &lease.open {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                self.load_besides(slice, unit, *token);
+            }
+        }
     }
 
-    fn load_late(&self, slice: &mut Slice, unit: UnitKey) {
+    fn load_besides(&self, slice: &mut Slice, unit: UnitKey, token: LeaseToken) {
         let rows = self.wanted.range((unit.job, unit.stage, OwnerId(0), 0)..);
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
         slice
-            .wanted_late
+            .wanted_besides
             .extend(rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())));
-        if self.is_leased(unit) {
-            slice.leased_again.insert(unit);
+        for lease in self.leases.values().filter(|lease| lease.holds(unit)) {
+            slice.leases.entry(lease.token).or_insert_with(|| lease.clone());
+        }
+        let given = self.out.get(&token).map_or(0, |out| out.commit);
+        if self.unit(unit).is_some_and(|known| known.attempts.iter().any(|(at, _)| *at >= given)) {
+            slice.overlapped.insert((unit, token));
         }
     }
 
@@ -465,7 +524,7 @@ impl MemoryStore {
             if is_short || unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
                 self.load_unit(slice, key);
                 if open.contains(&(Stage::Work, at)) {
-                    slice.leased_again.insert(key);
+                    slice.still_leased.insert(key);
                 }
             }
         }
@@ -525,8 +584,13 @@ impl MemoryStore {
             let Some(lease) = slice.leases.get(token) else { continue };
             self.write_lease(lease.clone());
         }
+        for token in &changes.leases_looked_at {
+            self.out.entry(*token).and_modify(|out| out.looked_at_secs = self.now_secs);
+        }
         for lease in changes.leases_added {
             assert!(!self.leases.contains_key(&lease.token), "a token was given twice");
+            let out = Out { commit: self.commit, looked_at_secs: self.now_secs };
+            self.out.insert(lease.token, out);
             self.write_lease(lease);
         }
         for (id, job) in slice.jobs {
@@ -547,6 +611,7 @@ impl MemoryStore {
     /// What jobs wanted and leased goes.
     fn clear(&mut self, jobs: &BTreeSet<JobId>) {
         self.leases.retain(|_, lease| !jobs.contains(&lease.job));
+        self.out.retain(|token, _| self.leases.contains_key(token));
         self.of_device.clear();
         for lease in self.leases.values() {
             self.of_device.entry(lease.device).or_default().insert(lease.token);
@@ -608,6 +673,7 @@ impl MemoryStore {
         if lease.open.is_empty() {
             theirs.remove(&lease.token);
             self.leases.remove(&lease.token);
+            self.out.remove(&lease.token);
         } else {
             theirs.insert(lease.token);
             self.leases.insert(lease.token, lease);

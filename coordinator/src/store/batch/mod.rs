@@ -6,6 +6,7 @@
 
 mod checkpoints;
 mod load;
+mod straggle;
 mod trust;
 mod write;
 
@@ -156,13 +157,14 @@ impl Store {
             let leases = tx.query(&tx.prepare_cached(again).await?, &[&tokens]).await?;
             slice.leases = leases.iter().map(lease).map(|lease| lease.map(|l| (l.token, l))).collect::<Result<_, _>>()?;
             let units = open_units(slice.leases.values());
+            straggle::add_besides(tx, &mut slice).await?;
             (slice.attempts, slice.verdicts) = tokio::try_join!(
                 load_attempts(tx, &slice.jobs, &units),
                 load_verdicts(tx, &slice.jobs, &units)
             )?;
             checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
             trust::complete(tx, &mut slice, &[]).await?;
-            let tokens: Vec<LeaseToken> = slice.leases.keys().copied().collect();
+            let tokens: Vec<LeaseToken> = leases.iter().map(|row| LeaseToken(row.get("token"))).collect();
             let changes = expire(&mut slice, &tokens);
             write(tx, &slice, &changes, lease_ttl).await?;
             tracing::info!(leases = tokens.len(), units = units.len(), "leases expired");

@@ -9,7 +9,9 @@ use lull_ledger::{AccountId, Amount};
 use rust_decimal::Decimal;
 
 use super::Aftermath;
-use super::load::{Jobs, UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
+use super::load::{
+    Jobs, UNITS, load_attempts, load_holding, load_verdicts, lock_jobs, open_units, unit_columns, unit_key,
+};
 use super::write::flatten;
 use crate::core::{
     Attempt, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, STRANGER_RESULTS,
@@ -333,12 +335,13 @@ pub(in crate::store) async fn review_slice(
     }
     slice.losses = losses;
     let units: Vec<UnitKey> = units.into_iter().collect();
-    let ((_, leased_again), attempts, verdicts) = tokio::try_join!(
-        load_late(tx, &slice.jobs, &units),
+    let (holding, attempts, verdicts) = tokio::try_join!(
+        load_holding(tx, &slice.jobs, &units, ""),
         load_attempts(tx, &slice.jobs, &units),
         load_verdicts(tx, &slice.jobs, &units)
     )?;
-    (slice.leased_again, slice.attempts, slice.verdicts) = (leased_again, attempts, verdicts);
+    slice.still_leased = open_units(holding.values()).into_iter().collect();
+    (slice.attempts, slice.verdicts) = (attempts, verdicts);
     super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
     complete(tx, &mut slice, &[]).await?;
     Ok((slice, catches))
