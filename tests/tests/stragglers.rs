@@ -122,9 +122,11 @@ async fn both_copies_are_paid_while_the_job_goes_on() -> Result<()> {
     answer(&mut laptop, &held).await?;
     let paid = "count(*) = 5 FROM transfer WHERE code = 3";
     wait_until(&scene.client, "four units and a copy are paid", paid).await?;
-    for device in [&mut laptop, &mut desktop] {
-        let lease = take(device).await?;
-        answer(device, &lease).await?;
+    for _ in ["merge", "finish"] {
+        for device in [&mut laptop, &mut desktop] {
+            let lease = take(device).await?;
+            answer(device, &lease).await?;
+        }
     }
     wait_until(&scene.client, "complete", "state = 2 FROM job").await?;
     scene.check_end().await
