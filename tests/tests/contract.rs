@@ -2,12 +2,13 @@
 //! order, both say and keep the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lull_coordinator::core::{
-    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Onlookers, Outcome, OwnerId, Policy,
-    Prices, Report, Request, RunMode, SubmitterId, UnitKey, Want,
+    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Network, Networks, Onlookers, Outcome,
+    OwnerId, Policy, Prices, Report, Request, RunMode, SubmitterId, Trouble, UnitKey, Want,
 };
 use lull_coordinator::store::{Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
@@ -97,7 +98,20 @@ impl Both {
             held: Vec::new(),
             want: None,
             referee: device == self.devices[REFEREE].0,
+            network: self.network(owner),
         }
+    }
+
+    /// Of five owners the first two are neighbours; where the last is, nobody knows.
+    fn network(&self, owner: OwnerId) -> Option<Network> {
+        let at = self.devices.iter().position(|(_, one)| *one == owner).unwrap_or(0) / 2;
+        [Some(1), Some(1), Some(2), Some(3), None][at].map(Network)
+    }
+
+    fn networks(&self) -> Arc<Networks> {
+        let owners: BTreeSet<OwnerId> = self.devices.iter().map(|(_, owner)| *owner).collect();
+        let known = owners.iter().filter_map(|owner| Some((*owner, [self.network(*owner)?].into())));
+        Arc::new(Networks { known: known.collect(), asking: owners })
     }
 
     fn referees(&self) -> BTreeSet<OwnerId> {
@@ -117,13 +131,19 @@ impl Both {
 
     async fn sync(&mut self, requests: Vec<Request>) -> Result<()> {
         let (slots, owners) = (self.devices.len() as u64, OWNERS as u64);
-        let hints = sim::Hints { slots, owners, referees: self.referees(), policy: Self::POLICY() };
+        let networks = self.networks();
+        let referees = self.referees();
+        let hints =
+            sim::Hints { slots, owners, referees, networks: Arc::clone(&networks), policy: Self::POLICY() };
+        let troubles = Arc::new(self.memory.troubles());
         let expected = self.memory.sync(&requests, &hints);
         let translated: Vec<Request> = requests.iter().map(|request| self.translated(request)).collect();
         let hints = Hints {
             grid_slots: slots,
             grid_owners: owners,
             referees_there: self.referees(),
+            networks,
+            troubles,
             policy: Self::POLICY(),
         };
         let decided =
@@ -248,6 +268,11 @@ impl Both {
             self.compare_money(*job).await?;
             self.compare_attempts(*job).await?;
         }
+        let failures = |troubles: BTreeMap<DeviceId, Trouble>| -> Vec<_> {
+            troubles.into_iter().map(|(device, one)| (device, one.fails, one.last)).collect()
+        };
+        let (here, there) = (failures(self.memory.troubles()), failures(self.store.troubles().await?));
+        ensure!(here == there, "devices that failed: {here:?} {there:?}");
         self.compare_owners().await
     }
 
@@ -394,7 +419,9 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
     let units = *units;
     let client = connect(&stage.grid).await?;
     // Owners took part in nothing yet.
-    client.batch_execute("TRUNCATE standing, held, release, catch, recheck, reopened, job_owner").await?;
+    client
+        .batch_execute("TRUNCATE trouble, standing, held, release, catch, recheck, reopened, job_owner")
+        .await?;
     let (max_error, copies) = if *confident { (0.01, 0) } else { (0.0, 1) };
     let budget: Amount = "0.001".parse()?;
     let mut jobs = Vec::new();

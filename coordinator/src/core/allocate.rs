@@ -10,7 +10,9 @@ use super::checkpoint::{Offer, best_for, disjoint, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
+use super::network::Network;
 use super::slice::{Changes, Lease, RunMode, Slice, Wanted};
+use super::trouble::Trouble;
 use super::trust::Coin;
 
 /// Work in one lease: what a PC that is switched off takes with it.
@@ -82,8 +84,8 @@ pub(super) struct Allocator<'a> {
     /// Jobs of each submitter, best first.
     jobs: BTreeMap<SubmitterId, Vec<JobId>>,
     permutations: BTreeMap<JobId, Permutation>,
-    /// Owners, whether by a referee of theirs, and jobs for which nothing was found: not tried again in this batch.
-    fruitless: BTreeSet<(OwnerId, bool, JobId)>,
+    /// Calls and jobs for which nothing was found: not tried again in this batch.
+    fruitless: BTreeSet<(Asker, JobId)>,
 }
 
 impl<'a> Allocator<'a> {
@@ -107,13 +109,14 @@ impl<'a> Allocator<'a> {
         tokens: &mut dyn Iterator<Item = LeaseToken>,
         changes: &mut Changes,
     ) -> Option<LeaseToken> {
+        let asker = Asker::of(request, self.slice);
         for submitter in self.fairness.order() {
             for id in self.jobs.get(&submitter).cloned().unwrap_or_default() {
-                if self.fruitless.contains(&(request.owner, request.referee, id)) {
+                if self.fruitless.contains(&(asker, id)) {
                     continue;
                 }
                 let Some(taken) = self.take_units(id, request, want.units_max, changes) else {
-                    self.fruitless.insert((request.owner, request.referee, id));
+                    self.fruitless.insert((asker, id));
                     continue;
                 };
                 let job = self.slice.jobs.get(&id)?;
@@ -154,14 +157,17 @@ impl<'a> Allocator<'a> {
         let grid_slots = self.slice.grid_slots;
         let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
         let job = self.slice.jobs.get_mut(&id)?;
+        let trouble = self.slice.troubles.get(&request.device).copied();
         let is_barred = job.buys_confidence() && !request.referee && (standing.rests() || standing.wastes());
-        if !job.has_work() || is_barred {
+        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
+        if !job.has_work() || is_barred || rests {
             return None;
         }
         let confident = job.buys_confidence();
         let picks = confident && !request.referee && standing.picks();
         // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
-        let is_watched = picks || (confident && standing.is_stranger());
+        let is_watched =
+            picks || (confident && standing.is_stranger()) || trouble.is_some_and(Trouble::is_watched);
         let wish = if is_watched { 1 } else { lease_units(job, grid_slots, units_max) };
         let may_settle = !confident || request.referee || standing.settles() || job.beyond_frontier() == 0;
         let stage = job.stage;
@@ -204,7 +210,9 @@ impl<'a> Allocator<'a> {
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
             let is_too_dear = reward > unheld || (rows[at].copy && !may_copy);
-            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear {
+            let is_near = !(request.referee && rows[at].contested)
+                && self.slice.networks.prefer_others(request.network, &rows[at]);
+            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear || is_near {
                 at += 1;
                 continue;
             }
@@ -248,6 +256,23 @@ impl<'a> Allocator<'a> {
         open.sort_unstable();
         job.reserved = job.reserved + (leasable - unheld);
         Some(Taken { open, offers, mode, copied })
+    }
+}
+
+/// What of a call decides whether there is something for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Asker {
+    owner: OwnerId,
+    referee: bool,
+    network: Option<Network>,
+    rests: bool,
+}
+
+impl Asker {
+    fn of(request: &Request, slice: &Slice) -> Self {
+        let trouble = slice.troubles.get(&request.device);
+        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
+        Self { owner: request.owner, referee: request.referee, network: request.network, rests }
     }
 }
 

@@ -11,7 +11,9 @@ use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Job, JobState};
 use super::judge::{Judgement, earns, judge, voices};
+use super::network::Network;
 use super::slice::{Attempt, Changes, Lease, Outcome, Recorded, RunMode, Slice, Wanted};
+use super::trouble::Failure;
 use super::verdict::{is_paid, pay};
 
 /// One call of one device.
@@ -31,6 +33,8 @@ pub struct Request {
     pub want: Option<Want>,
     /// Whether the operator trusts it to settle disputes.
     pub referee: bool,
+    /// The network that it calls from, if that is known.
+    pub network: Option<Network>,
 }
 
 /// What a device would take on.
@@ -149,6 +153,7 @@ pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
         lease.expired = true;
         let lease = lease.clone();
         batch.changes.leases_changed.insert(*token);
+        batch.changes.fail(&batch.slice.troubles, lease.device, Failure::Expired);
         for index in &lease.open {
             batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index }, Holder::of(&lease));
         }
@@ -300,6 +305,7 @@ impl Batch<'_> {
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
+                self.changes.recover_known(&self.slice.troubles, attempt.device);
                 pay(job, &attempt, unit, is_check, &mut self.changes);
                 if is_check {
                     self.correct(&[attempt]);
@@ -504,7 +510,7 @@ impl Batch<'_> {
     pub(super) fn want(&mut self, unit: UnitKey, contested: bool) {
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         let excluded = owners_in(attempts);
-        self.changes.wanted_added.push(Wanted { unit, excluded, contested, copy: false });
+        self.changes.wanted_added.push(Wanted { unit, excluded, contested, copy: false, waited_secs: 0 });
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted += 1;
         }

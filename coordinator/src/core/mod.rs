@@ -11,11 +11,13 @@ mod fairness;
 mod ids;
 mod job;
 mod judge;
+mod network;
 mod review;
 mod slice;
 mod straggle;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod trust;
 mod verdict;
 
@@ -29,7 +31,9 @@ pub use job::{
 };
 pub use judge::{Judgement, Rule, judge};
 pub use lull_job::Share;
+pub use network::{Network, Networks};
 pub use review::{Census, review};
 pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
 pub use straggle::{Onlookers, Patience, Urgency, straggle};
+pub use trouble::{Failure, Trouble, TroubleChange};
 pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Standing, StandingChange, lead};

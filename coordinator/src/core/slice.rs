@@ -1,6 +1,7 @@
 //! What the core reads, and what it decides: plain values on either side of a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lull_job::{Digest, Stage};
 use lull_ledger::{Amount, Transfer};
@@ -8,6 +9,8 @@ use lull_ledger::{Amount, Transfer};
 use super::checkpoint::{Blame, Checkpoint, Offer};
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
+use super::network::Networks;
+use super::trouble::{Trouble, TroubleChange};
 use super::trust::{Held, Policy, Standing, StandingChange};
 
 /// How an attempt ended.
@@ -126,6 +129,8 @@ pub struct Wanted {
     pub contested: bool,
     /// Whether a lease of it is open: this would be a second one. Its owner is excluded too.
     pub copy: bool,
+    /// How long it has been wanted, in seconds.
+    pub waited_secs: u64,
 }
 
 impl Wanted {
@@ -215,6 +220,10 @@ pub struct Slice {
     pub grid_owners: u64,
     /// Owners of referees that called lately and have time: disputes wait for them, unless they had a voice.
     pub referees_there: BTreeSet<OwnerId>,
+    /// Who called from where lately.
+    pub networks: Arc<Networks>,
+    /// Devices that failed when they were last heard of.
+    pub troubles: Arc<BTreeMap<DeviceId, Trouble>>,
     /// What the operator assumes.
     pub policy: Policy,
     /// Where a job is looked over: what was forfeited in it to losses, and has not been granted to it.
@@ -257,6 +266,8 @@ pub struct Changes {
     pub blames: Vec<Blame>,
     /// What else is known of owners.
     pub standings: BTreeMap<OwnerId, StandingChange>,
+    /// What else is known of devices.
+    pub troubles: BTreeMap<DeviceId, TroubleChange>,
     /// Of rewards: those that are held back, in the order in which they were earned.
     pub held: Vec<Held>,
     /// Units of which the verdict no longer stands, with the owners that had an attempt then.

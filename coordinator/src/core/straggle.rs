@@ -158,7 +158,7 @@ impl Batch<'_> {
         let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
         // Copies that are wanted already count as part of the rest.
         let is_covered = job.reward(unit.stage, unit.index) <= job.spare();
-        is_covered.then_some(Wanted { unit, excluded, contested, copy: true })
+        is_covered.then_some(Wanted { unit, excluded, contested, copy: true, waited_secs: 0 })
     }
 
     /// Where a unit is besides this lease.

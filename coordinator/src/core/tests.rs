@@ -2,6 +2,7 @@
 //! invariants checked after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lull_job::{Digest, Plan, Reduce, Stage};
 use lull_ledger::{Amount, FeeRate, Transfer};
@@ -12,6 +13,7 @@ use super::*;
 mod again;
 mod poison;
 mod straggle;
+mod trouble;
 mod trust;
 
 /// Everything a database would hold of one job.
@@ -35,6 +37,8 @@ struct Model {
     past: BTreeMap<(i16, u64), (Vec<Attempt>, Option<Verdict>)>,
     referees: BTreeSet<OwnerId>,
     owners_there: BTreeSet<OwnerId>,
+    troubles: BTreeMap<DeviceId, Trouble>,
+    networks: Networks,
     /// When leases were given and attempts recorded, by counting commits.
     given: BTreeMap<LeaseToken, u64>,
     recorded: BTreeMap<(UnitKey, OwnerId), u64>,
@@ -112,6 +116,8 @@ impl Model {
             past: BTreeMap::new(),
             referees: BTreeSet::new(),
             owners_there: (1..=64).map(OwnerId).collect(),
+            troubles: BTreeMap::new(),
+            networks: Networks::default(),
             given: BTreeMap::new(),
             recorded: BTreeMap::new(),
             commits: 0,
@@ -138,6 +144,8 @@ impl Model {
             standings: self.standings.clone(),
             grid_owners: 4,
             referees_there: self.referees.clone(),
+            networks: Arc::new(self.networks.clone()),
+            troubles: Arc::new(self.troubles.clone()),
             policy: Policy::default(),
             losses: self.losses(),
             wanted: [(self.job.id, self.wanted.values().cloned().collect())].into(),
@@ -245,6 +253,7 @@ impl Model {
             assert!(self.reopened.remove(unit).is_some(), "{unit:?} was not open");
         }
         self.apply_trust(&changes);
+        self.apply_troubles(&changes);
         for transfer in changes.transfers.iter().filter(|one| one.code == lull_ledger::Code::Reward) {
             let stage = stage_of_number(transfer.key.stage).expect("a stage");
             let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
@@ -373,6 +382,17 @@ impl Model {
         }
         for (owner, held) in &self.held {
             self.standings.entry(*owner).or_default().held = held.len() as u64;
+        }
+    }
+
+    /// Devices never rest: there is no clock here.
+    fn apply_troubles(&mut self, changes: &Changes) {
+        for (device, change) in &changes.troubles {
+            let before = self.troubles.remove(device);
+            if let TroubleChange::Failed(last) = *change {
+                let fails = before.map_or(0, |before| before.fails) + 1;
+                self.troubles.insert(*device, Trouble { fails, last, secs_since: 100_000 });
+            }
         }
     }
 
@@ -520,6 +540,7 @@ impl Model {
             held: held.collect(),
             want: None,
             referee: false,
+            network: None,
         }
     }
 

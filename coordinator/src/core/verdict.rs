@@ -12,6 +12,7 @@ use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, earns, judge, vote};
 use super::slice::{Attempt, Changes, Outcome, Verdict};
+use super::trouble::failure_of;
 use super::trust::{Catch, Held, Standing};
 
 impl Batch<'_> {
@@ -86,6 +87,9 @@ impl Batch<'_> {
         if outcome == Outcome::Result {
             self.count_limits(unit, &attempts);
         }
+        if is_paid(outcome) {
+            self.note_devices(&attempts, (outcome, digest));
+        }
         let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
         if is_sure {
             self.catch_liars(unit, &attempts, (outcome, digest), &blames);
@@ -136,6 +140,17 @@ impl Batch<'_> {
                 && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
+            }
+        }
+    }
+
+    /// Which devices are in order, by a verdict.
+    fn note_devices(&mut self, attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) {
+        for attempt in attempts.iter().filter(|one| !one.settled) {
+            if earns(attempt, outcome, digest) {
+                self.changes.recover_known(&self.slice.troubles, attempt.device);
+            } else if outcome == Outcome::Result || attempt.outcome != Outcome::Limit {
+                self.changes.fail(&self.slice.troubles, attempt.device, failure_of(attempt));
             }
         }
     }

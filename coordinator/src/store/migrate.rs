@@ -5,7 +5,7 @@ use tokio_postgres::NoTls;
 
 use super::Error;
 
-const MIGRATIONS: [(i32, &str, &str); 14] = [
+const MIGRATIONS: [(i32, &str, &str); 15] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i32, &str, &str); 14] = [
     (12, "rounds", include_str!("../../migrations/0012_rounds.sql")),
     (13, "edges", include_str!("../../migrations/0013_edges.sql")),
     (14, "stragglers", include_str!("../../migrations/0014_stragglers.sql")),
+    (15, "devices", include_str!("../../migrations/0015_devices.sql")),
 ];
 
 /// Brings the schema up to date.

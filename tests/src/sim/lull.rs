@@ -1,10 +1,11 @@
 //! Lull's own coordinator core, with its tables in memory.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lull_coordinator::core::{
-    Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Onlookers, Outcome, OwnerId, Policy,
-    Prices, Report, Request, RunMode, Share, SubmitterId, Totals, UnitKey, Want,
+    Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Network, Onlookers, Outcome, OwnerId,
+    Policy, Prices, Report, Request, RunMode, Share, SubmitterId, Totals, UnitKey, Want,
 };
 use lull_job::{Digest, Plan, Reduce, Stage};
 use lull_ledger::{Amount, FeeRate};
@@ -177,7 +178,13 @@ impl Server for Lull {
             held: Vec::new(),
             want: Some(Want { leases: 1, units_max: call.units_max }),
             referee: false,
+            network: Some(Network(call.network)),
         };
+        if !self.hints.networks.known.contains_key(&request.owner) {
+            let networks = Arc::make_mut(&mut self.hints.networks);
+            networks.known.insert(request.owner, [Network(call.network)].into());
+            networks.asking.insert(request.owner);
+        }
         let replies = self.store.sync(&[request], &self.hints);
         let token = replies.first().and_then(|reply| reply.leases.first().copied());
         if token.is_none() {

@@ -2,12 +2,13 @@
 //! what the core decided. It fails where the database would.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use lull_coordinator::core::{
     Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
-    Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice,
-    Standing, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units, repeats_max, review,
-    stage_of_number, straggle,
+    Networks, Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, STRANGER_RESULTS,
+    Slice, Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
+    repeats_max, review, stage_of_number, straggle,
 };
 use lull_job::Stage;
 use lull_ledger::{AccountId, Amount, Code, Key, Transfer};
@@ -63,6 +64,8 @@ struct Recheck {
     lost: Vec<Held>,
 }
 
+const DAY_SECS: u64 = 24 * 3_600;
+
 /// When a lease was given, by counting commits, and when it was last looked at, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Out {
@@ -79,6 +82,8 @@ pub struct Hints {
     pub owners: u64,
     /// Owners of referees among them.
     pub referees: BTreeSet<OwnerId>,
+    /// Who called from where lately.
+    pub networks: Arc<Networks>,
     /// What the operator assumes.
     pub policy: Policy,
 }
@@ -89,11 +94,14 @@ pub struct MemoryStore {
     jobs: BTreeMap<JobId, Job>,
     leases: BTreeMap<LeaseToken, Lease>,
     out: BTreeMap<LeaseToken, Out>,
+    /// With the time of the last failure.
+    troubles: BTreeMap<DeviceId, (Trouble, u64)>,
     of_device: BTreeMap<DeviceId, BTreeSet<LeaseToken>>,
     units: BTreeMap<(JobId, Stage), Vec<Unit>>,
     /// What was made from the work of jobs that were begun again since, by the number of the stage.
     past: BTreeMap<(JobId, i16), Vec<Unit>>,
-    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), Wanted>,
+    /// With the time since when.
+    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), (Wanted, u64)>,
     owners: BTreeMap<OwnerId, Owner>,
     job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
     /// With how many checked results of the owner were right before.
@@ -176,7 +184,7 @@ impl MemoryStore {
     pub fn expire(&mut self, tokens: &[LeaseToken], policy: Policy) {
         let leases = tokens.iter().filter_map(|token| Some((*token, self.leases.get(token)?.clone())));
         let leases: BTreeMap<LeaseToken, Lease> = leases.filter(|(_, lease)| !lease.expired).collect();
-        let mut slice = Slice { policy, ..Slice::default() };
+        let mut slice = Slice { policy, troubles: Arc::new(self.troubles()), ..Slice::default() };
         for job in leases.values().map(|lease| lease.job) {
             slice.jobs.extend(self.jobs.get(&job).map(|known| (job, known.clone())));
         }
@@ -349,6 +357,8 @@ impl MemoryStore {
             grid_slots: hints.slots,
             grid_owners: hints.owners,
             referees_there: hints.referees.clone(),
+            networks: Arc::clone(&hints.networks),
+            troubles: Arc::new(self.troubles()),
             policy: hints.policy,
             ..Slice::default()
         };
@@ -426,7 +436,7 @@ impl MemoryStore {
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
         slice
             .wanted_besides
-            .extend(rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())));
+            .extend(rows.filter(|(_, (row, _))| row.unit == unit).map(|(_, row)| (unit, self.row(row))));
         for lease in self.leases.values().filter(|lease| lease.holds(unit)) {
             slice.leases.entry(lease.token).or_insert_with(|| lease.clone());
         }
@@ -450,18 +460,18 @@ impl MemoryStore {
             let all = || {
                 let rows = self.wanted.range((job.id, job.stage, OwnerId(0), 0)..);
                 rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
-                    .map(|(_, row)| row)
+                    .map(|(_, row)| self.row(row))
             };
-            let mut found: Vec<Wanted> = all().take(need).cloned().collect();
+            let mut found: Vec<Wanted> = all().take(need).collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();
                 for owner in wants.iter().map(|(request, _)| request.owner).collect::<BTreeSet<_>>() {
-                    let may = |row: &&Wanted| !row.excluded.contains(&owner);
+                    let may = |row: &Wanted| !row.excluded.contains(&owner);
                     // Rows of the owner's own units are passed over as a range.
                     let below = all().take_while(|row| row.first_excluded() < owner).filter(may).take(need);
                     let above = all().skip_while(|row| row.first_excluded() <= owner).filter(may).take(need);
-                    more.extend(below.chain(above).map(|row| (row.unit, row.clone())));
+                    more.extend(below.chain(above).map(|row| (row.unit, row)));
                 }
                 found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
             }
@@ -472,14 +482,19 @@ impl MemoryStore {
                 .collect();
             if !referees.is_empty() {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
-                let may = |row: &&Wanted| referees.iter().any(|owner| !row.excluded.contains(owner));
-                let mut disputes: Vec<&Wanted> = all().filter(|row| row.contested).filter(may).collect();
+                let may = |row: &Wanted| referees.iter().any(|owner| !row.excluded.contains(owner));
+                let mut disputes: Vec<Wanted> = all().filter(|row| row.contested).filter(may).collect();
                 disputes.sort_by_key(|row| row.unit.index);
                 let disputes = disputes.into_iter().take(need).filter(|row| !known.contains(&row.unit));
-                found.extend(disputes.cloned());
+                found.extend(disputes);
             }
             slice.wanted.insert(job.id, found);
         }
+    }
+
+    /// A row as it is now.
+    fn row(&self, (row, since): &(Wanted, u64)) -> Wanted {
+        Wanted { waited_secs: self.now_secs - since, ..row.clone() }
     }
 
     fn load_standings(&self, slice: &mut Slice, callers: impl IntoIterator<Item = OwnerId>) {
@@ -544,7 +559,7 @@ impl MemoryStore {
             if !changes.jobs_ended.contains(&row.unit.job) {
                 let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
                 let unit = row.unit;
-                assert!(self.wanted.insert(key, row).is_none(), "{unit:?} is wanted twice");
+                assert!(self.wanted.insert(key, (row, self.now_secs)).is_none(), "{unit:?} is wanted twice");
             }
         }
         for recorded in changes.attempts {
@@ -578,6 +593,9 @@ impl MemoryStore {
             let standing = &mut self.owners.entry(id).or_default().standing;
             standing.correct += change.correct;
             standing.dropped += change.dropped;
+        }
+        for (device, change) in changes.troubles {
+            self.write_trouble(device, change);
         }
         self.write_transfers(changes.transfers);
         for token in &changes.leases_changed {
@@ -666,6 +684,22 @@ impl MemoryStore {
             recheck.lost.extend(lost.iter().filter(|held| held.unit.job == job));
         }
         self.catches.push((catch, correct));
+    }
+
+    fn write_trouble(&mut self, device: DeviceId, change: TroubleChange) {
+        let before = self.troubles.remove(&device).filter(|(_, at)| self.now_secs - at < DAY_SECS);
+        if let TroubleChange::Failed(last) = change {
+            let fails = before.map_or(0, |(before, _)| before.fails) + 1;
+            self.troubles.insert(device, (Trouble { fails, last, secs_since: 0 }, self.now_secs));
+        }
+    }
+
+    /// Devices that failed when they were last heard of, within a day.
+    #[must_use]
+    pub fn troubles(&self) -> BTreeMap<DeviceId, Trouble> {
+        let secs_since = |at: &u64| self.now_secs - at;
+        let lately = self.troubles.iter().filter(|(_, (_, at))| secs_since(at) < DAY_SECS);
+        lately.map(|(device, (one, at))| (*device, Trouble { secs_since: secs_since(at), ..*one })).collect()
     }
 
     fn write_lease(&mut self, lease: Lease) {

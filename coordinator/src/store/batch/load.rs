@@ -1,6 +1,7 @@
 //! The slice of a batch: jobs are locked, and what hangs on their locks is read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -95,6 +96,8 @@ pub(super) async fn load(
         grid_slots: hints.grid_slots,
         grid_owners: hints.grid_owners,
         referees_there: hints.referees_there.clone(),
+        networks: Arc::clone(&hints.networks),
+        troubles: Arc::clone(&hints.troubles),
         policy: hints.policy,
         ..Slice::default()
     };
@@ -291,6 +294,9 @@ async fn load_blobs(tx: &Transaction<'_>, digests: &[&[u8]]) -> Result<BTreeSet<
     rows.iter().map(|row| From("blob").digest(row, "digest")).collect()
 }
 
+/// The columns of a row of `wanted`.
+const WANTED: &str = "wanted.*, extract(epoch FROM now() - wanted_at)::bigint AS waited_secs";
+
 fn wanted(row: &Row) -> Result<Wanted, Error> {
     let excluded: Vec<i64> = row.try_get("excluded")?;
     Ok(Wanted {
@@ -298,6 +304,7 @@ fn wanted(row: &Row) -> Result<Wanted, Error> {
         excluded: excluded.into_iter().map(OwnerId).collect(),
         contested: row.try_get("contested")?,
         copy: row.try_get("copy")?,
+        waited_secs: u64::try_from(row.try_get::<_, i64>("waited_secs")?).unwrap_or(0),
     })
 }
 
@@ -317,21 +324,22 @@ async fn load_wanted(
                 * repeats_max(job, grid_slots, lease_units(job, grid_slots, want.units_max))
         };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
-        let select =
-            "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";
-        let select = tx.prepare_cached(select).await?;
+        let select = format!(
+            "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3"
+        );
+        let select = tx.prepare_cached(&select).await?;
         let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &need]).await?;
         let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
-            let each = "SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
-                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
+            let each = format!("SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
                        AND caller.owner_id <> ALL(excluded)
                      ORDER BY first_excluded, idx LIMIT $4)
                     UNION ALL
-                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
                        AND caller.owner_id <> ALL(excluded)
-                     ORDER BY first_excluded, idx LIMIT $4)) AS w";
-            let each = tx.prepare_cached(each).await?;
+                     ORDER BY first_excluded, idx LIMIT $4)) AS w");
+            let each = tx.prepare_cached(&each).await?;
             let rows = tx.query(&each, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
             let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
             let more: BTreeMap<UnitKey, Wanted> =
@@ -358,9 +366,11 @@ async fn add_disputes(
     if owners.is_empty() {
         return Ok(());
     }
-    let select = "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND contested AND NOT $3 <@ excluded
-        ORDER BY idx LIMIT $4";
-    let select = tx.prepare_cached(select).await?;
+    let select = format!(
+        "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND contested AND NOT $3 <@ excluded
+         ORDER BY idx LIMIT $4"
+    );
+    let select = tx.prepare_cached(&select).await?;
     let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
     let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
     for row in &rows {
@@ -394,7 +404,7 @@ impl Besides {
 /// Of units reported under expired leases: whether they are wanted or leased again.
 async fn load_late(tx: &Transaction<'_>, of: &Jobs, units: &[UnitKey]) -> Result<Besides, Error> {
     let (jobs, stages, indexes) = unit_columns(of, units);
-    let select = format!("SELECT wanted.* FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
+    let select = format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
     let leases = load_holding(tx, of, units, "").await?;
@@ -443,7 +453,7 @@ pub(super) async fn load_copies(
     let (jobs, stages, indexes) = unit_columns(of, &units);
     let tokens: Vec<i64> = leaving.iter().map(|(_, token)| token.0).collect();
     let select =
-        format!("SELECT wanted.* FROM {UNITS} JOIN wanted USING (job_id, stage, idx) WHERE wanted.copy");
+        format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx) WHERE wanted.copy");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
     let leases = load_holding(tx, of, &units, "AND copied").await?;

@@ -8,7 +8,7 @@ use lull_ledger::{Transfer, postings};
 use rust_decimal::Decimal;
 
 use super::load::{Jobs, unit_columns};
-use super::{checkpoints, trust};
+use super::{checkpoints, troubles, trust};
 use crate::core::{
     Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted, stage_number,
 };
@@ -63,7 +63,8 @@ pub(super) async fn write(
         add_wanted(tx, &slice.jobs, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
-        trust::write(tx, &slice.jobs, changes)
+        trust::write(tx, &slice.jobs, changes),
+        troubles::write(tx, &changes.troubles)
     )?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
