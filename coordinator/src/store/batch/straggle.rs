@@ -14,7 +14,7 @@ use crate::store::rows::From;
 use crate::store::{Error, Store, run_tx};
 
 /// Leases that are looked at in one go; those that have been out for the longest time come first.
-const STRAGGLERS_PER_LOOK: i64 = 100;
+const STRAGGLERS_PER_LOOK: i64 = 1_000;
 
 impl Store {
     /// Looks at leases that have been out for long, and wants copies of their units where somebody else could take them.
@@ -29,7 +29,8 @@ impl Store {
             }
             let out = "SELECT token, lease.job_id, (extract(epoch FROM now() - looked_at) * 1000000)::bigint AS micros
                 FROM lease JOIN job ON job.id = lease.job_id
-                WHERE NOT expired AND job.state = 1 AND lease.stage % 256 = job.stage
+                WHERE NOT expired AND looked_at < now() - interval '1 microsecond' * least($1::bigint, $2::bigint)
+                  AND job.state = 1 AND lease.stage % 256 = job.stage
                   AND looked_at < now() - interval '1 microsecond' * CASE WHEN unit_micros = 0 THEN $1::bigint ELSE greatest($2::bigint,
                       unit_micros * units * CASE WHEN frontier = stage_units
                           AND EXISTS (SELECT FROM unnest($3::bigint[]) AS waiting WHERE waiting <> owner_id) THEN $4::bigint ELSE $5::bigint END) END
