@@ -51,8 +51,7 @@ async fn coordinators_that_pay_at_once_pay_each_attempt_once() -> Result<()> {
     let mut submitter = fleet.submitter("clinic", "100").await?;
     let module = submitter.upload("module", &std::fs::read(guest("hello"))?).await?;
     let copies = v1::JobSpec { copies: 2, ..Submitter::trivial_spec(&module, UNITS) };
-    let sure = v1::JobSpec { max_error: 1e-2, budget: "10".to_owned(), ..copies.clone() };
-    let sure = v1::JobSpec { copies: 0, ..sure };
+    let sure = v1::JobSpec { copies: 0, max_error: 1e-2, budget: "10".to_owned(), ..copies.clone() };
     for spec in [copies.clone(), copies, sure] {
         submitter.create(spec).await?;
     }
