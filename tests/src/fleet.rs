@@ -407,6 +407,12 @@ pub async fn work_off(submitter: &mut Submitter, job: &str, devices: &mut [Devic
 }
 
 impl Submitter {
+    /// What it shows to the coordinator.
+    #[must_use]
+    pub fn credentials(&self) -> &str {
+        self.token.to_str().unwrap_or_default()
+    }
+
     /// Uploads a blob and names it.
     ///
     /// # Errors
