@@ -21,6 +21,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 const STRAGGLERS_INTERVAL: Duration = Duration::from_secs(1);
 const NOTE_INTERVAL: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(10);
 const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is younger than this may be unsealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiv
     tokio::spawn(straggle(store.clone(), grid.clone()));
     tokio::spawn(note_devices(grid.clone()));
     tokio::spawn(release_pay(store.clone()));
+    tokio::spawn(check_overdue(store.clone(), grid.clone()));
     tokio::spawn(look_after_jobs(store, blobs, grid, told));
 }
 
@@ -104,6 +106,18 @@ async fn left_over(store: &Store) -> BTreeSet<Due> {
     let unreviewed = store.unreviewed().await.unwrap_or_default().into_iter().map(Due::Review);
     let unsettled = store.unsettled().await.unwrap_or_default().into_iter().map(Due::Settle);
     uncounted.chain(unreviewed).chain(unsettled).collect()
+}
+
+/// What nobody checked is checked before its pay is released because it was held back for so long.
+async fn check_overdue(store: Store, grid: Grid) {
+    let mut ticks = tokio::time::interval(OVERDUE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.check_overdue(grid.policy()).await {
+            Ok(aftermath) => grid.tell(&aftermath),
+            Err(error) => tracing::warn!(%error, "cannot have checked what pay is held back for"),
+        }
+    }
 }
 
 async fn release_pay(store: Store) {

@@ -12,6 +12,7 @@ mod ids;
 mod job;
 mod judge;
 mod network;
+mod overdue;
 mod review;
 mod slice;
 mod straggle;
@@ -32,6 +33,7 @@ pub use job::{
 pub use judge::{Judgement, Rule, judge};
 pub use lull_job::Share;
 pub use network::{Network, Networks};
+pub use overdue::check_overdue;
 pub use review::{Census, review};
 pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
 pub use straggle::{Onlookers, Patience, Urgency, straggle};

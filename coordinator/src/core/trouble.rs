@@ -13,8 +13,8 @@ const FAILS_UNTIL_REST: u32 = 4;
 const ONE_FAILURE_SECS: u64 = 60;
 /// How long the first time; twice as long with each failure more.
 const REST_SECS: u64 = 60;
-/// The longest rest is 2^9 minutes: about a working day.
-const REST_DOUBLINGS_MAX: u32 = 9;
+/// The longest rest is 2^6 minutes: a unit an hour is no loss.
+const REST_DOUBLINGS_MAX: u32 = 6;
 
 /// How a device failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +99,6 @@ mod tests {
         assert!(!after(1, 0).is_watched() && after(2, 0).is_watched());
         assert_eq!([3, 4, 5, 6].map(|fails| after(fails, 0).rest_secs()), [0, 60, 120, 240]);
         assert_eq!(after(5, 100).rest_secs(), 20);
-        assert_eq!(after(1_000, 0).rest_secs(), 512 * 60);
+        assert_eq!(after(1_000, 0).rest_secs(), 64 * 60);
     }
 }

@@ -27,7 +27,7 @@ use crate::core::{
 pub use self::checkpoints::Extras;
 pub(super) use self::load::lease;
 pub(super) use self::troubles::load as load_troubles;
-pub(super) use self::trust::{load_standings, review_slice, write_review};
+pub(super) use self::trust::{load_standings, overdue_slice, review_slice, write_overdue, write_review};
 pub(super) use self::write::write_transfers;
 
 /// Leases that one run of the expiry chore takes away.

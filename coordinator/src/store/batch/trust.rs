@@ -364,3 +364,34 @@ pub(in crate::store) async fn write_review(
     }
     Ok(super::aftermath(slice, changes))
 }
+
+/// Units whose pay has been held back for long, with their jobs, attempts and verdicts.
+pub(in crate::store) async fn overdue_slice(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+    policy: Policy,
+) -> Result<Slice, Error> {
+    let jobs: BTreeSet<i64> = units.iter().map(|unit| unit.job.0).collect();
+    let jobs: Vec<i64> = jobs.into_iter().collect();
+    let mut slice = Slice { jobs: lock_jobs(tx, &jobs).await?, policy, ..Slice::default() };
+    let (holding, attempts, verdicts) = tokio::try_join!(
+        load_holding(tx, &slice.jobs, units, ""),
+        load_attempts(tx, &slice.jobs, units),
+        load_verdicts(tx, &slice.jobs, units)
+    )?;
+    slice.still_leased = open_units(holding.values()).into_iter().collect();
+    (slice.attempts, slice.verdicts) = (attempts, verdicts);
+    super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
+    complete(tx, &mut slice, &[]).await?;
+    Ok(slice)
+}
+
+/// Writes which of them are to be checked.
+pub(in crate::store) async fn write_overdue(
+    tx: &Transaction<'_>,
+    slice: &Slice,
+    changes: &Changes,
+) -> Result<Aftermath, Error> {
+    super::write::write(tx, slice, changes, std::time::Duration::ZERO).await?;
+    Ok(super::aftermath(slice, changes))
+}
