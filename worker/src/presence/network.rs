@@ -12,7 +12,7 @@ use std::{fmt, io};
 use zbus::{MatchRule, OwnedVariant};
 
 use super::bus::{Bus, Failure, is_absent};
-use super::machine::wait_until;
+use super::wait_until;
 use crate::core::Network;
 
 const SERVICE: &str = "org.freedesktop.NetworkManager";

@@ -1,4 +1,4 @@
-//! The same as `network.rs`, for Windows: nobody is asked there yet whether the network costs by the byte, so that it
+//! The same as `network.rs`, for Windows and macOS: nobody is asked there yet whether the network costs by the byte, so that it
 //! counts as one that does not, which is what the owner is told.
 
 use std::io;
@@ -25,7 +25,7 @@ impl Meter {
     #[allow(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "the same as elsewhere")]
     pub fn watch(_: String, tell: impl Fn(Network) + Send + 'static) -> io::Result<Self> {
         tell(Network::Free);
-        Ok(Self { detail: "its price is not known on Windows: it counts as not metered" })
+        Ok(Self { detail: "its price is not known on this system: it counts as not metered" })
     }
 
     /// Whether it costs.
