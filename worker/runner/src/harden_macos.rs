@@ -1,7 +1,7 @@
 //! The same as `harden.rs`, for macOS, where less can be given up.
 //!
 //! The system caps open files, files' sizes, core dumps, processes and, while compiling, CPU time. It does not cap the memory
-//! of a process: `RLIMIT_DATA` does not count what is mapped, so that the guest's own limit is the only one. There is no
+//! of a process: `RLIMIT_DATA` does not count what is mapped, so that the guest's own limit is the one that counts. There is no
 //! signal at the end of a parent: standard input ends then, and with it this process; one that is stopped at that moment is
 //! hung up on (see `spawn` in `lull_sandbox`).
 
@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getppid, setpriority_process, setrlimit}
 
 use lull_sandbox::{CompileLimits, Limits, WallReport};
 
+use crate::budget::process_bytes_max;
 use crate::os::Parent;
 use crate::walls::Layer;
 
@@ -43,13 +44,12 @@ pub(crate) fn no_more_threads() -> io::Result<()> {
     limit(Resource::Nproc, 0)
 }
 
-/// Nothing: the system caps no memory of a process.
+/// Asks for a cap on the memory of the whole process. This system takes it, and counts next to nothing towards it.
 ///
 /// # Errors
-/// None here.
-#[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub const fn memory(_: &Limits, _: u64) -> io::Result<()> {
-    Ok(())
+/// When the system refuses.
+pub fn memory(limits: &Limits, input_bytes: u64) -> io::Result<()> {
+    limit(Resource::Data, process_bytes_max(limits, input_bytes))
 }
 
 /// Caps the CPU time that the process may take to compile a module. Past it, it is ended by SIGXCPU.

@@ -19,7 +19,7 @@
 //! shared memory (memfd, mmap, System V)             x
 //! become dumpable again (cores stay at 0 bytes)     x
 //! ```
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
