@@ -417,7 +417,7 @@ impl RunArgs {
 mod tests {
     use clap::CommandFactory as _;
 
-    use crate::presence::{Policy, Settings, Transfers};
+    use crate::presence::{Networks, Policy, Settings, Transfers};
 
     use super::*;
 
@@ -501,6 +501,10 @@ mod tests {
         check(&["--memory-free-bytes", "off"], |settings| settings.memory_free_bytes_min = None);
         check(&["--memory-free-bytes", "7"], |settings| settings.memory_free_bytes_min = Some(7));
         check(&["--transfers", "any"], |settings| settings.transfers = Transfers::Any);
+        check(&["--networks", "Office, Home 5G"], |settings| {
+            settings.networks = Networks::Only(vec!["Office".to_owned(), "Home 5G".to_owned()]);
+        });
+        check(&["--networks", "any"], |_| {});
         check(&["--schedule", "always", "--dedicated=false"], |_| {});
         check(&["--schedule", "Sat-Sun"], |settings| settings.schedule = "Sat-Sun".parse().ok());
         let dedicated = parse(&["--dedicated", "--on-battery=rest"]).unwrap().presence.settings();
@@ -509,6 +513,8 @@ mod tests {
             "--cpu-wanted-percent=0",
             "--cpu-wanted-percent=101",
             "--memory-free-bytes=-1",
+            "--networks=",
+            "--networks=Office,",
             "--schedule=",
             "--schedule=Mon-Fry",
             "--on-battery=maybe",

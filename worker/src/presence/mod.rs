@@ -59,7 +59,7 @@ pub use power_management::PowerManagement;
 pub use session_manager::SessionManager;
 #[cfg(windows)]
 pub use sessions::Sessions;
-pub use settings::{Places, Policy, Settings, Transfers};
+pub use settings::{Networks, Places, Policy, Settings, Transfers};
 #[cfg(unix)]
 pub use terminals::Terminals;
 pub use watcher::{SourceStatus, Status, Watcher};
