@@ -1,7 +1,8 @@
 //! Whether the network costs by the byte, and which one it is, as NetworkManager says on the system bus.
 //!
 //! Where nobody says so (no NetworkManager, or it does not know), it costs nothing: servers and most office PCs have
-//! none; but where the owner has chosen networks by name it is none of them. One that was there and does not answer any more keeps its last word.
+//! none. But where the owner has chosen networks by name, it is none of them. One that was there and does not answer any
+//! more keeps its last word.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
