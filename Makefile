@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up what is missing and do the rest.
-.PHONY: demo demo-office test test-windows lint bench trust guests release
+.PHONY: demo demo-office test test-windows check-macos lint bench trust guests release
 
 PROGRAMS = -p lull-audit -p lull-coordinator -p lull-worker -p lull-runner -p lull-cli
 
@@ -22,6 +22,10 @@ test:
 # The agent for Windows, under wine; says what that cannot show.
 test-windows:
 	deploy/test-windows
+
+# The types of the agent for macOS, without its SDK: minutes the first time.
+check-macos:
+	deploy/check-macos
 
 # What a change must pass besides its tests.
 lint:

@@ -24,7 +24,7 @@ use crate::identity::Enrolment;
 use crate::notify::Clerk;
 use crate::os::Stop;
 use crate::outbox::{Entry, Outbox, OutboxSender, Writer, Written};
-use crate::presence::{self, Meter, Transfers, Watcher};
+use crate::presence::{self, Meter, Networks, Transfers, Watcher};
 use crate::receipts::sheet::Holder;
 use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
@@ -175,11 +175,11 @@ fn watch(
 
 /// Watches the network if its price matters. Until it is known, nothing is asked for.
 fn meter(settings: &presence::Settings, events: UnboundedSender<Event>) -> std::io::Result<Meter> {
-    if settings.transfers == Transfers::Any {
+    if settings.transfers == Transfers::Any && settings.networks == Networks::Any {
         return Ok(Meter::unwatched());
     }
     let _ = events.send(Event::NetworkChanged(Network::Metered));
-    Meter::watch(settings.places.system_bus.clone(), move |network| {
+    Meter::watch(settings, move |network| {
         tracing::info!(?network, "network");
         let _ = events.send(Event::NetworkChanged(network));
     })

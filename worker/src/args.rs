@@ -296,9 +296,9 @@ pub struct RunArgs {
     /// What must hold a runner back besides WebAssembly
     #[arg(long, env = "LULL_WALLS", value_enum, default_value_t = Walls::Required)]
     pub walls: Walls,
-    /// Run modules of any submitter on the grid, not of one's own pool only. Needed on Windows, where the walls around
+    /// Run modules of any submitter on the grid, not of one's own pool only. Needed on Windows and macOS, where walls around
     /// guests have not been shown to hold, and the coordinator cannot yet be asked for one pool's work only
-    #[cfg(windows)]
+    #[cfg(not(target_os = "linux"))]
     #[arg(long, env = "LULL_ACCEPT_FOREIGN_MODULES", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, value_parser = presence::switch)]
     pub accept_foreign_modules: bool,
     /// Name that the owner sees [default: the host's name]
@@ -338,7 +338,8 @@ fn checkpoint_time(text: &str) -> Result<Duration, String> {
 /// What must hold a runner back besides WebAssembly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Walls {
-    /// seccomp, and Landlock or user namespaces; on Windows a job and an AppContainer; without them nothing runs
+    /// seccomp, and Landlock or user namespaces; on Windows a job and an AppContainer; on macOS there are none yet; without
+    /// them nothing runs
     Required,
     /// Whatever the system has
     BestEffort,
@@ -368,9 +369,9 @@ impl RunArgs {
     /// # Errors
     /// What the owner has to say before it does.
     pub fn check_modules(&self) -> Result<(), String> {
-        #[cfg(windows)]
+        #[cfg(not(target_os = "linux"))]
         if !self.accept_foreign_modules {
-            return Err("on Windows an agent is meant to run modules of its own pool only, because the walls around \
+            return Err("on this system an agent is meant to run modules of its own pool only, because the walls around \
                         guests have not been shown to hold there, and a coordinator cannot be asked for that yet: \
                         pass --accept-foreign-modules (or LULL_ACCEPT_FOREIGN_MODULES=true) if every submitter of \
                         this grid is trusted with this PC"
@@ -416,7 +417,7 @@ impl RunArgs {
 mod tests {
     use clap::CommandFactory as _;
 
-    use crate::presence::{Policy, Settings, Transfers};
+    use crate::presence::{Networks, Policy, Settings, Transfers};
 
     use super::*;
 
@@ -450,8 +451,8 @@ mod tests {
 
     #[test]
     fn modules_of_strangers_are_taken_where_walls_are_known_to_hold() {
-        assert_eq!(parse(&[]).unwrap().check_modules().is_ok(), !cfg!(windows));
-        #[cfg(windows)]
+        assert_eq!(parse(&[]).unwrap().check_modules().is_ok(), cfg!(target_os = "linux"));
+        #[cfg(not(target_os = "linux"))]
         for accepted in ["--accept-foreign-modules", "--accept-foreign-modules=true"] {
             assert_eq!(parse(&[accepted]).unwrap().check_modules(), Ok(()));
         }
@@ -500,6 +501,10 @@ mod tests {
         check(&["--memory-free-bytes", "off"], |settings| settings.memory_free_bytes_min = None);
         check(&["--memory-free-bytes", "7"], |settings| settings.memory_free_bytes_min = Some(7));
         check(&["--transfers", "any"], |settings| settings.transfers = Transfers::Any);
+        check(&["--networks", "Office, Home 5G"], |settings| {
+            settings.networks = Networks::Only(vec!["Office".to_owned(), "Home 5G".to_owned()]);
+        });
+        check(&["--networks", "any"], |_| {});
         check(&["--schedule", "always", "--dedicated=false"], |_| {});
         check(&["--schedule", "Sat-Sun"], |settings| settings.schedule = "Sat-Sun".parse().ok());
         let dedicated = parse(&["--dedicated", "--on-battery=rest"]).unwrap().presence.settings();
@@ -508,6 +513,8 @@ mod tests {
             "--cpu-wanted-percent=0",
             "--cpu-wanted-percent=101",
             "--memory-free-bytes=-1",
+            "--networks=",
+            "--networks=Office,",
             "--schedule=",
             "--schedule=Mon-Fry",
             "--on-battery=maybe",

@@ -21,7 +21,6 @@
 //! It decides nothing about jobs, trust or money, and never links a WebAssembly engine: `lull-runner` does.
 
 pub mod agent;
-#[cfg_attr(windows, path = "alone_windows.rs")]
 pub mod alone;
 pub mod args;
 pub mod blobs;

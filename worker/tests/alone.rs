@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use lull_worker::alone::{Alone, Error, Holder, MACHINE};
 use tempfile::TempDir;
@@ -14,6 +15,9 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 /// In the environment of the process that holds a lock for a test: its name.
 const HOLD: &str = "LULL_TEST_HOLD";
+
+/// Tests that take the machine's own lock, one at a time: who finds it taken by another test would soon find it free.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn run(arguments: &[&str]) -> Output {
     let state = tempfile::tempdir().unwrap();
@@ -30,6 +34,7 @@ fn check_refused(second: &Output, holder: &str) {
 
 #[test]
 fn a_second_agent_that_watches_says_who_is_the_first() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // An agent that really runs here is as good a first one.
     let _first = Alone::take(MACHINE);
     check_refused(&run(&[]), "process ");
@@ -77,6 +82,7 @@ fn another_users_agent_is_refused_too() {
         return;
     }
     let (folder, copy) = folder_of_nobody(Path::new(env!("CARGO_BIN_EXE_lull-worker")));
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let _first = Alone::take(MACHINE);
     let mut second = as_nobody(&copy);
     second.args(["run", "--runner", "/bin/true", "--state-dir"]).arg(folder.path().join("state"));

@@ -43,6 +43,7 @@ impl Manager {
 
 struct Session {
     is_idle: bool,
+    is_remote: bool,
 }
 
 #[zbus::interface(name = "org.freedesktop.login1.Session")]
@@ -57,7 +58,7 @@ impl Session {
     }
     #[zbus(property)]
     fn remote(&self) -> bool {
-        true
+        self.is_remote
     }
     #[zbus(property)]
     fn active(&self) -> bool {
@@ -77,7 +78,7 @@ fn logind(runtime: &Runtime, bus: &Bus, manager: &Manager) -> Connection {
     runtime.block_on(async {
         zbus::connection::Builder::address(bus.address.as_str())
             .serve_at(PATH, manager.clone())
-            .serve_at(SESSION, Session { is_idle: true })
+            .serve_at(SESSION, Session { is_idle: true, is_remote: true })
             .name("org.freedesktop.login1")
             .build()
             .await
@@ -99,6 +100,14 @@ fn settings(bus: &Bus) -> Settings {
         places,
         ..Settings::dedicated()
     }
+}
+
+/// The same user, at the PC itself.
+fn come_in_person(runtime: &Runtime, connection: &Connection) {
+    runtime.block_on(async {
+        let session = connection.object_server().interface::<_, Session>(SESSION).await.unwrap();
+        session.get_mut().await.is_remote = false;
+    });
 }
 
 fn set_idle(runtime: &Runtime, connection: &Connection, is_idle: bool) {
@@ -125,6 +134,12 @@ fn remote_people_and_films_freeze_and_a_logind_that_dies_counts_as_a_person() {
     assert_eq!(next(&told), Presence::Active);
     assert!(freezer.is_frozen());
     assert_eq!(watcher.status().rests, [Rest::RemoteSession { user: "bea".to_owned() }]);
+    set_idle(&runtime, &connection, true);
+    assert_eq!(next(&told), Presence::Dedicated);
+    come_in_person(&runtime, &connection);
+    set_idle(&runtime, &connection, false);
+    assert_eq!(next(&told), Presence::Active);
+    assert_eq!(watcher.status().rests, [Rest::OtherSession { user: "bea".to_owned() }]);
     set_idle(&runtime, &connection, true);
     assert_eq!(next(&told), Presence::Dedicated);
     let film = |mode: &str| {

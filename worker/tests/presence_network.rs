@@ -7,9 +7,12 @@ use std::sync::mpsc;
 
 use common::{Bus, DEADLINE};
 use lull_worker::core::Network;
-use lull_worker::presence::Meter;
+use lull_worker::presence::{Meter, Networks, Places, Settings, Transfers};
+use zbus::OwnedObjectPath;
 
 const PATH: &str = "/org/freedesktop/NetworkManager";
+
+const CONNECTION: &str = "/org/freedesktop/NetworkManager/ActiveConnection/1";
 
 struct NetworkManager(u32);
 
@@ -18,6 +21,27 @@ impl NetworkManager {
     #[zbus(property)]
     fn metered(&self) -> u32 {
         self.0
+    }
+    #[zbus(property)]
+    fn primary_connection(&self) -> OwnedObjectPath {
+        OwnedObjectPath::try_from(CONNECTION.to_owned()).unwrap()
+    }
+}
+
+struct Connection(&'static str);
+
+#[zbus::interface(name = "org.freedesktop.NetworkManager.Connection.Active")]
+impl Connection {
+    #[zbus(property)]
+    fn id(&self) -> &'static str {
+        self.0
+    }
+}
+
+fn settings(system_bus: &str) -> Settings {
+    Settings {
+        places: Places { system_bus: system_bus.to_owned(), ..Places::default() },
+        ..Settings::default()
     }
 }
 
@@ -34,7 +58,7 @@ fn networkmanager_says_what_costs_and_keeps_its_last_word() {
             .unwrap()
     });
     let (tell, told) = mpsc::channel();
-    let meter = Meter::watch(bus.address.clone(), move |network| {
+    let meter = Meter::watch(&settings(&bus.address), move |network| {
         let _ = tell.send(network);
     })
     .unwrap();
@@ -68,7 +92,7 @@ fn where_nobody_says_so_nothing_costs() {
     let bus = Bus::start();
     for address in [bus.address.as_str(), "unix:path=/nowhere/bus"] {
         let (tell, told) = mpsc::channel();
-        let meter = Meter::watch(address.to_owned(), move |network| {
+        let meter = Meter::watch(&settings(address), move |network| {
             let _ = tell.send(network);
         })
         .unwrap();
@@ -76,4 +100,34 @@ fn where_nobody_says_so_nothing_costs() {
         assert!(meter.detail().contains("there is none"), "{}", meter.detail());
     }
     assert!(!Meter::unwatched().is_metered());
+}
+
+#[test]
+fn only_networks_that_were_chosen_are_used() {
+    let bus = Bus::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let check = |names: &str, transfers, wanted, detail: &str| {
+        let (tell, told) = mpsc::channel();
+        let networks: Networks = names.parse().unwrap();
+        let meter =
+            Meter::watch(&Settings { networks, transfers, ..settings(&bus.address) }, move |network| {
+                let _ = tell.send(network);
+            })
+            .unwrap();
+        assert_eq!(told.recv_timeout(DEADLINE), Ok(wanted), "{names}");
+        assert!(meter.detail().contains(detail), "{names}: {}", meter.detail());
+    };
+    check("Office", Transfers::Any, Network::Metered, "there is none");
+    let _connection = runtime.block_on(async {
+        zbus::connection::Builder::address(bus.address.as_str())
+            .serve_at(PATH, NetworkManager(1))
+            .serve_at(CONNECTION, Connection("Home 5G"))
+            .name("org.freedesktop.NetworkManager")
+            .build()
+            .await
+            .unwrap()
+    });
+    check("Office", Transfers::Any, Network::Metered, "none of those chosen");
+    check("Office, Home 5G", Transfers::Any, Network::Free, "may be used");
+    check("Home 5G", Transfers::Unmetered, Network::Metered, "metered");
 }

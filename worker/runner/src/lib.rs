@@ -3,7 +3,7 @@
 //! It takes frames from its standard input and answers on its standard output (`lull_sandbox::frame`).
 //!
 //! - `harden`: what the process gives up before it reads a byte;
-//! - `walls`: Landlock, seccomp, namespaces, capabilities; on Windows job, AppContainer, mitigation policies;
+//! - `walls`: Landlock, seccomp, namespaces, capabilities; on Windows job, AppContainer, mitigation policies; on macOS none;
 //! - `report`: what it says of them;
 //! - `os`: a thread's CPU time and the like, for each system;
 //! - `serve`: the conversation with the host; the end of standard input ends the process at once;
@@ -21,6 +21,7 @@ mod budget;
 mod checkpoint;
 mod guest;
 #[cfg_attr(windows, path = "harden_windows.rs")]
+#[cfg_attr(target_os = "macos", path = "harden_macos.rs")]
 mod harden;
 #[cfg_attr(windows, path = "os_windows.rs")]
 mod os;
@@ -29,6 +30,7 @@ mod report;
 mod resumable;
 mod serve;
 #[cfg_attr(windows, path = "walls/windows.rs")]
+#[cfg_attr(target_os = "macos", path = "walls/macos.rs")]
 mod walls;
 mod wasi;
 

@@ -19,7 +19,7 @@
 //! shared memory (memfd, mmap, System V)             x
 //! become dumpable again (cores stay at 0 bytes)     x
 //! ```
-#![cfg(unix)]
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
@@ -48,14 +48,19 @@ fn start(limits: Limits, freezer: &Freezer) -> Runner {
 
 /// The same by another name, which says what is left out.
 fn start_as(name: &str, require: WallPolicy, limits: Limits, freezer: &Freezer) -> Runner {
+    let mut runner = Runner::start(&named(name, require), freezer).unwrap();
+    runner.load(&Program { module: b"", inputs: &[], limits, flavour: Flavour::Normal }).unwrap();
+    runner
+}
+
+/// The drill by another name.
+fn named(name: &str, require: WallPolicy) -> RunnerConfig {
     let tests = std::env::current_exe().unwrap();
     let drill = tests.parent().unwrap().parent().unwrap().join("examples/drill");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Another test may have made it.
     let _ = std::os::unix::fs::symlink(drill, &path);
-    let mut runner = Runner::start(&RunnerConfig { path, require }, freezer).unwrap();
-    runner.load(&Program { module: b"", inputs: &[], limits, flavour: Flavour::Normal }).unwrap();
-    runner
+    RunnerConfig { path, require }
 }
 
 fn unit(number: u64) -> Unit {
@@ -80,6 +85,28 @@ fn every_wall_stands_here() {
         walls.iter().any(|report| matches!(report.wall, Wall::Landlock { abi } if abi >= 6)),
         "{walls:?}"
     );
+}
+
+/// As on a kernel that is too old for some of them, or forbids them.
+#[test]
+fn where_a_wall_cannot_stand_that_is_said_and_the_policy_decides() {
+    let missing = |name: &str| match probe(&named(name, WallPolicy::Required)) {
+        Ok(walls) => {
+            let stands = walls.iter().filter(|report| report.stands()).count();
+            assert!(stands < walls.len(), "{name}: {walls:?}");
+            String::new()
+        }
+        Err(Error::WallsMissing { missing }) => missing,
+        Err(error) => panic!("{name}: {error}"),
+    };
+    assert_eq!(missing("drill,landlock"), "", "seccomp and namespaces are enough");
+    assert_eq!(missing("drill,namespaces,capabilities"), "", "and so are seccomp and Landlock");
+    assert!(missing("drill,seccomp").contains("seccomp (left out"), "{}", missing("drill,seccomp"));
+    let old = "drill,landlock,namespaces,capabilities";
+    assert!(missing(old).contains("Landlock (left out") && missing(old).contains("namespaces (left out"));
+    for name in ["drill,seccomp", old, "drill,seccomp,landlock,namespaces,capabilities"] {
+        start_as(name, WallPolicy::BestEffort, LIMITS, &Freezer::new());
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub enum Wall {
     Mitigations,
     /// A root directory of its own, in which there is nothing: no path leads to a file, a socket or /proc.
     Root,
+    /// macOS: a profile of its sandbox. Not built yet.
+    Seatbelt,
 }
 
 impl fmt::Display for Wall {
@@ -40,6 +42,7 @@ impl fmt::Display for Wall {
             Self::AppContainer => "AppContainer",
             Self::Mitigations => "mitigation policies",
             Self::Root => "an empty root directory",
+            Self::Seatbelt => "a sandbox profile",
         })
     }
 }
@@ -76,7 +79,8 @@ impl WallReport {
 /// How much a host insists on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WallPolicy {
-    /// seccomp, and Landlock or namespaces; on Windows a job and an AppContainer; otherwise nothing is sent to the runner.
+    /// seccomp, and Landlock or namespaces; on Windows a job and an AppContainer; otherwise, as always on macOS, nothing is
+    /// sent to the runner.
     #[default]
     Required,
     /// Whatever the system has.
@@ -132,6 +136,13 @@ mod tests {
         assert_eq!(problem, "Landlock (no such thing), namespaces (no such thing)");
         assert_eq!(allowed(true, false, true), Err("seccomp (no such thing)".to_owned()));
         assert!(WallPolicy::Required.check(&[]).is_err());
+    }
+
+    #[test]
+    fn on_macos_nothing_stands_that_would_do() {
+        let walls = [report(Wall::Seatbelt, false)];
+        assert_eq!(WallPolicy::Required.check(&walls), Err("a sandbox profile (no such thing)".to_owned()));
+        assert_eq!(WallPolicy::BestEffort.check(&walls), Ok(()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use crate::core::{Schedule, ScheduleError};
-use crate::presence::{Policy, Settings, Transfers};
+use crate::presence::{Networks, Policy, Settings, Transfers};
 
 /// What a machine at which nobody sits does by default where one with a person rests.
 const RUN_IF_DEDICATED: [(&str, &str, Option<&str>); 2] = if_dedicated("run");
@@ -58,6 +58,9 @@ pub struct PresenceArgs {
     /// On which networks modules, inputs and results are sent, and work is asked for [with --dedicated: any]
     #[arg(long, env = "LULL_TRANSFERS", value_enum, default_value = "unmetered", default_value_ifs = ANY_IF_DEDICATED, value_name = "NETWORKS")]
     pub transfers: Transfers,
+    /// The same by name, as the system's network settings call them: `Office, Home 5G`, or `any`
+    #[arg(long, env = "LULL_NETWORKS", value_name = "NAMES", default_value = "any", value_parser = Networks::from_str)]
+    pub networks: Networks,
 }
 
 impl PresenceArgs {
@@ -79,6 +82,7 @@ impl PresenceArgs {
                 Hours::Only(schedule) => Some(schedule.clone()),
             },
             transfers: self.transfers,
+            networks: self.networks.clone(),
             ..base
         }
     }

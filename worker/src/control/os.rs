@@ -8,16 +8,17 @@ use std::time::Duration;
 
 pub(super) use tokio::net::{UnixListener as Listener, UnixStream as Stream};
 
-/// The longest path of a Unix socket, in bytes; Linux has 108 with the zero at the end.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The longest path of a Unix socket, in bytes; Linux has 108 with the zero at the end, macOS 104.
+const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Neither place has a path that is short enough.
     #[error(
-        "the path {} is longer than a socket's may be (107 bytes): pass a shorter --state-dir, or set XDG_RUNTIME_DIR",
-        path.display()
+        "the path {} is longer than a socket's may be ({} bytes): pass a shorter --state-dir, or set XDG_RUNTIME_DIR",
+        path.display(),
+        SOCKET_PATH_BYTES_MAX
     )]
     TooLong {
         /// Where it should be.

@@ -2,7 +2,7 @@
 //!
 //! - [`Agent`]: leases, units, reports and when to call the coordinator;
 //! - [`Gate`]: whether guests may run, from what the sources of presence say; [`Rest`]: why not;
-//! - [`Session`]: which sessions of other people count;
+//! - [`Session`], on Windows [`Desktop`]: which sessions of other people count;
 //! - [`Schedule`]: when the owner lets them;
 //! - [`Absence`]: when somebody who comes back is told what was earned; [`Books`]: what was;
 //! - [`Backoff`]: how long to wait after a failure.
@@ -15,6 +15,7 @@ mod attempt;
 mod backoff;
 mod books;
 mod checkpoint;
+mod desktops;
 mod gate;
 mod lease;
 mod machine;
@@ -33,6 +34,7 @@ pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body, StrictRun};
 pub use backoff::Backoff;
 pub use books::{Books, Tally, shown};
 pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};
+pub use desktops::{Desktop, keeps_awake};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
 };

@@ -9,7 +9,7 @@ use super::agent::{Agent, Progress};
 pub enum Network {
     /// Anything may be sent.
     Free,
-    /// It costs by the byte: no modules, inputs or results over 4 KiB, no new work. Reports still go, they are small.
+    /// It costs by the byte, or is none of those that the owner has chosen: no modules, inputs or results over 4 KiB, no new work. Reports still go, they are small.
     Metered,
 }
 

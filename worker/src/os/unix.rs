@@ -6,7 +6,11 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "macos")]
+use std::sync::OnceLock;
 use std::time::Duration;
+#[cfg(target_os = "macos")]
+use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::NamedTempFile;
@@ -42,14 +46,26 @@ pub(crate) fn is_same_file(a: &File, b: &File) -> io::Result<bool> {
 }
 
 /// For how long the machine has slept since it was started: one clock goes on meanwhile, the other does not.
+#[cfg(target_os = "linux")]
 pub(crate) fn slept() -> Duration {
-    let read = |clock| {
-        let time = clock_gettime(clock);
-        let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-        Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
-    };
     let awake = read(ClockId::Monotonic);
     read(ClockId::Boottime).saturating_sub(awake)
+}
+
+/// For how long the machine has slept since this was called first: the system's monotonic clock goes on meanwhile, that of
+/// [`Instant`] does not.
+#[cfg(target_os = "macos")]
+pub(crate) fn slept() -> Duration {
+    static START: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let (awake_since, since) = START.get_or_init(|| (Instant::now(), read(ClockId::Monotonic)));
+    let awake = awake_since.elapsed();
+    read(ClockId::Monotonic).saturating_sub(*since).saturating_sub(awake)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
 }
 
 /// Name of this PC.

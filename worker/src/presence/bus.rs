@@ -108,3 +108,22 @@ pub(super) fn is_absent(error: &Failure) -> bool {
 pub(super) fn is_unknown_object(error: &Failure) -> bool {
     matches!(error.downcast_ref(), Some(zbus::Error::FDO(error)) if matches!(**error, zbus::fdo::Error::UnknownObject(_)))
 }
+
+/// Whether the service has no such object, interface or method.
+pub(super) fn is_unsupported(error: &Failure) -> bool {
+    use zbus::fdo::Error::{UnknownInterface, UnknownMethod, UnknownObject};
+
+    match error.downcast_ref() {
+        Some(zbus::Error::FDO(error)) => {
+            matches!(**error, UnknownObject(_) | UnknownInterface(_) | UnknownMethod(_))
+        }
+        // As most services say it, the library passes it on.
+        Some(zbus::Error::MethodError(name, ..)) => matches!(
+            name.as_str(),
+            "org.freedesktop.DBus.Error.UnknownObject"
+                | "org.freedesktop.DBus.Error.UnknownInterface"
+                | "org.freedesktop.DBus.Error.UnknownMethod"
+        ),
+        _ => false,
+    }
+}

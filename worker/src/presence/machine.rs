@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::thread;
 use std::time::Instant;
 
-use super::{Policy, Settings, Source};
+use super::{Policy, Settings, Source, wait_until};
 use crate::core::{
     CpuMeter, CpuTimes, Kind, Rest, Sighting, Supply, available_memory, is_memory_short, is_on_battery,
     process_ticks,
@@ -115,14 +114,5 @@ impl Source for Machine {
     fn next(&mut self, until: Option<Instant>) -> Sighting {
         wait_until(until);
         self.look().map_or_else(Sighting::Lost, Sighting::Rests)
-    }
-}
-
-/// Waits for a source that nothing wakes.
-pub(super) fn wait_until(until: Option<Instant>) {
-    while let Some(left) = until.map(|until| until.saturating_duration_since(Instant::now()))
-        && !left.is_zero()
-    {
-        thread::park_timeout(left);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle, RawHandle};
-use std::thread;
 use std::time::Instant;
 
 use windows_sys::Win32::Foundation::FILETIME;
@@ -12,7 +11,7 @@ use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetProcessTimes, GetSystemTimes, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION,
 };
 
-use super::{Policy, Settings, Source};
+use super::{Policy, Settings, Source, wait_until};
 use crate::core::{CpuMeter, CpuTimes, Kind, Rest, Sighting, is_memory_short};
 use crate::freezers::Freezers;
 
@@ -99,11 +98,7 @@ impl Source for Machine {
     }
 
     fn next(&mut self, until: Option<Instant>) -> Sighting {
-        while let Some(left) = until.map(|until| until.saturating_duration_since(Instant::now()))
-            && !left.is_zero()
-        {
-            thread::park_timeout(left);
-        }
+        wait_until(until);
         self.look().map_or_else(|error| Sighting::Lost(error.to_string()), Sighting::Rests)
     }
 }

@@ -1,6 +1,7 @@
 //! What counts as a reason to rest, and where it is read.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::core::{People, Schedule};
@@ -21,6 +22,40 @@ pub enum Transfers {
     Any,
     /// Not on one that costs by the byte. One of which nobody says so costs nothing.
     Unmetered,
+}
+
+/// Between which networks the owner chooses, by the names that they have on this PC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Networks {
+    /// All are as good.
+    Any,
+    /// Only these: on others it is as if sending cost. So it is while nobody can say which one this is.
+    Only(Vec<String>),
+}
+
+impl Networks {
+    /// Whether the network of that name is one of them.
+    #[must_use]
+    pub fn have(&self, name: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(names) => names.iter().any(|known| known == name),
+        }
+    }
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().any(String::is_empty) {
+            return Err(
+                "write names of networks with commas between, like `Office, Home 5G`, or any".to_owned()
+            );
+        }
+        Ok(if names == ["any"] { Self::Any } else { Self::Only(names) })
+    }
 }
 
 /// What counts as a reason to rest.
@@ -46,6 +81,8 @@ pub struct Settings {
     pub schedule: Option<Schedule>,
     /// On which networks modules, inputs and results are sent.
     pub transfers: Transfers,
+    /// And on which of them, by name.
+    pub networks: Networks,
     /// Runners frozen for longer give their memory back; `None`: they keep it.
     pub evict_after: Option<Duration>,
     /// Where all of it is read.
@@ -73,6 +110,7 @@ impl Default for Settings {
             memory_free_bytes_min: Some(MEMORY_FREE_BYTES_MIN),
             schedule: None,
             transfers: Transfers::Unmetered,
+            networks: Networks::Any,
             evict_after: Some(EVICT_AFTER),
             places: Places::default(),
         }

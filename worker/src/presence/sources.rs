@@ -1,7 +1,9 @@
 //! Which sources are watched.
 
 use super::display::Display;
-use super::{Gnome, Logind, Machine, SessionManager, Settings, Source, Terminals, Wayland, X11};
+use super::{
+    Gnome, Logind, Machine, PowerManagement, SessionManager, Settings, Source, Terminals, Wayland, X11,
+};
 use crate::core::People;
 use crate::freezers::Freezers;
 
@@ -16,6 +18,9 @@ pub(super) fn choose(settings: &Settings, freezers: &Freezers) -> Vec<Box<dyn So
         sources.push(Box::new(logind));
     }
     if let Some(manager) = SessionManager::of(settings) {
+        sources.push(Box::new(manager));
+    }
+    if let Some(manager) = PowerManagement::of(settings) {
         sources.push(Box::new(manager));
     }
     if let Some(machine) = Machine::of(settings, freezers) {

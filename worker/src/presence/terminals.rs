@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Source;
-use super::machine::wait_until;
+use super::wait_until;
 use crate::core::{Kind, Sighting};
+
+/// How the names of terminals begin: consoles of Linux, windows of macOS. Digits follow.
+const TERMINAL: &str = if cfg!(target_os = "macos") { "ttys" } else { "tty" };
 
 /// The terminals in a folder of devices.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// Those in that folder, usually `/dev`: `tty1` and so on, and `pts/0` and so on.
+    /// Those in that folder, usually `/dev`: `tty1` and so on, and `pts/0` and so on; on macOS `ttys000` and so on.
     #[must_use]
     pub const fn new(dev: PathBuf) -> Self {
         Self { dev }
@@ -28,7 +31,7 @@ impl Terminals {
     /// How long ago somebody typed; `None` if there are no terminals.
     fn last_input(&self, now: SystemTime) -> io::Result<Option<Duration>> {
         let consoles = accessed_in(&self.dev, |name| {
-            name.strip_prefix("tty")
+            name.strip_prefix(TERMINAL)
                 .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty())
         })?;
         let pts =
@@ -107,7 +110,7 @@ mod tests {
         touch("ttyS0", 0);
         touch("null", 0);
         assert_eq!(terminals.last_input(now).unwrap(), None);
-        touch("tty1", 500);
+        touch(&format!("{TERMINAL}1"), 500);
         assert_eq!(terminals.last_input(now).unwrap(), Some(Duration::from_secs(500)));
         fs::create_dir(folder.path().join("pts")).unwrap();
         touch("pts/3", 20);

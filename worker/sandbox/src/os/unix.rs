@@ -1,18 +1,27 @@
-//! Unix: signals, pidfds and poll.
+//! Unix: signals and poll; Linux also has pidfds.
+//!
+//! A stopped process cannot see that its host is gone. Linux kills it (`lull-runner` asks for that); on macOS it starts in a
+//! process group of its own: when the host ends, that group is orphaned, and the system hangs up on what is stopped in it.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
+#[cfg(target_os = "macos")]
+use std::os::unix::process::CommandExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ReadWithin;
 
 pub(crate) use std::process::{Child, ChildStdin, ChildStdout};
+
+/// How often it is looked whether a process has ended.
+#[cfg(target_os = "macos")]
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A process that has not been waited for: it exists, if only as a zombie, so that signals cannot fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +29,10 @@ pub(crate) struct Process(Pid);
 
 /// Starts a runner, with no environment, no standard error, and `/` as its directory.
 pub(crate) fn spawn(path: &Path) -> io::Result<(Child, Process)> {
-    let child = Command::new(path)
+    let mut command = Command::new(path);
+    #[cfg(target_os = "macos")]
+    command.process_group(0);
+    let child = command
         .arg("--parent")
         .arg(std::process::id().to_string())
         .env_clear()
@@ -60,9 +72,28 @@ impl Process {
     }
 
     /// Waits up to `time` until it has ended; it still has to be waited for.
+    #[cfg(target_os = "linux")]
     pub(crate) fn wait_ended(self, time: Duration) {
+        use rustix::process::{PidfdFlags, pidfd_open};
+
         if let Ok(process) = pidfd_open(self.0, PidfdFlags::empty()) {
             let _ = wait_readable(&process, time);
+        }
+    }
+
+    /// Waits up to `time` until it has ended, looking now and then; it still has to be waited for.
+    #[cfg(target_os = "macos")]
+    pub(crate) fn wait_ended(self, time: Duration) {
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let until = std::time::Instant::now() + time;
+        while let Ok(None) = waitid(WaitId::Pid(self.0), look) {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left.min(LOOK_EVERY));
         }
     }
 

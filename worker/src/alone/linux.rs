@@ -1,13 +1,7 @@
-//! One agent a machine: two that watch one PC would both take it when its person leaves.
-//!
-//! The lock is an abstract Unix socket: it needs no folder that several users may write, is gone with its process
+//! Linux: the lock is an abstract Unix socket. It needs no folder that several users may write, is gone with its process
 //! however that ends, and tells whose it is. A container with a network of its own is a machine of its own. Any
 //! local user can hold the name and so keep an agent from starting; it says who does, and does no other harm.
-//!
-//! Only agents that watch for a person take it. Where nobody sits (`--dedicated`) several agents with their own
-//! slots are the owner's business, and `--beside-others` says the same of a PC.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,49 +10,10 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
+use super::{Error, Holder};
+
 /// The name of the lock.
 pub const MACHINE: &str = "lull-worker.presence";
-
-/// Why an agent may not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another agent has the machine.
-    #[error(
-        "another agent ({holder}) watches this PC already: stop it, or pass --beside-others to run both, each with its own slots"
-    )]
-    Taken {
-        /// Whose.
-        holder: Holder,
-    },
-    /// The system refuses.
-    #[error(
-        "it cannot be told whether another agent watches this PC ({0}): pass --beside-others to start all the same"
-    )]
-    Refused(#[from] io::Error),
-}
-
-/// Who holds the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
-    /// That process of that user.
-    Known {
-        /// The process.
-        pid: i32,
-        /// The user's name, or number.
-        user: String,
-    },
-    /// It cannot be told.
-    Unknown,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Known { pid, user } => write!(f, "process {pid} of user {user}"),
-            Self::Unknown => f.write_str("of which process cannot be told"),
-        }
-    }
-}
 
 /// While it lives, no other agent watches this machine.
 #[derive(Debug)]

@@ -1,48 +1,16 @@
-//! The same as `alone.rs`, for Windows: one agent a machine.
-//!
-//! The lock is a mutex with a name that all sessions share: it is gone with the last process that has it open, however
-//! that ends. Whose it is, the system does not tell.
+//! Windows: the lock is a mutex with a name that all sessions share. It is gone with the last process that has it open,
+//! however that ends. Whose it is, the system does not tell.
 
-use std::fmt;
 use std::io;
 use std::os::windows::io::{FromRawHandle as _, OwnedHandle};
 
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, GetLastError};
 use windows_sys::Win32::System::Threading::CreateMutexW;
 
+use super::{Error, Holder};
+
 /// The name of the lock.
 pub const MACHINE: &str = r"Global\lull-worker";
-
-/// Why an agent may not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Another agent has the machine.
-    #[error(
-        "another agent ({holder}) watches this PC already: stop it, or pass --beside-others to run both, each with its own slots"
-    )]
-    Taken {
-        /// Whose.
-        holder: Holder,
-    },
-    /// The system refuses.
-    #[error(
-        "it cannot be told whether another agent watches this PC ({0}): pass --beside-others to start all the same"
-    )]
-    Refused(#[from] io::Error),
-}
-
-/// Who holds the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
-    /// It cannot be told.
-    Unknown,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("of which process cannot be told")
-    }
-}
 
 /// While it lives, no other agent watches this machine.
 #[derive(Debug)]

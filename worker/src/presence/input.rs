@@ -1,7 +1,8 @@
-//! Presence in a session of Windows: the time of its last input, which the system keeps.
+//! Input on Windows and macOS: the time since the last, which the system keeps.
 //!
-//! It is asked for often, because the system tells nobody of input without code of ours in the way of it (a hook), which
-//! would slow the owner's keyboard down. Input of other sessions is not seen: the agent runs in its user's own.
+//! It is asked for often, because the system tells nobody of input without code of ours in the way of it (a hook, an event
+//! tap), which would slow the owner's keyboard down, and which macOS allows to nobody who may not read all that is typed.
+//! On Windows it is the input of the agent's own session, on macOS that of all keyboards and pointing devices.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,25 +12,29 @@ use user_idle::UserIdle;
 use super::Source;
 use crate::core::{Kind, Sighting};
 
-/// A call takes about a microsecond; the system's clock moves every 16 ms.
+/// Windows: a call takes about a microsecond, and the system's clock moves every 16 ms.
+#[cfg(not(target_os = "macos"))]
 const LOOK_EVERY: Duration = Duration::from_millis(16);
+/// macOS: a call has the kernel copy a table of properties. What that costs has not been measured.
+#[cfg(target_os = "macos")]
+const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// What the system's clock and this one may differ by between two looks.
 const CLOCK_SLACK: Duration = Duration::from_millis(50);
 
-/// Input that comes between the two readings of the clock looks like a time since it that runs backwards: nearly the
-/// whole range of the system's 32 bits.
+/// On Windows input that comes between the two readings of the clock looks like a time since it that runs backwards: nearly
+/// the whole range of the system's 32 bits. On macOS nobody has been away for so long.
 const IDLE_MAX: Duration = Duration::from_millis(u32::MAX as u64 / 2);
 
-/// The session that this process is in.
+/// The input that this process can be told of.
 #[derive(Debug, Default)]
-pub struct Session {
+pub struct Input {
     /// How long the last input was ago, and when that was asked.
     last: Option<(Duration, Instant)>,
 }
 
-impl Session {
-    /// The session that this process is in.
+impl Input {
+    /// Nothing is known of it yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -56,9 +61,9 @@ fn take_in(
     (idle, is_new)
 }
 
-impl Source for Session {
+impl Source for Input {
     fn name(&self) -> &'static str {
-        "Windows session"
+        if cfg!(windows) { "Windows session" } else { "macOS input" }
     }
 
     fn kind(&self) -> Kind {
