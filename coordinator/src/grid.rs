@@ -326,7 +326,9 @@ async fn decide(
     }
     let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
-    for ((request, (wait_until, receipts, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
+    for ((request, (wait_until, receipts, answer)), reply) in
+        requests.into_iter().zip(rest).zip(decided.replies)
+    {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
         if waits && reply == Reply::default() && wait_until > now {
             parked.push_back(Call { request, wait_until, receipts, answer });

@@ -54,8 +54,15 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs, assumed_liars, fee_percent, currency } =
-        Arguments::parse().command;
+    let Command::Serve {
+        state_dir,
+        listen,
+        database_url,
+        lease_ttl_secs,
+        assumed_liars,
+        fee_percent,
+        currency,
+    } = Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

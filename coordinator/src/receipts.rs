@@ -225,7 +225,12 @@ impl Receipts {
         })
     }
 
-    async fn receipt(&self, owner: &str, posting: &Posting, head: &Head) -> Result<v1::Receipt, store::Error> {
+    async fn receipt(
+        &self,
+        owner: &str,
+        posting: &Posting,
+        head: &Head,
+    ) -> Result<v1::Receipt, store::Error> {
         let (seal, head) = head.clone().unwrap_or_default();
         let amount: Amount = posting.lines.iter().map(|line| line.amount).sum();
         let is_of_one = posting.lines.iter().all(|line| line.currency == posting.lines[0].currency);

@@ -344,7 +344,8 @@ impl Both {
             *sum = *sum + one.amount;
         }
         ensure!(here == there, "releases: {here:?}\n{there:?}");
-        let select = "SELECT (credit >> 48)::smallint, sum(amount) FROM transfer WHERE code = 3 GROUP BY 1 ORDER BY 1";
+        let select =
+            "SELECT (credit >> 48)::smallint, sum(amount) FROM transfer WHERE code = 3 GROUP BY 1 ORDER BY 1";
         let paid = self.client.query(select, &[]).await?;
         let select = "SELECT currency, sum(amount) FROM device_earning GROUP BY 1 ORDER BY 1";
         let earned = self.client.query(select, &[]).await?;

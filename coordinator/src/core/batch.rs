@@ -518,7 +518,14 @@ fn refund(job: &mut Job, amount: Amount, changes: &mut Changes) {
     if amount.is_positive() {
         job.refunded = job.refunded + amount;
         let times = i64::from(job.round);
-        changes.transfers.push(Transfer::refund(job.currency, job.id.0, job.submitter.0, times, job.settled, amount));
+        changes.transfers.push(Transfer::refund(
+            job.currency,
+            job.id.0,
+            job.submitter.0,
+            times,
+            job.settled,
+            amount,
+        ));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Money: deposits, balances, earnings, statements, and the check of the books.
 
-use lull_ledger::{AccountKind, Amount, Currency};
 use lull_ledger::statement::{Month, MonthError};
+use lull_ledger::{AccountKind, Amount, Currency};
 use lull_proto::v1;
 use lull_proto::v1::ledger_server::Ledger;
 use tonic::{Request, Response, Status};
@@ -89,8 +89,10 @@ impl Ledger for LedgerService {
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::Balance>, Status> {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
-        let of = self.context.store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
-        let balance = statements::balances(&self.context.store, holder, Some(of.id)).await?.into_iter().next();
+        let of =
+            self.context.store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
+        let balance =
+            statements::balances(&self.context.store, holder, Some(of.id)).await?.into_iter().next();
         Ok(Response::new(balance.ok_or_else(|| status::not_found("balance"))?))
     }
 
@@ -163,7 +165,8 @@ impl Ledger for LedgerService {
         };
         let owners = owners.into_iter().map(|earned| {
             let [by_device, by_job, by_day] = earned.lines.map(|lines| lines.into_iter().map(line).collect());
-            let [pending, available, payout, paid, remainder] = earned.balances.map(|balance| balance.to_string());
+            let [pending, available, payout, paid, remainder] =
+                earned.balances.map(|balance| balance.to_string());
             v1::OwnerEarnings {
                 pending,
                 available,

@@ -68,7 +68,13 @@ impl Payouts for PayoutsService {
         let store = &self.context.store;
         let owner = store.owner(&owner_name).await.map_err(status::from_store)?;
         let currency = store.currency(&payee.currency).await.map_err(status::from_store)?;
-        let payee = Payee { currency, owner, owner_name, name: party.name().to_owned(), iban: party.iban.to_string() };
+        let payee = Payee {
+            currency,
+            owner,
+            owner_name,
+            name: party.name().to_owned(),
+            iban: party.iban.to_string(),
+        };
         store.set_payee(&payee, operator).await.map_err(status::from_store)?;
         tracing::info!(%owner, operator = operator.0, "payee set");
         Ok(Response::new(payee_message(payee)))
@@ -84,8 +90,10 @@ impl Payouts for PayoutsService {
         let after = payees_after(&request.page_token)?;
         let payees = self.context.store.payees(after, limit).await.map_err(status::from_store)?;
         let full = i64::try_from(payees.len()) == Ok(limit);
-        let next_page_token =
-            payees.last().filter(|_| full).map(|last| format!("{}.{}", last.owner, last.currency.id.number()));
+        let next_page_token = payees
+            .last()
+            .filter(|_| full)
+            .map(|last| format!("{}.{}", last.owner, last.currency.id.number()));
         let next_page_token = next_page_token.unwrap_or_default();
         let payees = payees.into_iter().map(payee_message).collect();
         Ok(Response::new(v1::ListPayeesResponse { payees, next_page_token }))

@@ -75,8 +75,11 @@ fn from_store_ref(error: &store::Error) -> Status {
         }
         E::InsufficientFunds { available, needed, currency, .. } => {
             let (available, needed) = (available.to_string(), needed.to_string());
-            let metadata =
-                [("available", available.as_str()), ("needed", needed.as_str()), ("currency", currency.as_str())];
+            let metadata = [
+                ("available", available.as_str()),
+                ("needed", needed.as_str()),
+                ("currency", currency.as_str()),
+            ];
             status(Code::FailedPrecondition, "INSUFFICIENT_FUNDS", message, &metadata)
         }
         E::Precondition { reason, .. } => precondition(reason, message),

@@ -77,7 +77,8 @@ pub(super) fn confidence(copies: Copies, liars: Share, owners: u64, units: u64) 
 
 /// Why a job stands still, or ended as it did.
 fn reason(job: &Job, currency: Currency, leased: bool) -> String {
-    let waits = if job.state == JobState::Running && !leased { waits_for(job, currency) } else { String::new() };
+    let waits =
+        if job.state == JobState::Running && !leased { waits_for(job, currency) } else { String::new() };
     let reasons = [job.reason.as_str(), &waits].into_iter().filter(|reason| !reason.is_empty());
     reasons.collect::<Vec<_>>().join("; ")
 }

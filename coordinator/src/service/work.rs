@@ -235,7 +235,8 @@ impl Work for WorkService {
         for (hand_back, checkpoints) in call.hand_backs.iter_mut().zip(checkpoints) {
             hand_back.checkpoints = checkpoints;
         }
-        let answer = self.context.grid.sync(call, presence, wait, held.is_some()).await.map_err(status::from_grid)?;
+        let answer =
+            self.context.grid.sync(call, presence, wait, held.is_some()).await.map_err(status::from_grid)?;
         let mut leases = Vec::with_capacity(answer.leases.len());
         for lease in &answer.leases {
             leases.push(self.lease_message(lease, answer.checkpointed.contains(&lease.job)).await?);

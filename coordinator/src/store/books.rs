@@ -360,7 +360,8 @@ impl Store {
 
 /// What the last payout of an owner left in the account of remainders, of this currency.
 pub(super) async fn remainder(tx: &Transaction<'_>, owner: i64, currency: i16) -> Result<Amount, Error> {
-    let select = "SELECT remainder FROM payout WHERE owner_id = $1 AND currency = $2 ORDER BY batch_id DESC LIMIT 1";
+    let select =
+        "SELECT remainder FROM payout WHERE owner_id = $1 AND currency = $2 ORDER BY batch_id DESC LIMIT 1";
     let row = tx.query_opt(&tx.prepare_cached(select).await?, &[&owner, &currency]).await?;
     row.map_or(Ok(Amount::ZERO), |row| From("payout").amount(&row, "remainder"))
 }

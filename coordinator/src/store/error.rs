@@ -41,7 +41,9 @@ pub enum Error {
     #[error("request id {0} was used for another request: make a new one")]
     RequestReused(String),
     /// A currency that the grid does not have.
-    #[error("this grid has no currency {code}: it has {known}. An operator adds one with `lull admin currency add`")]
+    #[error(
+        "this grid has no currency {code}: it has {known}. An operator adds one with `lull admin currency add`"
+    )]
     NoCurrency {
         /// What was asked for.
         code: String,

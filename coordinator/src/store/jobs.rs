@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::batch::{Aftermath, write_transfers};
-use super::rows::{self, From, bigint};
 use super::currencies::{self, insufficient, lock_free};
+use super::rows::{self, From, bigint};
 use super::{Error, GridCurrency, Store, run_tx};
 use crate::core::{Copies, DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId, stage_number};
 

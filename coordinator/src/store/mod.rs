@@ -23,7 +23,9 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
 pub use batch::{Aftermath, Decided, Extras, Hints, Tokens};
-pub use books::{Books, DeviceEarned, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance};
+pub use books::{
+    Books, DeviceEarned, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance,
+};
 pub use currencies::{CURRENCIES_MAX, GridCurrency};
 pub use error::Error;
 pub use identity::{BlameRow, DeviceRow, DeviceSeen, OperatorId, Subject};
@@ -71,7 +73,9 @@ impl Store {
         let mut batch_config = config.clone();
         config.options(APP_ROLE);
         batch_config.options(format!("{APP_ROLE} {LOOK_UPS_ONLY}"));
-        Ok(Self { pool: pool(config, CONNECTIONS)?, batch_pool: pool(batch_config, BATCH_CONNECTIONS)?,
+        Ok(Self {
+            pool: pool(config, CONNECTIONS)?,
+            batch_pool: pool(batch_config, BATCH_CONNECTIONS)?,
             currencies: currencies::Known::default(),
         })
     }

@@ -588,11 +588,7 @@ fn rejected(id: i64) -> Error {
 }
 
 /// Payouts of a locked batch, of all owners or of each of these.
-async fn payouts_of(
-    tx: &Transaction<'_>,
-    id: i64,
-    owners: Option<&[i64]>,
-) -> Result<Vec<Paid>, Error> {
+async fn payouts_of(tx: &Transaction<'_>, id: i64, owners: Option<&[i64]>) -> Result<Vec<Paid>, Error> {
     let select = "SELECT owner_id, amount, state, currency FROM payout
         WHERE batch_id = $1 AND ($2::bigint[] IS NULL OR owner_id = ANY($2)) ORDER BY owner_id";
     let rows = tx.query(select, &[&id, &owners]).await?;

@@ -269,7 +269,8 @@ impl Store {
             [BalancePart::Batch(number)] => {
                 let select = "SELECT number, code, currency.decimals FROM payout_batch
                     JOIN currency ON number = currency WHERE id = $1";
-                let row = tx.query_opt(select, &[number]).await?.ok_or(Error::NotFound("batch of payouts"))?;
+                let row =
+                    tx.query_opt(select, &[number]).await?.ok_or(Error::NotFound("batch of payouts"))?;
                 currencies::grid_currency(&row)?
             }
             _ => of,
@@ -513,9 +514,10 @@ async fn currencies_of(
     only: Option<CurrencyId>,
 ) -> Result<Vec<GridCurrency>, Error> {
     let (id, used) = match holder {
-        Holder::Owner(id) => {
-            (id.0, "SELECT device_earning.currency FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $1")
-        }
+        Holder::Owner(id) => (
+            id.0,
+            "SELECT device_earning.currency FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $1",
+        ),
         Holder::Submitter(id) => (
             id.0,
             "SELECT currency FROM deposit WHERE submitter_id = $1 UNION SELECT currency FROM job WHERE submitter_id = $1",

@@ -144,7 +144,10 @@ fn balances(lull: &Lull, findings: &mut Findings) {
             findings.faults.push(format!("account {} holds {held}", account.number()));
         }
     }
-    let escrow = balances.get(&AccountId::new(CurrencyId::DEFAULT, AccountKind::Escrow, JOB.0)).copied().unwrap_or_default();
+    let escrow = balances
+        .get(&AccountId::new(CurrencyId::DEFAULT, AccountKind::Escrow, JOB.0))
+        .copied()
+        .unwrap_or_default();
     let has_ended = store.job(JOB).is_some_and(|job| job.state != JobState::Running);
     if has_ended && escrow != Amount::ZERO {
         findings.faults.push(format!("{escrow} are left in escrow"));

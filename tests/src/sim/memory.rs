@@ -225,8 +225,8 @@ impl MemoryStore {
         }
         self.load_doubtful(&mut slice, id, &recheck.owners);
         self.load_standings(&mut slice, []);
-        slice.losses = self.losses(id)
-            + lost.iter().filter(|one| is_to_losses(one)).map(|one| one.amount).sum();
+        slice.losses =
+            self.losses(id) + lost.iter().filter(|one| is_to_losses(one)).map(|one| one.amount).sum();
         let mut changes = review(&mut slice, id);
         changes.transfers.extend(lost);
         self.write(slice, changes);
@@ -275,7 +275,8 @@ impl MemoryStore {
             if due > 0 {
                 let mut sums: BTreeMap<CurrencyId, Amount> = BTreeMap::new();
                 for held in owner.held.drain(..due).map(|row| row.held) {
-                    let currency = self.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
+                    let currency =
+                        self.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
                     let sum = sums.entry(currency).or_default();
                     *sum = *sum + held.amount;
                 }

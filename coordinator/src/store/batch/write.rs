@@ -261,7 +261,10 @@ pub(in crate::store) async fn write_transfers(tx: &Transaction<'_>, list: &[Tran
 }
 
 /// Adds to what devices earned this month, by UTC: a row each, in the order of its key.
-async fn add_earnings(tx: &Transaction<'_>, earned: &BTreeMap<(DeviceId, CurrencyId), Earned>) -> Result<(), Error> {
+async fn add_earnings(
+    tx: &Transaction<'_>,
+    earned: &BTreeMap<(DeviceId, CurrencyId), Earned>,
+) -> Result<(), Error> {
     if earned.is_empty() {
         return Ok(());
     }
@@ -275,7 +278,8 @@ async fn add_earnings(tx: &Transaction<'_>, earned: &BTreeMap<(DeviceId, Currenc
     let currencies: Vec<i16> = earned.keys().map(|(_, currency)| currency.number()).collect();
     let amounts: Vec<Decimal> = earned.values().map(|earned| earned.amount.decimal()).collect();
     let units: Vec<i64> = earned.values().map(|earned| bigint(earned.units)).collect();
-    let written = tx.execute(&tx.prepare_cached(upsert).await?, &[&devices, &currencies, &amounts, &units]).await?;
+    let written =
+        tx.execute(&tx.prepare_cached(upsert).await?, &[&devices, &currencies, &amounts, &units]).await?;
     ensure_affected("device earning upsert", earned.len(), written)
 }
 
