@@ -31,7 +31,7 @@ pub use absence::{Absence, Memory, Notice, Notify, Whereabouts, Wish};
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body, StrictRun};
 pub use backoff::Backoff;
-pub use books::{Books, Tally, shown};
+pub use books::{Books, InCurrency, Tally, money, shown};
 pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
