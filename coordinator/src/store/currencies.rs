@@ -150,7 +150,7 @@ pub(super) async fn insufficient(
     needed: Amount,
 ) -> Result<Error, Error> {
     let select = "SELECT number, code, decimals, balance FROM account JOIN currency ON number = currency
-        WHERE id = (number::bigint << 48) + $1 * 8 + 1 AND (balance > 0 OR number = $2) ORDER BY number";
+        WHERE id = (number::bigint << 48) + $1::bigint * 8 + 1 AND (balance > 0 OR number = $2) ORDER BY number";
     let (mut has, mut free, mut code) = (Vec::new(), Amount::ZERO, String::new());
     for row in tx.query(select, &[&submitter.0, &asked.number()]).await? {
         let GridCurrency { id, currency } = grid_currency(&row)?;

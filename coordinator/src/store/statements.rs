@@ -334,10 +334,10 @@ async fn owner_balance(
     of: GridCurrency,
 ) -> Result<OwnerBalance, Error> {
     let select = "SELECT name,
-            (SELECT balance FROM account WHERE id = $2::bigint + $1 * 8 + 4) AS pending,
-            (SELECT balance FROM account WHERE id = $2::bigint + $1 * 8 + 3) AS available,
-            (SELECT balance FROM account WHERE id = $2::bigint + $1 * 8 + 5) AS payout,
-            (SELECT balance FROM account WHERE id = $2::bigint + $1 * 8 + 6) AS paid
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 4) AS pending,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 3) AS available,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 5) AS payout,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 6) AS paid
         FROM owner WHERE id = $1";
     let base = i64::from(of.id.number()) << AccountId::CURRENCY_SHIFT;
     let row = tx.query_opt(select, &[&owner.0, &base]).await?.ok_or(Error::NotFound("owner"))?;

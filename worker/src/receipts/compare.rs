@@ -6,7 +6,7 @@ use lull_proto::v1;
 use serde::Serialize;
 
 use super::log::Kept;
-use super::sheet::{self, Holder, Posting, Receipt, Unit};
+use super::sheet::{self, Holder, Posting, Receipt, Sums, Unit};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,7 +48,9 @@ pub struct TakenBack {
     pub posting: u64,
     /// The unit.
     pub unit: String,
-    /// How much, an exact decimal with its currency.
+    /// In which currency.
+    pub currency: String,
+    /// How much, an exact decimal.
     pub amount: String,
     /// Why.
     pub reason: String,
@@ -63,10 +65,10 @@ pub struct Comparison {
     pub on_their_way: u64,
     /// Units that they pay.
     pub units: u64,
-    /// Their sum in each currency, exact: `1.5 EUR and 3 JPY`.
-    pub amount: String,
+    /// Their sum in each currency.
+    pub amount: Sums,
     /// What the ledger paid in all, in the same way.
-    pub ledger_amount: String,
+    pub ledger_amount: Sums,
     /// Postings whose receipts were removed with their months: not compared.
     pub pruned_postings: u64,
     /// Pay that was taken back since.
@@ -203,9 +205,9 @@ pub fn compare(
 fn taken_back(posting: u64, line: &v1::PaidLine) -> Option<TakenBack> {
     let paid = line.line.as_ref().filter(|_| !line.taken_back.is_empty())?;
     let unit = Unit { job_id: paid.job_id, stage_code: paid.stage_code, index: paid.index };
-    let amount = format!("{} {}", paid.amount, paid.currency).trim_end().to_owned();
+    let (currency, amount) = (paid.currency.clone(), paid.amount.clone());
     let reason = line.taken_back.clone();
-    Some(TakenBack { posting, unit: name(&unit), amount, reason })
+    Some(TakenBack { posting, unit: name(&unit), currency, amount, reason })
 }
 
 fn name(unit: &Unit) -> String {
@@ -307,7 +309,8 @@ mod tests {
             compare(collection(&[message(5, 100, &["0.1"])], 1), &[ledger], &BTreeSet::new(), 0).unwrap();
         assert_eq!(compared.differences, []);
         let taken = &compared.taken_back[0];
-        assert_eq!((taken.unit.as_str(), taken.amount.as_str()), ("jobs/3 work unit 0", "0.1 EUR"));
+        assert_eq!((taken.unit.as_str(), taken.amount.as_str()), ("jobs/3 work unit 0", "0.1"));
+        assert_eq!(taken.currency, "EUR");
         assert_eq!(taken.reason, "forfeited: its owner lied");
     }
 

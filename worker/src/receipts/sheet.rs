@@ -53,24 +53,31 @@ impl std::fmt::Display for Paid {
     }
 }
 
-/// What was paid in each currency, as `1.5 EUR and 3 JPY`.
+/// Exact amounts by code of their currency.
+pub type Sums = BTreeMap<String, String>;
+
+/// What was paid in each currency.
 #[must_use]
-pub fn sums<'a>(lines: impl Iterator<Item = &'a Paid>) -> String {
+pub fn sums<'a>(lines: impl Iterator<Item = &'a Paid>) -> Sums {
     let mut sums: BTreeMap<&str, Decimal> = BTreeMap::new();
     for line in lines {
         *sums.entry(&line.currency).or_default() += line.amount;
     }
-    let show = |(currency, amount): (&&str, &Decimal)| {
-        Paid { currency: (*currency).to_owned(), amount: amount.normalize() }.to_string()
-    };
-    if sums.is_empty() { "0".to_owned() } else { sums.iter().map(show).collect::<Vec<_>>().join(" and ") }
+    sums.into_iter().map(|(currency, sum)| (currency.to_owned(), sum.normalize().to_string())).collect()
+}
+
+/// The same in words, as `1.5 EUR and 3 JPY`.
+#[must_use]
+pub fn shown(sums: &Sums) -> String {
+    let all = sums.iter().map(|(currency, sum)| format!("{sum} {currency}").trim_end().to_owned());
+    if sums.is_empty() { "0".to_owned() } else { all.collect::<Vec<_>>().join(" and ") }
 }
 
 impl Posting {
     /// What it comes to in each currency.
     #[must_use]
     pub fn amount(&self) -> String {
-        sums(self.lines.values())
+        shown(&sums(self.lines.values()))
     }
 
     /// The sum, where all of it is in one currency.
