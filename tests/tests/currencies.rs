@@ -248,7 +248,7 @@ async fn only_one_currency_moves(client: &Client) -> Result<()> {
         ("INSERT INTO account (id) VALUES ((77::bigint << 48) + 9)", "account_currency_fkey"),
         ("UPDATE payout SET amount = amount + 0.5 WHERE currency = 1", "payout_amount_check"),
         ("UPDATE payout SET currency = 0 WHERE currency = 1", "payout_batch_id_currency_decimals_fkey"),
-        ("UPDATE payout_batch SET decimals = 2 WHERE currency = 1", "payout_batch_currency_decimals_fkey"),
+        ("UPDATE payout_batch SET decimals = 2 WHERE currency = 1", "payout_batch_id_currency_decimals_fkey"),
         ("UPDATE account SET balance = -1 WHERE id = (1::bigint << 48) + 24", "account_check"),
     ] {
         let error = client.execute(change, &[]).await.expect_err(change);
