@@ -344,6 +344,8 @@ impl Both {
             *sum = *sum + one.amount;
         }
         ensure!(here == there, "releases: {here:?}\n{there:?}");
+        let off = "SELECT currency FROM account GROUP BY 1 HAVING sum(balance) <> 0";
+        ensure!(self.client.query(off, &[]).await?.is_empty(), "balances of a currency make something");
         let select =
             "SELECT (credit >> 48)::smallint, sum(amount) FROM transfer WHERE code = 3 GROUP BY 1 ORDER BY 1";
         let paid = self.client.query(select, &[]).await?;

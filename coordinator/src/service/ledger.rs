@@ -118,7 +118,8 @@ impl Ledger for LedgerService {
         let parts = statements::balance_parts(request.get_ref())?;
         let store = self.context.store.clone();
         let of = store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
-        Ok(Response::new(statements::balance_lines(store, owner, of, parts)))
+        let turn = statements::turn(&self.context, &request).await?;
+        Ok(Response::new(statements::balance_lines(store, owner, of, parts, turn)))
     }
 
     type ReadStatementStream = statements::Stream<v1::ReadStatementResponse>;
@@ -135,7 +136,8 @@ impl Ledger for LedgerService {
             "" => None,
             code => Some(store.currency(code).await.map_err(status::from_store)?.id),
         };
-        Ok(Response::new(statements::statement(store, holder, month, only)))
+        let turn = statements::turn(&self.context, &request).await?;
+        Ok(Response::new(statements::statement(store, holder, month, only, turn)))
     }
 
     async fn get_earnings(

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
+use super::turns::{Reader, Turn};
 use super::{Context, last_part, number, status, view};
 use crate::core::{Outcome, OwnerId};
 use crate::store::{
@@ -51,6 +52,12 @@ pub(super) async fn holder<T>(context: &Context, request: &Request<T>, name: &st
         Some(asked) if asked != own => Err(status::denied("this is somebody else's money")),
         _ => Ok(own),
     }
+}
+
+/// The caller's turn to read at length.
+pub(super) async fn turn<T>(context: &Context, request: &Request<T>) -> Result<Option<Turn>, Status> {
+    let reader = Reader::of(context.auth.subject(request).await?);
+    reader.map(|reader| context.turns.take(reader)).transpose()
 }
 
 /// A reason that somebody gave.
@@ -154,6 +161,7 @@ pub(super) fn balance_lines(
     owner: OwnerId,
     of: GridCurrency,
     parts: Vec<BalancePart>,
+    turn: Option<Turn>,
 ) -> Stream<v1::ReadBalanceLinesResponse> {
     let message = |piece| match piece {
         BalancePiece::Balance(balance) => v1::ReadBalanceLinesResponse {
@@ -166,7 +174,7 @@ pub(super) fn balance_lines(
             lines: lines.into_iter().map(balance_line).collect(),
         },
     };
-    stream(message, move |pieces| async move {
+    stream(message, turn, move |pieces| async move {
         let result = store.balance_lines(owner, of, &parts, &pieces).await;
         (pieces, result)
     })
@@ -196,6 +204,7 @@ pub(super) fn statement(
     holder: Holder,
     month: Month,
     only: Option<CurrencyId>,
+    turn: Option<Turn>,
 ) -> Stream<v1::ReadStatementResponse> {
     // What owners call their PCs is not for submitters.
     let names_devices = matches!(holder, Holder::Owner(_));
@@ -208,7 +217,7 @@ pub(super) fn statement(
             lines: lines.into_iter().map(|about| line(about, names_devices)).collect(),
         },
     };
-    stream(message, move |pieces| async move {
+    stream(message, turn, move |pieces| async move {
         let result = store.statement(holder, month, only, &pieces).await;
         (pieces, result)
     })
@@ -217,6 +226,7 @@ pub(super) fn statement(
 /// Passes pieces on as messages. An error comes last, when the database's connection is free again.
 fn stream<P, M, F>(
     message: impl Fn(P) -> M + Send + 'static,
+    turn: Option<Turn>,
     read: impl FnOnce(Pieces<P>) -> F + Send + 'static,
 ) -> Stream<M>
 where
@@ -227,6 +237,7 @@ where
     let (send, receive) = mpsc::channel(PIECES_WAITING);
     tokio::spawn(async move {
         let (pieces, result) = read(send).await;
+        drop(turn);
         if let Err(error) = result {
             // The reader may have gone.
             let _ = pieces.send(Err(error)).await;

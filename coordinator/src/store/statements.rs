@@ -199,7 +199,7 @@ impl Store {
         only: Option<CurrencyId>,
         pieces: &Pieces<StatementPart>,
     ) -> Result<(), Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         // Nothing is started again: lines have been passed on by then.
         let tx = snapshot(&mut client).await?;
         let Accounts { name, numbers: accounts, shared, currencies } = accounts_of(&tx, holder, only).await?;
@@ -242,7 +242,7 @@ impl Store {
         owner: OwnerId,
         only: Option<CurrencyId>,
     ) -> Result<Vec<OwnerBalance>, Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         let tx = snapshot(&mut client).await?;
         let mut balances = Vec::new();
         for of in currencies_of(&tx, Holder::Owner(owner), only).await? {
@@ -263,7 +263,7 @@ impl Store {
         parts: &[BalancePart],
         pieces: &Pieces<BalancePiece>,
     ) -> Result<(), Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         let tx = snapshot(&mut client).await?;
         let of = match parts {
             [BalancePart::Batch(number)] => {
