@@ -1,4 +1,4 @@
-//! What must happen without being asked for: leases expire, splits are counted, jobs are looked over, pay is
+//! What must happen without being asked for: leases expire or are copied, splits are counted, jobs are looked over, pay is
 //! released, devices are noted, rows are sealed.
 //!
 //! Every chore may run in several coordinators at once: each works under the lock of the job that it changes. Sealing
@@ -18,8 +18,10 @@ use crate::seal::SealKey;
 use crate::store::{self, Store};
 
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+const STRAGGLERS_INTERVAL: Duration = Duration::from_secs(1);
 const NOTE_INTERVAL: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(10);
 const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is younger than this may be unsealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,8 +29,10 @@ const SEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Starts the chores.
 pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) {
     tokio::spawn(expire(store.clone(), grid.clone()));
+    tokio::spawn(straggle(store.clone(), grid.clone()));
     tokio::spawn(note_devices(grid.clone()));
     tokio::spawn(release_pay(store.clone()));
+    tokio::spawn(check_overdue(store.clone(), grid.clone()));
     tokio::spawn(look_after_jobs(store, blobs, grid, told));
 }
 
@@ -37,8 +41,27 @@ async fn expire(store: Store, grid: Grid) {
     loop {
         ticks.tick().await;
         match store.expire_leases(grid.lease_ttl(), grid.policy()).await {
-            Ok(aftermath) => grid.tell(&aftermath),
+            Ok(aftermath) => {
+                grid.tell(&aftermath);
+                if aftermath.troubles_changed
+                    && let Err(error) = grid.learn_troubles().await
+                {
+                    tracing::warn!(%error, "cannot read which devices failed");
+                }
+            }
             Err(error) => tracing::warn!(%error, "cannot look for expired leases"),
+        }
+    }
+}
+
+/// Units of leases that take too long go out once more.
+async fn straggle(store: Store, grid: Grid) {
+    let mut ticks = tokio::time::interval(STRAGGLERS_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.straggle(&grid.onlookers(), grid.policy()).await {
+            Ok(aftermath) => grid.tell(&aftermath),
+            Err(error) => tracing::warn!(%error, "cannot look for leases that take too long"),
         }
     }
 }
@@ -83,6 +106,18 @@ async fn left_over(store: &Store) -> BTreeSet<Due> {
     let unreviewed = store.unreviewed().await.unwrap_or_default().into_iter().map(Due::Review);
     let unsettled = store.unsettled().await.unwrap_or_default().into_iter().map(Due::Settle);
     uncounted.chain(unreviewed).chain(unsettled).collect()
+}
+
+/// What nobody checked is checked before its pay is released because it was held back for so long.
+async fn check_overdue(store: Store, grid: Grid) {
+    let mut ticks = tokio::time::interval(OVERDUE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.check_overdue(grid.policy()).await {
+            Ok(aftermath) => grid.tell(&aftermath),
+            Err(error) => tracing::warn!(%error, "cannot have checked what pay is held back for"),
+        }
+    }
 }
 
 async fn release_pay(store: Store) {

@@ -10,7 +10,9 @@ use lull_proto::v1;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::core::{DeviceId, Fairness, JobId, Lease, OwnerId, Policy, Reply, Request};
+use crate::core::{
+    DeviceId, Fairness, JobId, Lease, Network, Networks, Onlookers, OwnerId, Policy, Reply, Request, Trouble,
+};
 use crate::receipts::Receipts;
 use crate::store::{self, Aftermath, DeviceSeen, Hints, Store, Tokens};
 
@@ -73,6 +75,18 @@ struct Shared {
     work: Notify,
     due: mpsc::UnboundedSender<Due>,
     seen: Mutex<BTreeMap<DeviceId, Seen>>,
+    known: Mutex<Known>,
+}
+
+/// What is read from the database every now and then: hints.
+#[derive(Default)]
+struct Known {
+    /// Where owners called from, of which others on the same database know too.
+    lately: BTreeMap<OwnerId, BTreeSet<Network>>,
+    lately_at: Option<Instant>,
+    networks: Arc<Networks>,
+    /// Devices that failed.
+    troubles: Arc<BTreeMap<DeviceId, Trouble>>,
 }
 
 /// A job that needs more than a batch.
@@ -93,6 +107,9 @@ struct Seen {
     presence: i16,
     at: Instant,
     noted: bool,
+    /// Whether its call waits for work, and there was none.
+    waits: bool,
+    network: Option<Network>,
 }
 
 impl Seen {
@@ -115,7 +132,8 @@ impl Grid {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
         let (due, needing) = mpsc::unbounded_channel();
         let seen = Mutex::new(BTreeMap::new());
-        let shared = Arc::new(Shared { store, lease_ttl, policy, receipts, work: Notify::new(), due, seen });
+        let (work, known) = (Notify::new(), Mutex::default());
+        let shared = Arc::new(Shared { store, lease_ttl, policy, receipts, work, due, seen, known });
         let combiner = tokio::spawn(combine(Arc::clone(&shared), queue));
         tokio::spawn(async move {
             if combiner.await.is_err_and(|error| error.is_panic()) {
@@ -146,6 +164,17 @@ impl Grid {
             mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
         })?;
         Ok(answered.await.map_err(|_| Error::ShuttingDown)??)
+    }
+
+    /// Who could take a second copy of a unit.
+    #[must_use]
+    pub fn onlookers(&self) -> Onlookers {
+        let all = self.shared.lock_seen();
+        let there = || all.values().filter(|seen| seen.at.elapsed() < PRESENT_FOR);
+        Onlookers {
+            there: there().map(|seen| seen.owner).collect(),
+            waiting: there().filter(|seen| seen.waits).map(|seen| seen.owner).collect(),
+        }
     }
 
     /// Tells those who wait what a transaction means for them.
@@ -183,11 +212,23 @@ impl Grid {
             fresh
                 .map(|(device, seen)| {
                     seen.noted = true;
-                    DeviceSeen { device: *device, presence: seen.presence }
+                    DeviceSeen { device: *device, presence: seen.presence, network: seen.network }
                 })
                 .collect()
         };
-        if seen.is_empty() { Ok(()) } else { self.shared.store.devices_seen(&seen).await }
+        if !seen.is_empty() {
+            self.shared.store.devices_seen(&seen).await?;
+        }
+        self.shared.learn_networks().await?;
+        self.learn_troubles().await
+    }
+
+    /// Reads which devices failed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn learn_troubles(&self) -> Result<(), store::Error> {
+        self.shared.learn_troubles().await
     }
 }
 
@@ -198,18 +239,70 @@ impl Shared {
 
     fn note(&self, request: &Request, presence: i16) {
         let (owner, referee, asks) = (request.owner, request.referee, request.want.is_some());
-        let seen = Seen { owner, referee, asks, presence, at: Instant::now(), noted: false };
+        let network = request.network;
+        let seen =
+            Seen { owner, referee, asks, presence, at: Instant::now(), noted: false, waits: false, network };
         self.lock_seen().insert(request.device, seen);
     }
 
     fn hints(&self) -> Hints {
+        let (networks, troubles) = self.known();
         let all = self.lock_seen();
         let there = || all.values().filter(|seen| seen.at.elapsed() < PRESENT_FOR);
         Hints {
+            networks,
+            troubles,
             grid_slots: there().count() as u64,
             grid_owners: there().map(|seen| seen.owner).collect::<BTreeSet<_>>().len() as u64,
             referees_there: there().filter(|seen| seen.settles()).map(|seen| seen.owner).collect(),
             policy: self.policy,
+        }
+    }
+
+    fn lock_known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn learn_troubles(&self) -> Result<(), store::Error> {
+        let troubles = self.store.troubles().await?;
+        self.lock_known().troubles = Arc::new(troubles);
+        Ok(())
+    }
+
+    /// Puts together who called from where: here just now, and elsewhere within a day.
+    async fn learn_networks(&self) -> Result<(), store::Error> {
+        let is_due = self.lock_known().lately_at.is_none_or(|at| at.elapsed() >= PRESENT_FOR);
+        if is_due {
+            let lately = self.store.networks().await?;
+            let mut known = self.lock_known();
+            (known.lately, known.lately_at) = (lately, Some(Instant::now()));
+        }
+        let mut networks = Networks { known: self.lock_known().lately.clone(), ..Networks::default() };
+        for seen in self.lock_seen().values().filter(|seen| seen.at.elapsed() < PRESENT_FOR) {
+            if let Some(network) = seen.network {
+                networks.known.entry(seen.owner).or_default().insert(network);
+            }
+            if seen.asks {
+                networks.asking.insert(seen.owner);
+            }
+        }
+        self.lock_known().networks = Arc::new(networks);
+        Ok(())
+    }
+
+    fn known(&self) -> (Arc<Networks>, Arc<BTreeMap<DeviceId, Trouble>>) {
+        let known = self.lock_known();
+        let networks = Arc::clone(&known.networks);
+        (networks, Arc::clone(&known.troubles))
+    }
+
+    /// Notes whose calls wait for work, of those that were decided.
+    fn note_waiting(&self, waiting: &[(DeviceId, bool)]) {
+        let mut all = self.lock_seen();
+        for (device, waits) in waiting {
+            if let Some(seen) = all.get_mut(device) {
+                seen.waits = *waits;
+            }
         }
     }
 
@@ -319,6 +412,11 @@ async fn decide(
         }
     };
     shared.tell(&decided.aftermath);
+    if decided.aftermath.troubles_changed
+        && let Err(error) = shared.learn_troubles().await
+    {
+        tracing::warn!(%error, "cannot read which devices failed");
+    }
     let paid: BTreeSet<DeviceId> = decided.postings.iter().map(|posting| posting.device).collect();
     shared.receipts.keep(decided.postings);
     if !parked.is_empty() && !paid.is_empty() {
@@ -326,11 +424,14 @@ async fn decide(
     }
     let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
+    let mut waiting = Vec::with_capacity(requests.len());
     for ((request, (wait_until, receipts, answer)), reply) in
         requests.into_iter().zip(rest).zip(decided.replies)
     {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
-        if waits && reply == Reply::default() && wait_until > now {
+        let is_parked = waits && reply == Reply::default() && wait_until > now;
+        waiting.push((request.device, is_parked));
+        if is_parked {
             parked.push_back(Call { request, wait_until, receipts, answer });
             continue;
         }
@@ -338,4 +439,5 @@ async fn decide(
         // A device that hung up finds its leases with its next call.
         let _ = answer.send(Ok(Answer { reply, leases, checkpointed: Arc::clone(&checkpointed) }));
     }
+    shared.note_waiting(&waiting);
 }

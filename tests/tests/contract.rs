@@ -2,12 +2,13 @@
 //! order, both say and keep the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lull_coordinator::core::{
-    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices,
-    Report, Request, RunMode, SubmitterId, UnitKey, Want,
+    Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Network, Networks, Onlookers, Outcome,
+    OwnerId, Policy, Prices, Report, Request, RunMode, SubmitterId, Trouble, UnitKey, Want,
 };
 use lull_coordinator::store::{GridCurrency, Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
@@ -44,6 +45,10 @@ enum Step {
     Expire {
         lease: u8,
     },
+    /// A lease has been out for ever.
+    Straggle {
+        lease: u8,
+    },
     /// What the coordinator does every few seconds.
     Chores,
 }
@@ -54,6 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         9 => (any::<u8>(), any::<u8>(), 0u8..12).prop_map(|(lease, at, says)| Step::Report { lease, at, says }),
         1 => any::<u8>().prop_map(|lease| Step::HandBack { lease }),
         1 => any::<u8>().prop_map(|lease| Step::Expire { lease }),
+        2 => any::<u8>().prop_map(|lease| Step::Straggle { lease }),
         2 => Just(Step::Chores),
     ];
     prop::collection::vec(step, 1..120)
@@ -70,6 +76,8 @@ struct Both {
     names: BTreeMap<LeaseToken, LeaseToken>,
     tokens: Tokens,
     fairness: Fairness,
+    /// How often units were wanted once more.
+    copies: u64,
 }
 
 impl Both {
@@ -90,7 +98,20 @@ impl Both {
             held: Vec::new(),
             want: None,
             referee: device == self.devices[REFEREE].0,
+            network: self.network(owner),
         }
+    }
+
+    /// Of five owners the first two are neighbours; where the last is, nobody knows.
+    fn network(&self, owner: OwnerId) -> Option<Network> {
+        let at = self.devices.iter().position(|(_, one)| *one == owner).unwrap_or(0) / 2;
+        [Some(1), Some(1), Some(2), Some(3), None][at].map(Network)
+    }
+
+    fn networks(&self) -> Arc<Networks> {
+        let owners: BTreeSet<OwnerId> = self.devices.iter().map(|(_, owner)| *owner).collect();
+        let known = owners.iter().filter_map(|owner| Some((*owner, [self.network(*owner)?].into())));
+        Arc::new(Networks { known: known.collect(), asking: owners })
     }
 
     fn referees(&self) -> BTreeSet<OwnerId> {
@@ -110,13 +131,19 @@ impl Both {
 
     async fn sync(&mut self, requests: Vec<Request>) -> Result<()> {
         let (slots, owners) = (self.devices.len() as u64, OWNERS as u64);
-        let hints = sim::Hints { slots, owners, referees: self.referees(), policy: Self::POLICY() };
+        let networks = self.networks();
+        let referees = self.referees();
+        let hints =
+            sim::Hints { slots, owners, referees, networks: Arc::clone(&networks), policy: Self::POLICY() };
+        let troubles = Arc::new(self.memory.troubles());
         let expected = self.memory.sync(&requests, &hints);
         let translated: Vec<Request> = requests.iter().map(|request| self.translated(request)).collect();
         let hints = Hints {
             grid_slots: slots,
             grid_owners: owners,
             referees_there: self.referees(),
+            networks,
+            troubles,
             policy: Self::POLICY(),
         };
         let decided =
@@ -218,6 +245,18 @@ impl Both {
                 self.memory.expire(&[token], Self::POLICY());
                 self.store.expire_leases(TTL, Self::POLICY()).await.map(drop).map_err(Into::into)
             }
+            Step::Straggle { lease } => {
+                let Some(token) = self.lease(*lease) else { return Ok(()) };
+                let name = self.names.get(&token).context("a name")?;
+                let late = "UPDATE lease SET looked_at = CASE WHEN token = $1 THEN 'epoch' ELSE now() END";
+                self.client.execute(late, &[&name.0]).await?;
+                let there: BTreeSet<OwnerId> = self.devices.iter().map(|(_, owner)| *owner).collect();
+                let onlookers = Onlookers { waiting: there.clone(), there };
+                self.memory.straggle([(token, u64::MAX)].into(), &onlookers, Self::POLICY());
+                let copied = self.store.straggle(&onlookers, Self::POLICY()).await?;
+                self.copies += u64::from(copied.new_work);
+                Ok(())
+            }
             Step::Chores => self.chores().await,
         }
     }
@@ -230,6 +269,11 @@ impl Both {
             self.compare_attempts(*job).await?;
         }
         self.compare_releases().await?;
+        let failures = |troubles: BTreeMap<DeviceId, Trouble>| -> Vec<_> {
+            troubles.into_iter().map(|(device, one)| (device, one.fails, one.last)).collect()
+        };
+        let (here, there) = (failures(self.memory.troubles()), failures(self.store.troubles().await?));
+        ensure!(here == there, "devices that failed: {here:?} {there:?}");
         self.compare_owners().await
     }
 
@@ -404,12 +448,14 @@ type Case = (u64, bool, bool, Vec<Step>);
 /// Results of an owner that is known.
 const KNOWN: u64 = 200;
 
-/// Plays a case; returns how often a job was begun again.
-async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<u64> {
+/// Plays a case; returns how often a job was begun again, and how often units went out twice.
+async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<(u64, u64)> {
     let units = *units;
     let client = connect(&stage.grid).await?;
     // Owners took part in nothing yet.
-    client.batch_execute("TRUNCATE standing, held, release, catch, recheck, reopened, job_owner").await?;
+    client
+        .batch_execute("TRUNCATE trouble, standing, held, release, catch, recheck, reopened, job_owner")
+        .await?;
     let (max_error, copies) = if *confident { (0.01, 0) } else { (0.0, 1) };
     let budget: Amount = "0.001".parse()?;
     let mut jobs = Vec::new();
@@ -466,6 +512,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         names: BTreeMap::new(),
         tokens: Tokens::default(),
         fairness: Fairness::default(),
+        copies: 0,
     };
     let result = async {
         for step in steps {
@@ -484,7 +531,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         both.jobs.iter().filter_map(|job| both.memory.job(*job)).map(|job| u64::from(job.round)).sum();
     // The next case knows nothing of what this one left.
     both.client.batch_execute("UPDATE job SET settled = true").await?;
-    result.map(|()| rounds)
+    result.map(|()| (rounds, both.copies))
 }
 
 #[test]
@@ -494,15 +541,22 @@ fn both_stores_do_the_same_whatever_is_done() -> Result<()> {
     let number = std::cell::Cell::new(0);
     let config = Config { cases: 24, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let rounds = std::cell::Cell::new(0);
+    let (rounds, copies) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     let cases = (1u64..10, prop::bool::weighted(0.8), any::<bool>(), steps());
     let result = runner.run(&cases, |case| {
         number.set(number.get() + 1);
         let played = runtime.block_on(play(&ground, number.get(), &case));
-        rounds.set(rounds.get() + played.map_err(|error| TestCaseError::fail(format!("{error:#}")))?);
+        let (begun, copied) = played.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+        rounds.set(rounds.get() + begun);
+        copies.set(copies.get() + copied);
         Ok(())
     });
     result.map_err(|error| anyhow::anyhow!("{error}"))?;
-    println!("{} cases, in which jobs were begun again {} times", number.get(), rounds.get());
+    println!(
+        "{} cases, in which jobs were begun again {} times and leases copied {} times",
+        number.get(),
+        rounds.get(),
+        copies.get()
+    );
     Ok(())
 }

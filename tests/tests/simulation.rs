@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lull_job::Share;
+use lull_coordinator::core::JobId;
+use lull_job::{Share, Stage};
 use lull_tests::sim::table::{Trial, adversaries, trials};
-use lull_tests::sim::{AfterCatch, Call, Conduct, Lull, Lying, Scene, Server, Work, audit, run};
+use lull_tests::sim::{AfterCatch, Call, Conduct, Lull, Lying, Scene, Server, Unit, Work, audit, run};
 
 /// Small enough for a build without optimisation.
 const SMALL: Trial = Trial {
@@ -146,4 +147,48 @@ fn where_a_unit_stands_in_its_lease_does_not_tell_a_check_from_a_first_attempt()
     let (least, most) =
         (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
     assert!(most - least < 0.04, "{shares:?}");
+}
+
+#[test]
+fn what_takes_too_long_at_the_end_is_done_twice_and_the_job_ends_sooner() {
+    let cast = vec![(3, Conduct::Slow(100.0)), (57, Conduct::Honest)];
+    let scene = Scene { seed: 6, unit_micros: 10_000_000, cast };
+    let job = || Lull::new(6, 6_000, Share::of(1e-3), Share::of(0.05), 10_000_000);
+    let ends = |mut lull: Lull| {
+        let run = run(&mut lull, &scene);
+        let findings = audit(&lull, &run);
+        assert_eq!(findings.faults, Vec::<String>::new());
+        (run.micros, findings.attempts)
+    };
+    let (without, attempts) = ends(job().without_copies());
+    let (with, attempts_with) = ends(job());
+    println!(
+        "{with} us and {attempts_with} attempts with copies, {without} us and {attempts} attempts without"
+    );
+    assert!(with * 10 < without * 7, "{with} with copies, {without} without");
+    assert!(
+        attempts_with < attempts + attempts / 50,
+        "{attempts_with} attempts with copies, {attempts} without"
+    );
+}
+
+#[test]
+fn friends_on_one_network_hardly_check_each_other() {
+    let both_lied = |neighbours| {
+        let liar = Conduct::Liar(Lying { neighbours, agrees: true, rate: 0.0, ..Lying::ALWAYS });
+        let mut lull = Lull::new(8, 6_000, Share::of(1e-3), Share::of(0.2), 10_000_000);
+        let run = run(
+            &mut lull,
+            &Scene { seed: 8, unit_micros: 10_000_000, cast: vec![(12, liar), (48, Conduct::Honest)] },
+        );
+        let units = lull.store().units(JobId(1), Stage::Work).iter();
+        let by_two =
+            |unit: &&Unit| unit.attempts().filter(|one| run.liars.contains(&one.owner.0)).count() > 1;
+        units.filter(by_two).count()
+    };
+    let (apart, together) = (both_lied(false), both_lied(true));
+    assert!(
+        together * 4 < apart,
+        "{together} units by two of them where they are neighbours, {apart} where they are not"
+    );
 }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::{Permutation, Stage};
+use lull_ledger::Amount;
 
 use super::batch::{Request, Want};
 use super::checkpoint::{Offer, best_for, disjoint, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
+use super::network::Network;
 use super::slice::{Changes, Lease, RunMode, Slice, Wanted};
+use super::trouble::Trouble;
 use super::trust::Coin;
 
 /// Work in one lease: what a PC that is switched off takes with it.
@@ -81,8 +84,8 @@ pub(super) struct Allocator<'a> {
     /// Jobs of each submitter, best first.
     jobs: BTreeMap<SubmitterId, Vec<JobId>>,
     permutations: BTreeMap<JobId, Permutation>,
-    /// Owners, whether by a referee of theirs, and jobs for which nothing was found: not tried again in this batch.
-    fruitless: BTreeSet<(OwnerId, bool, JobId)>,
+    /// Calls and jobs for which nothing was found: not tried again in this batch.
+    fruitless: BTreeSet<(Asker, JobId)>,
 }
 
 impl<'a> Allocator<'a> {
@@ -106,22 +109,33 @@ impl<'a> Allocator<'a> {
         tokens: &mut dyn Iterator<Item = LeaseToken>,
         changes: &mut Changes,
     ) -> Option<LeaseToken> {
+        let asker = Asker::of(request, self.slice);
         for submitter in self.fairness.order() {
             for id in self.jobs.get(&submitter).cloned().unwrap_or_default() {
-                if self.fruitless.contains(&(request.owner, request.referee, id)) {
+                if self.fruitless.contains(&(asker, id)) {
                     continue;
                 }
-                let Some((open, offers, mode)) = self.take_units(id, request, want.units_max, changes) else {
-                    self.fruitless.insert((request.owner, request.referee, id));
+                let Some(taken) = self.take_units(id, request, want.units_max, changes) else {
+                    self.fruitless.insert((asker, id));
                     continue;
                 };
                 let job = self.slice.jobs.get(&id)?;
                 let unit_micros = if job.unit_micros == 0 { UNKNOWN_UNIT_MICROS } else { job.unit_micros };
-                self.fairness.charge(submitter, unit_micros.saturating_mul(open.len() as u64));
+                self.fairness.charge(submitter, unit_micros.saturating_mul(taken.open.len() as u64));
                 let token = tokens.next()?;
-                let (device, owner, stage) = (request.device, request.owner, job.stage);
-                let lease =
-                    Lease { token, job: id, stage, device, owner, open, expired: false, mode, offers };
+                let lease = Lease {
+                    token,
+                    job: id,
+                    stage: job.stage,
+                    device: request.device,
+                    owner: request.owner,
+                    units: taken.open.len() as u64,
+                    open: taken.open,
+                    expired: false,
+                    mode: taken.mode,
+                    offers: taken.offers,
+                    copied: taken.copied,
+                };
                 changes.jobs_changed.insert(id);
                 changes.leases_added.push(lease.clone());
                 self.slice.leases.insert(token, lease);
@@ -131,26 +145,29 @@ impl<'a> Allocator<'a> {
         None
     }
 
-    /// Indexes for one lease, sorted, with their pay held, and what they come with; `None` when there is nothing for this owner.
+    /// Units for one lease, with their pay held; `None` when there is nothing for this owner.
     fn take_units(
         &mut self,
         id: JobId,
         request: &Request,
         units_max: u64,
         changes: &mut Changes,
-    ) -> Option<(Vec<u64>, BTreeMap<u64, Offer>, RunMode)> {
+    ) -> Option<Taken> {
         let owner = request.owner;
         let grid_slots = self.slice.grid_slots;
         let standing = self.slice.standings.get(&owner).copied().unwrap_or_default();
         let job = self.slice.jobs.get_mut(&id)?;
+        let trouble = self.slice.troubles.get(&request.device).copied();
         let is_barred = job.buys_confidence() && !request.referee && (standing.rests() || standing.wastes());
-        if !job.has_work() || is_barred {
+        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
+        if !job.has_work() || is_barred || rests {
             return None;
         }
         let confident = job.buys_confidence();
         let picks = confident && !request.referee && standing.picks();
         // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
-        let is_watched = picks || (confident && standing.is_stranger());
+        let is_watched =
+            picks || (confident && standing.is_stranger()) || trouble.is_some_and(Trouble::is_watched);
         let wish = if is_watched { 1 } else { lease_units(job, grid_slots, units_max) };
         let may_settle = !confident || request.referee || standing.settles() || job.beyond_frontier() == 0;
         let stage = job.stage;
@@ -159,9 +176,12 @@ impl<'a> Allocator<'a> {
         let mut mode = job.run_mode();
         let leasable = job.leasable();
         let mut unheld = leasable;
+        let mut copied = false;
         // Who picks its units gets what nobody has answered.
         let repeats = if picks { 1 } else { repeats(job, grid_slots, wish) };
         let rows = self.slice.wanted.entry(id).or_default();
+        // What the rest takes comes first.
+        let may_copy = rows.iter().any(|row| row.copy) && job.spare() >= Amount::ZERO;
         let mut disputes = 0;
         if request.referee {
             // Nobody else may take these.
@@ -189,7 +209,10 @@ impl<'a> Allocator<'a> {
                 && self.slice.referees_there.iter().any(|referee| !excluded.contains(referee));
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
-            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || reward > unheld {
+            let is_too_dear = reward > unheld || (rows[at].copy && !may_copy);
+            let is_near = !(request.referee && rows[at].contested)
+                && self.slice.networks.prefer_others(request.network, &rows[at]);
+            if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear || is_near {
                 at += 1;
                 continue;
             }
@@ -208,6 +231,7 @@ impl<'a> Allocator<'a> {
             }
             unheld = unheld - reward;
             let row = rows.swap_remove(at);
+            copied |= row.copy;
             open.push(row.unit.index);
             job.wanted = job.wanted.saturating_sub(1);
             changes.wanted_removed.push(row);
@@ -231,8 +255,35 @@ impl<'a> Allocator<'a> {
         }
         open.sort_unstable();
         job.reserved = job.reserved + (leasable - unheld);
-        Some((open, offers, mode))
+        Some(Taken { open, offers, mode, copied })
     }
+}
+
+/// What of a call decides whether there is something for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Asker {
+    owner: OwnerId,
+    referee: bool,
+    network: Option<Network>,
+    rests: bool,
+}
+
+impl Asker {
+    fn of(request: &Request, slice: &Slice) -> Self {
+        let trouble = slice.troubles.get(&request.device);
+        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
+        Self { owner: request.owner, referee: request.referee, network: request.network, rests }
+    }
+}
+
+/// What a lease is made of.
+struct Taken {
+    /// Indexes; sorted.
+    open: Vec<u64>,
+    offers: BTreeMap<u64, Offer>,
+    mode: RunMode,
+    /// Whether one of them is in another lease too.
+    copied: bool,
 }
 
 /// Each stage has an order of its own.

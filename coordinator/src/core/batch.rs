@@ -10,8 +10,10 @@ use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, un
 use super::fairness::Fairness;
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Job, JobState};
-use super::judge::{Judgement, earns, judge};
-use super::slice::{Attempt, Changes, Outcome, Recorded, RunMode, Slice, Wanted};
+use super::judge::{Judgement, earns, judge, voices};
+use super::network::Network;
+use super::slice::{Attempt, Changes, Lease, Outcome, Recorded, RunMode, Slice, Wanted};
+use super::trouble::Failure;
 use super::verdict::{is_paid, pay};
 
 /// One call of one device.
@@ -31,6 +33,8 @@ pub struct Request {
     pub want: Option<Want>,
     /// Whether the operator trusts it to settle disputes.
     pub referee: bool,
+    /// The network that it calls from, if that is known.
+    pub network: Option<Network>,
 }
 
 /// What a device would take on.
@@ -149,8 +153,9 @@ pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
         lease.expired = true;
         let lease = lease.clone();
         batch.changes.leases_changed.insert(*token);
+        batch.changes.fail(&batch.slice.troubles, lease.device, Failure::Expired);
         for index in &lease.open {
-            batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index }, lease.owner);
+            batch.release(UnitKey { job: lease.job, stage: lease.stage, index: *index }, Holder::of(&lease));
         }
     }
     batch.changes
@@ -158,9 +163,25 @@ pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
 
 /// What a report was made under.
 struct Under {
+    holder: Holder,
     offer: Option<Offer>,
     mode: RunMode,
     late: bool,
+}
+
+/// The lease that a unit leaves.
+#[derive(Clone, Copy)]
+struct Holder {
+    token: LeaseToken,
+    owner: OwnerId,
+    /// Whether the unit may be in another lease too, or wanted.
+    copied: bool,
+}
+
+impl Holder {
+    const fn of(lease: &Lease) -> Self {
+        Self { token: lease.token, owner: lease.owner, copied: lease.copied }
+    }
 }
 
 pub(super) struct Batch<'a> {
@@ -212,15 +233,19 @@ impl Batch<'_> {
             return if repeated { Ok(()) } else { Err(RefusalReason::NotLeased) };
         };
         lease.open.remove(at);
-        let under =
-            Under { offer: lease.offers.get(&unit.index).cloned(), mode: lease.mode, late: lease.expired };
+        let under = Under {
+            holder: Holder::of(lease),
+            offer: lease.offers.get(&unit.index).cloned(),
+            mode: lease.mode,
+            late: lease.expired,
+        };
         self.changes.leases_changed.insert(report.token);
         self.changes.jobs_changed.insert(unit.job);
 
         let checked = if report.is_run_as(under.mode) { Ok(()) } else { Err(RefusalReason::WrongRun) };
         if let Err(reason) = checked.and_then(|()| self.check_result(report)) {
             if !under.late {
-                self.release(unit, request.owner);
+                self.release(unit, under.holder);
             }
             return Err(reason);
         }
@@ -252,11 +277,15 @@ impl Batch<'_> {
         if under.mode == job.run_mode() {
             estimate(job, report.cpu_micros);
         }
+        let still_out =
+            if under.holder.copied { self.unwant_copy(unit, under.holder.token) } else { StillOut::No };
         if self.slice.attempts.get(&unit).and_then(|attempts| find(attempts, request.owner)).is_some() {
             // Another device of this owner was first: one owner is one voice.
-            job.reserved = job.reserved - reward;
+            if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
+                job.reserved = job.reserved - reward;
+            }
             if !self.slice.verdicts.contains_key(&unit) {
-                self.judge(unit, StillOut::No);
+                self.judge(unit, still_out);
             }
             return;
         }
@@ -265,18 +294,25 @@ impl Batch<'_> {
         }
         let attempt = self.record(request, report, under);
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
-            // Decided meanwhile, by a late result: whoever was leased the unit and got it right is paid.
+            // Decided meanwhile, by a late result or another copy: whoever was leased the unit and got it right is paid.
             let earns = earns(&attempt, verdict.outcome, verdict.digest);
             let paid = is_paid(verdict.outcome) && earns && !attempt.void;
+            let said = (verdict.outcome, verdict.digest);
+            let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
+            // Those who were out together may have asked each other.
+            let is_check = voices(attempts, said, job.rule(unit, None, self.slice.policy)) > 1;
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
-                pay(job, &attempt, unit, true, &mut self.changes);
-                self.correct(&[attempt]);
+                self.changes.recover_known(&self.slice.troubles, attempt.device);
+                pay(job, &attempt, unit, is_check, &mut self.changes);
+                if is_check {
+                    self.correct(&[attempt]);
+                }
             }
         } else {
-            self.judge(unit, StillOut::No);
+            self.judge(unit, still_out);
         }
     }
 
@@ -297,18 +333,28 @@ impl Batch<'_> {
         }
         job.reserved = job.reserved + reward;
         self.record(request, report, under);
-        let was_wanted = self.unwant(unit);
-        let still_out =
-            if !was_wanted && self.slice.leased_again.contains(&unit) { StillOut::Yes } else { StillOut::No };
+        let still_out = self.unwant_copy(unit, under.holder.token);
         self.judge(unit, still_out);
     }
 
+    /// Takes a unit that leaves a lease out of `wanted`: a copy of it is not needed any more. Whether another lease holds it.
+    fn unwant_copy(&mut self, unit: UnitKey, token: LeaseToken) -> StillOut {
+        self.unwant(unit);
+        if self.held_besides(unit, token) > 0 { StillOut::Yes } else { StillOut::No }
+    }
+
+    /// Open leases that hold a unit besides this one.
+    pub(super) fn held_besides(&self, unit: UnitKey, token: LeaseToken) -> usize {
+        let leases = self.slice.leases.values().filter(|lease| lease.token != token && lease.holds(unit));
+        leases.count()
+    }
+
     /// Takes a unit out of `wanted`, whether it stood there before or came in this batch.
-    fn unwant(&mut self, unit: UnitKey) -> bool {
+    fn unwant(&mut self, unit: UnitKey) {
         let before = self.changes.wanted_added.len();
         self.changes.wanted_added.retain(|row| row.unit != unit);
         let mut removed = before - self.changes.wanted_added.len();
-        if let Some(row) = self.slice.wanted_late.remove(&unit) {
+        if let Some(row) = self.slice.wanted_besides.remove(&unit) {
             if let Some(rows) = self.slice.wanted.get_mut(&unit.job) {
                 rows.retain(|other| other.unit != unit);
             }
@@ -318,7 +364,6 @@ impl Batch<'_> {
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted = job.wanted.saturating_sub(removed as u64);
         }
-        removed > 0
     }
 
     fn record(&mut self, request: &Request, report: &Report, under: &Under) -> Attempt {
@@ -329,6 +374,10 @@ impl Batch<'_> {
         let is_alone = offer.is_none() && offered.is_none();
         let others = offer.iter().flat_map(|offer| &offer.lineage).chain(offered.into_iter().flatten());
         let known = self.slice.checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
+        // In this batch, or before it.
+        let overlapped = under.holder.copied
+            && (self.changes.attempts.iter().any(|recorded| recorded.unit == unit)
+                || self.slice.overlapped.contains(&(unit, under.holder.token)));
         let attempts = self.slice.attempts.entry(unit).or_default();
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
         let attempt = Attempt {
@@ -343,7 +392,7 @@ impl Batch<'_> {
             mode: under.mode,
             strict: report.strict,
             by_referee: request.referee,
-            late: under.late,
+            late: under.late || overlapped,
             void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
             settled: false,
             paid: false,
@@ -388,7 +437,7 @@ impl Batch<'_> {
             if let Some(made) = made.max_by_key(|made| made.steps) {
                 self.keep(request, hand_back.token, unit, made, lease.offers.get(&index));
             }
-            self.release(unit, request.owner);
+            self.release(unit, Holder::of(&lease));
         }
     }
 
@@ -434,20 +483,24 @@ impl Batch<'_> {
         self.changes.checkpoints_added.push((unit, new));
     }
 
-    /// A leased unit that its owner will not report: its pay is free again, and it is wanted.
-    fn release(&mut self, unit: UnitKey, owner: OwnerId) {
+    /// A leased unit that its owner will not report: its pay is free again, and it is wanted, unless another lease
+    /// holds it too.
+    fn release(&mut self, unit: UnitKey, holder: Holder) {
         let Some(job) = self.slice.jobs.get_mut(&unit.job).filter(|job| job.state == JobState::Running)
         else {
             return;
         };
         job.reserved = job.reserved - job.reward(unit.stage, unit.index);
         self.changes.jobs_changed.insert(unit.job);
+        if job.buys_confidence() {
+            self.changes.standings.entry(holder.owner).or_default().dropped += 1;
+        }
         if !self.slice.verdicts.contains_key(&unit) {
+            if holder.copied && self.unwant_copy(unit, holder.token) == StillOut::Yes {
+                return;
+            }
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get(&unit.job) else { return };
-            if job.buys_confidence() {
-                self.changes.standings.entry(owner).or_default().dropped += 1;
-            }
             let rule = job.rule(unit, None, self.slice.policy);
             let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
             self.want(unit, contested);
@@ -457,7 +510,7 @@ impl Batch<'_> {
     pub(super) fn want(&mut self, unit: UnitKey, contested: bool) {
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         let excluded = owners_in(attempts);
-        self.changes.wanted_added.push(Wanted { unit, excluded, contested });
+        self.changes.wanted_added.push(Wanted { unit, excluded, contested, copy: false, waited_secs: 0 });
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted += 1;
         }

@@ -220,13 +220,28 @@ fn pack(attempts: &[&Attempt], used: &[OwnerId]) -> usize {
     if most == attempts.len() { most } else { most.max(pack(rest, used)) }
 }
 
-/// Owners without common work that still stand for a verdict; a referee alone is enough.
+/// Owners without common work that say the same as a verdict.
 #[must_use]
-pub(super) fn support(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
-    let agreeing: Vec<&Attempt> =
-        attempts.iter().filter(|one| !one.void && earns(one, outcome, digest)).collect();
-    let has_word = agreeing.iter().any(|attempt| is_word(attempt, rule.strict));
-    if has_word { usize::MAX } else { independent(&agreeing, rule) }
+pub(super) fn voices(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
+    independent(&agreeing(attempts, (outcome, digest)), rule)
+}
+
+/// Owners without common work that still stand for a verdict; a referee alone is enough. What is left of those who were
+/// out together is nothing: it may have been told by whoever was caught since.
+#[must_use]
+pub(super) fn support(attempts: &[Attempt], verdict: (Outcome, Digest), rule: Rule) -> usize {
+    let agreeing = agreeing(attempts, verdict);
+    if agreeing.iter().any(|attempt| is_word(attempt, rule.strict)) {
+        usize::MAX
+    } else if !rule.by_vote && agreeing.iter().all(|attempt| attempt.late) {
+        0
+    } else {
+        independent(&agreeing, rule)
+    }
+}
+
+fn agreeing(attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) -> Vec<&Attempt> {
+    attempts.iter().filter(|one| !one.void && earns(one, outcome, digest)).collect()
 }
 
 /// Whether an attempt is one of those that a verdict rests on, by its strict run too, where it has one beside the

@@ -11,10 +11,14 @@ mod fairness;
 mod ids;
 mod job;
 mod judge;
+mod network;
+mod overdue;
 mod review;
 mod slice;
+mod straggle;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod trust;
 mod verdict;
 
@@ -28,6 +32,10 @@ pub use job::{
 };
 pub use judge::{Judgement, Rule, judge};
 pub use lull_job::Share;
+pub use network::{Network, Networks};
+pub use overdue::check_overdue;
 pub use review::{Census, review};
 pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
+pub use straggle::{Onlookers, Patience, Urgency, straggle};
+pub use trouble::{Failure, Trouble, TroubleChange};
 pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Standing, StandingChange, lead};

@@ -73,7 +73,7 @@ pub fn review(slice: &mut Slice, id: JobId) -> Changes {
     if state == JobState::Running && job.stage == Stage::Work && !job.reviewed {
         for Fallen { unit, .. } in fallen {
             batch.reopen(unit);
-            if !batch.slice.leased_again.contains(&unit) {
+            if !batch.slice.still_leased.contains(&unit) {
                 batch.want(unit, false);
             }
         }

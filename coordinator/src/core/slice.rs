@@ -1,6 +1,7 @@
 //! What the core reads, and what it decides: plain values on either side of a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lull_job::{Digest, Stage};
 use lull_ledger::{Amount, CurrencyId, Transfer};
@@ -8,6 +9,8 @@ use lull_ledger::{Amount, CurrencyId, Transfer};
 use super::checkpoint::{Blame, Checkpoint, Offer};
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
+use super::network::Networks;
+use super::trouble::{Trouble, TroubleChange};
 use super::trust::{Held, Policy, Standing, StandingChange};
 
 /// How an attempt ended.
@@ -124,6 +127,10 @@ pub struct Wanted {
     pub excluded: Vec<OwnerId>,
     /// Whether attempts of it differ: it is run both ways, by a referee where there is one.
     pub contested: bool,
+    /// Whether a lease of it is open: this would be a second one. Its owner is excluded too.
+    pub copy: bool,
+    /// How long it has been wanted, in seconds.
+    pub waited_secs: u64,
 }
 
 impl Wanted {
@@ -156,6 +163,20 @@ pub struct Lease {
     pub mode: RunMode,
     /// Of units that came with a checkpoint, or might be made from one that was offered earlier.
     pub offers: BTreeMap<u64, Offer>,
+    /// Units that it held at first.
+    pub units: u64,
+    /// Whether some of its units may be in another open lease, or wanted as copies.
+    pub copied: bool,
+}
+
+impl Lease {
+    /// Whether it is open and this unit is in it.
+    #[must_use]
+    pub fn holds(&self, unit: UnitKey) -> bool {
+        (self.job, self.stage) == (unit.job, unit.stage)
+            && !self.expired
+            && self.open.binary_search(&unit.index).is_ok()
+    }
 }
 
 /// What a batch of calls is decided on. Jobs are locked; the rest hangs on their locks.
@@ -163,7 +184,7 @@ pub struct Lease {
 pub struct Slice {
     /// Jobs that are reported on or could be leased from.
     pub jobs: BTreeMap<JobId, Job>,
-    /// Leases of the calling devices, and those that reports name.
+    /// Leases of the calling devices, those that reports name, and others that hold the same units.
     pub leases: BTreeMap<LeaseToken, Lease>,
     /// Attempts of the units that are reported, handed back or expired.
     pub attempts: BTreeMap<UnitKey, Vec<Attempt>>,
@@ -171,10 +192,14 @@ pub struct Slice {
     pub verdicts: BTreeMap<UnitKey, Verdict>,
     /// Rows of `wanted` that could be leased, each job's in order.
     pub wanted: BTreeMap<JobId, Vec<Wanted>>,
-    /// Of units reported under expired leases: their rows in `wanted`.
-    pub wanted_late: BTreeMap<UnitKey, Wanted>,
-    /// Of units reported under expired leases, or looked over: those under an open lease.
-    pub leased_again: BTreeSet<UnitKey>,
+    /// Of units that leave expired or copied leases: their rows in `wanted`. Other leases that hold them are among `leases`.
+    pub wanted_besides: BTreeMap<UnitKey, Wanted>,
+    /// Of units that leave copied leases: where another attempt came since the lease was given.
+    pub overlapped: BTreeSet<(UnitKey, LeaseToken)>,
+    /// Where a job is looked over: units under an open lease.
+    pub still_leased: BTreeSet<UnitKey>,
+    /// Where stragglers are looked for: how long each lease has been out, or was last looked at, in microseconds.
+    pub out_micros: BTreeMap<LeaseToken, u64>,
     /// Digests of large results that have been uploaded.
     pub blobs: BTreeSet<Digest>,
     /// Checkpoints of units that are reported, handed back or wanted.
@@ -195,6 +220,10 @@ pub struct Slice {
     pub grid_owners: u64,
     /// Owners of referees that called lately and have time: disputes wait for them, unless they had a voice.
     pub referees_there: BTreeSet<OwnerId>,
+    /// Who called from where lately.
+    pub networks: Arc<Networks>,
+    /// Devices that failed when they were last heard of.
+    pub troubles: Arc<BTreeMap<DeviceId, Trouble>>,
     /// What the operator assumes.
     pub policy: Policy,
     /// Where a job is looked over: what was forfeited in it to losses, and has not been granted to it.
@@ -237,6 +266,8 @@ pub struct Changes {
     pub blames: Vec<Blame>,
     /// What else is known of owners.
     pub standings: BTreeMap<OwnerId, StandingChange>,
+    /// What else is known of devices.
+    pub troubles: BTreeMap<DeviceId, TroubleChange>,
     /// Of rewards: those that are held back, in the order in which they were earned.
     pub held: Vec<Held>,
     /// Units of which the verdict no longer stands, with the owners that had an attempt then.
@@ -247,6 +278,8 @@ pub struct Changes {
     pub leases_added: Vec<Lease>,
     /// Leases whose open units or expiry changed; one without open units is deleted.
     pub leases_changed: BTreeSet<LeaseToken>,
+    /// Leases that took too long: their time begins again.
+    pub leases_looked_at: BTreeSet<LeaseToken>,
     /// Jobs to update.
     pub jobs_changed: BTreeSet<JobId>,
     /// Jobs that ended: what they wanted and leased goes.

@@ -2,6 +2,7 @@
 //! invariants checked after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use lull_job::{Digest, Plan, Reduce, Stage};
 use lull_ledger::{Amount, FeeRate, Transfer};
@@ -11,6 +12,8 @@ use super::*;
 
 mod again;
 mod poison;
+mod straggle;
+mod trouble;
 mod trust;
 
 /// Everything a database would hold of one job.
@@ -34,6 +37,12 @@ struct Model {
     past: BTreeMap<(i16, u64), (Vec<Attempt>, Option<Verdict>)>,
     referees: BTreeSet<OwnerId>,
     owners_there: BTreeSet<OwnerId>,
+    troubles: BTreeMap<DeviceId, Trouble>,
+    networks: Networks,
+    /// When leases were given and attempts recorded, by counting commits.
+    given: BTreeMap<LeaseToken, u64>,
+    recorded: BTreeMap<(UnitKey, OwnerId), u64>,
+    commits: u64,
     next_token: i64,
     fairness: Fairness,
     /// CPU time that each report names.
@@ -113,6 +122,11 @@ impl Model {
             past: BTreeMap::new(),
             referees: BTreeSet::new(),
             owners_there: (1..=64).map(OwnerId).collect(),
+            troubles: BTreeMap::new(),
+            networks: Networks::default(),
+            given: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            commits: 0,
             next_token: 1,
             fairness: Fairness::default(),
             cpu_micros: 1_000_000,
@@ -120,12 +134,13 @@ impl Model {
     }
 
     fn slice(&self, requests: &[Request]) -> Slice {
-        let late: Vec<UnitKey> = requests
-            .iter()
-            .flat_map(|request| &request.reports)
-            .filter(|report| self.leases.get(&report.token).is_some_and(|lease| lease.expired))
-            .map(|report| report.unit)
-            .collect();
+        let besides = |lease: &&Lease| lease.expired || lease.copied;
+        let units = self
+            .leases
+            .values()
+            .filter(besides)
+            .flat_map(|lease| units_of(lease).map(|unit| (unit, lease.token)));
+        let units: BTreeSet<(UnitKey, LeaseToken)> = units.collect();
         Slice {
             jobs: [(self.job.id, self.job.clone())].into(),
             leases: self.leases.clone(),
@@ -135,14 +150,22 @@ impl Model {
             standings: self.standings.clone(),
             grid_owners: 4,
             referees_there: self.referees.clone(),
+            networks: Arc::new(self.networks.clone()),
+            troubles: Arc::new(self.troubles.clone()),
             policy: Policy::default(),
             losses: self.losses(),
             wanted: [(self.job.id, self.wanted.values().cloned().collect())].into(),
-            wanted_late: late
+            wanted_besides: units
                 .iter()
-                .filter_map(|unit| Some((*unit, self.wanted.get(unit)?.clone())))
+                .filter_map(|(unit, _)| Some((*unit, self.wanted.get(unit)?.clone())))
                 .collect(),
-            leased_again: late.iter().copied().filter(|unit| self.is_leased(unit)).collect(),
+            overlapped: units
+                .iter()
+                .copied()
+                .filter(|(unit, token)| self.has_overlapped(unit, *token))
+                .collect(),
+            still_leased: BTreeSet::new(),
+            out_micros: BTreeMap::new(),
             blobs: BTreeSet::new(),
             checkpoints: self.checkpoints.clone(),
             offered: self.offered.clone(),
@@ -169,6 +192,19 @@ impl Model {
         replies
     }
 
+    /// A lease has been out for ever, and these owners wait for work.
+    fn straggle(&mut self, token: LeaseToken, waiting: &[i64]) {
+        self.straggle_after(token, waiting, u64::MAX);
+    }
+
+    fn straggle_after(&mut self, token: LeaseToken, waiting: &[i64], micros: u64) {
+        let mut slice = self.slice(&[]);
+        slice.out_micros.insert(token, micros);
+        let waiting: BTreeSet<OwnerId> = waiting.iter().copied().map(OwnerId).collect();
+        let changes = straggle(&mut slice, &Onlookers { there: waiting.clone(), waiting });
+        self.apply(slice, changes);
+    }
+
     fn expire(&mut self, token: LeaseToken) {
         let mut slice = self.slice(&[]);
         let changes = expire(&mut slice, &[token]);
@@ -180,6 +216,7 @@ impl Model {
         if !changes.jobs_begun_again.is_empty() {
             self.put_away();
         }
+        self.commits += 1;
         self.apply_checkpoints(&changes);
         for row in &changes.wanted_removed {
             assert_eq!(
@@ -204,6 +241,7 @@ impl Model {
                 "a second attempt of an owner"
             );
             attempts.push(recorded.attempt.clone());
+            self.recorded.insert((recorded.unit, recorded.attempt.owner), self.commits);
         }
         for (unit, known) in &changes.reopened {
             assert!(self.verdicts.contains_key(unit), "{unit:?} is reopened without a verdict");
@@ -221,6 +259,7 @@ impl Model {
             assert!(self.reopened.remove(unit).is_some(), "{unit:?} was not open");
         }
         self.apply_trust(&changes);
+        self.apply_troubles(&changes);
         for transfer in changes.transfers.iter().filter(|one| one.code == lull_ledger::Code::Reward) {
             let stage = stage_of_number(transfer.key.stage).expect("a stage");
             let unit = UnitKey { job: self.job.id, stage, index: transfer.key.index as u64 };
@@ -252,6 +291,7 @@ impl Model {
                     assert!(!common, "{unit:?} went to somebody who could add no vote");
                 }
             }
+            self.given.insert(lease.token, self.commits);
             assert!(self.leases.insert(lease.token, lease).is_none(), "a token was given twice");
         }
         if !changes.jobs_ended.is_empty() {
@@ -302,6 +342,12 @@ impl Model {
         (attempts, verdict.as_ref().expect("a verdict"))
     }
 
+    /// Whether another attempt of the unit came while the lease was out.
+    fn has_overlapped(&self, unit: &UnitKey, token: LeaseToken) -> bool {
+        let given = self.given[&token];
+        self.recorded.iter().any(|((other, _), at)| other == unit && *at >= given)
+    }
+
     fn is_leased(&self, unit: &UnitKey) -> bool {
         self.leases
             .values()
@@ -347,10 +393,21 @@ impl Model {
         }
     }
 
+    /// Devices never rest: there is no clock here.
+    fn apply_troubles(&mut self, changes: &Changes) {
+        for (device, change) in &changes.troubles {
+            let before = self.troubles.remove(device);
+            if let TroubleChange::Failed(last) = *change {
+                let fails = before.map_or(0, |before| before.fails) + 1;
+                self.troubles.insert(*device, Trouble { fails, last, secs_since: 100_000 });
+            }
+        }
+    }
+
     /// What the coordinator's chores do when work is done or somebody was caught.
     fn review(&mut self) {
         let mut slice = self.slice(&[]);
-        slice.leased_again = self.verdicts.keys().copied().filter(|unit| self.is_leased(unit)).collect();
+        slice.still_leased = self.verdicts.keys().copied().filter(|unit| self.is_leased(unit)).collect();
         let owners: BTreeSet<OwnerId> =
             self.attempts.values().flatten().map(|attempt| attempt.owner).collect();
         let census = Census { owners: owners.len() as u64, caught: self.caught.len() as u64 };
@@ -394,22 +451,36 @@ impl Model {
         if self.job.state != JobState::Running {
             return;
         }
-        let mut leased = BTreeSet::new();
+        let mut leased: BTreeMap<UnitKey, Vec<&Lease>> = BTreeMap::new();
         for lease in self.leases.values().filter(|lease| !lease.expired) {
-            for index in &lease.open {
-                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
-                assert!(leased.insert(unit), "{unit:?} is leased twice");
-                assert!(!self.wanted.contains_key(&unit), "{unit:?} is leased and wanted");
+            for unit in units_of(lease) {
+                let holders = leased.entry(unit).or_default();
+                assert!(
+                    holders.iter().all(|one| lease.copied && one.copied && one.owner != lease.owner),
+                    "{unit:?} is leased twice, to one owner or as no copy"
+                );
+                holders.push(lease);
+                assert!(holders.len() <= 2, "{unit:?} is leased more than twice");
+                let wanted = self.wanted.get(&unit);
+                assert!(
+                    wanted.is_none_or(|row| row.copy && lease.copied && row.excluded.contains(&lease.owner)),
+                    "{unit:?} is leased and wanted, and not as a copy"
+                );
+                assert!(wanted.is_none() || holders.len() == 1, "{unit:?} is leased twice and wanted");
             }
         }
         let of_stage = |unit: &&UnitKey| unit.stage == self.job.stage;
         for unit in self.wanted.keys() {
             assert!(self.is_open(unit), "{unit:?} is wanted and decided");
         }
+        for (unit, row) in self.wanted.iter().filter(|(_, row)| row.copy) {
+            assert!(leased.contains_key(unit), "{row:?} copies nothing");
+        }
         let decided = self.verdicts.keys().filter(of_stage).filter(|unit| !self.is_open(unit)).count() as u64;
         assert_eq!(decided, self.job.stage_accepted + self.job.stage_failed, "the count of verdicts");
-        let out = leased.iter().filter(of_stage).filter(|unit| self.is_open(unit)).count();
-        let total = decided + (out + self.wanted.len()) as u64 + self.job.beyond_frontier();
+        let out = leased.keys().filter(of_stage).filter(|unit| self.is_open(unit)).count();
+        let wanted = self.wanted.values().filter(|row| !row.copy).count();
+        let total = decided + (out + wanted) as u64 + self.job.beyond_frontier();
         assert_eq!(total, self.job.stage_units, "units that are decided, leased, wanted or not leased yet");
     }
 
@@ -478,6 +549,7 @@ impl Model {
             held: held.collect(),
             want: None,
             referee: false,
+            network: None,
         }
     }
 
@@ -501,6 +573,10 @@ impl Model {
     }
 }
 
+fn units_of(lease: &Lease) -> impl Iterator<Item = UnitKey> + '_ {
+    lease.open.iter().map(|index| UnitKey { job: lease.job, stage: lease.stage, index: *index })
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Some devices ask at once.
@@ -518,6 +594,10 @@ enum Step {
     Expire {
         lease: u8,
     },
+    /// A lease is found late.
+    Straggle {
+        lease: u8,
+    },
 }
 
 const OWNERS: i64 = 4;
@@ -529,6 +609,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => report.prop_map(|(lease, at, right, twice)| Step::Report { lease, at, right, twice }),
         1 => any::<u8>().prop_map(|lease| Step::HandBack { lease }),
         1 => any::<u8>().prop_map(|lease| Step::Expire { lease }),
+        2 => any::<u8>().prop_map(|lease| Step::Straggle { lease }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -575,6 +656,10 @@ impl Model {
             Step::Expire { lease } => {
                 let Some(token) = token(*lease, self) else { return };
                 self.expire(token);
+            }
+            Step::Straggle { lease } => {
+                let Some(token) = token(*lease, self) else { return };
+                self.straggle(token, &(1..=OWNERS).collect::<Vec<_>>());
             }
         }
     }

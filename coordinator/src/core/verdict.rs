@@ -12,6 +12,7 @@ use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, earns, judge, vote};
 use super::slice::{Attempt, Changes, Outcome, Verdict};
+use super::trouble::failure_of;
 use super::trust::{Catch, Held, Standing};
 
 impl Batch<'_> {
@@ -80,11 +81,14 @@ impl Batch<'_> {
         let right: Vec<Attempt> =
             attempts.iter().filter(|attempt| earns(attempt, outcome, digest)).cloned().collect();
         let was_checked = before.as_ref().is_some_and(|before| before.agreeing > 1);
-        if is_paid(outcome) && right.len() > 1 && !was_checked {
+        if is_paid(outcome) && agreeing > 1 && !was_checked {
             self.correct(&right);
         }
         if outcome == Outcome::Result {
             self.count_limits(unit, &attempts);
+        }
+        if is_paid(outcome) {
+            self.note_devices(&attempts, (outcome, digest));
         }
         let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
         if is_sure {
@@ -136,6 +140,17 @@ impl Batch<'_> {
                 && is_covered
             {
                 pay(job, attempt, unit, agreeing > 1, &mut self.changes);
+            }
+        }
+    }
+
+    /// Which devices are in order, by a verdict.
+    fn note_devices(&mut self, attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) {
+        for attempt in attempts.iter().filter(|one| !one.settled) {
+            if earns(attempt, outcome, digest) {
+                self.changes.recover_known(&self.slice.troubles, attempt.device);
+            } else if outcome == Outcome::Result || attempt.outcome != Outcome::Limit {
+                self.changes.fail(&self.slice.troubles, attempt.device, failure_of(attempt));
             }
         }
     }
@@ -261,16 +276,18 @@ impl Batch<'_> {
     }
 }
 
-/// What is known of the owner who alone has an attempt that still says something.
+/// What is known of the owner who alone has an attempt that still says something; of several who were out together and are
+/// one voice, of whom is checked most.
 pub(super) fn standing_of_one(
     attempts: &[Attempt],
     standings: &BTreeMap<OwnerId, Standing>,
 ) -> Option<Standing> {
-    let mut live = attempts.iter().filter(|attempt| !attempt.void);
-    match (live.next(), live.next()) {
-        (Some(only), None) => Some(standings.get(&only.owner).copied().unwrap_or_default()),
-        _ => None,
+    let live = || attempts.iter().filter(|attempt| !attempt.void);
+    if live().filter(|attempt| !attempt.late).count() > 1 {
+        return None;
     }
+    let known = live().map(|one| standings.get(&one.owner).copied().unwrap_or_default());
+    known.max_by(|one, other| one.check_rate().total_cmp(&other.check_rate()))
 }
 
 /// Owners are paid for what the program did, a failure of its own included; a limit of the PC, which

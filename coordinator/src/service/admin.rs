@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, last_part, page_size, status, view};
 use crate::auth::{hash_token, new_token};
-use crate::core::{DeviceId, Fault, Standing};
+use crate::core::{DeviceId, Failure, Fault, Standing, Trouble};
 use crate::store::{BlameRow, DeviceRow, OperatorId, Subject};
 
 const NAME_BYTES_MAX: usize = 63;
@@ -213,13 +213,16 @@ fn device(row: DeviceRow) -> v1::Device {
         attempts: row.attempts,
         blames: row.blames,
         recent_blames: row.recent_blames.into_iter().map(blame).collect(),
-        limited_reason: limited_reason(row.standing),
+        limited_reason: limited_reason(row.standing, row.trouble),
         referee: row.referee,
     }
 }
 
-/// Why devices of an owner get less work than others; empty when they do not.
-fn limited_reason(standing: Standing) -> String {
+/// Why a device gets less work than others; empty when it does not.
+fn limited_reason(standing: Standing, trouble: Option<Trouble>) -> String {
+    if let Some(trouble) = trouble.filter(|trouble| trouble.is_watched()) {
+        return trouble_reason(trouble);
+    }
     if standing.rests() {
         let minutes = standing.rest_secs().div_ceil(60);
         format!(
@@ -235,6 +238,21 @@ fn limited_reason(standing: Standing) -> String {
     } else {
         String::new()
     }
+}
+
+fn trouble_reason(trouble: Trouble) -> String {
+    let last = match trouble.last {
+        Failure::Limit => "it ran into a limit where others had a result",
+        Failure::Wrong => "it returned another result than was accepted",
+        Failure::Expired => "it let a lease expire",
+    };
+    let gets = match trouble.rest_secs().div_ceil(60) {
+        0 => "it gets one unit at a time until it succeeds".to_owned(),
+        minutes => {
+            format!("it gets no units for {minutes} minutes more, and then one at a time until it succeeds")
+        }
+    };
+    format!("it failed {} times in a row, the last time because {last}: {gets}", trouble.fails)
 }
 
 fn blame(row: BlameRow) -> v1::Blame {

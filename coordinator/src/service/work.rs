@@ -12,7 +12,9 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, checkpoints, receipts, status};
 use crate::auth::{self, Device};
-use crate::core::{self, HandBack, JobId, Lease, LeaseToken, Outcome, Report, RunMode, UnitKey, Want};
+use crate::core::{
+    self, HandBack, JobId, Lease, LeaseToken, Network, Outcome, Report, RunMode, UnitKey, Want,
+};
 use crate::store::{DeviceEarned, Extras, PartRow};
 
 /// A call is held no longer than this: proxies cut longer ones.
@@ -223,6 +225,7 @@ impl Work for WorkService {
 
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {
         let device = self.context.auth.device(&request).await?;
+        let network = request.remote_addr().and_then(|address| Network::of(address.ip()));
         let mut request = request.into_inner();
         let held = request.held_receipts.take().map(receipts::held).transpose()?;
         let presence = i16::try_from(request.presence).unwrap_or(0);
@@ -232,6 +235,7 @@ impl Work for WorkService {
         let wait = wait.unwrap_or_default().min(WAIT_MAX);
         let checkpoints = checkpoints::verified(&self.context, device.id, &request.hand_backs).await?;
         let (mut call, mut refusals) = read(device, request)?;
+        call.network = network;
         for (hand_back, checkpoints) in call.hand_backs.iter_mut().zip(checkpoints) {
             hand_back.checkpoints = checkpoints;
         }
@@ -327,7 +331,7 @@ fn read(device: Device, request: v1::SyncRequest) -> Result<(core::Request, Vec<
     });
     let held = request.held_leases.into_iter().map(token).collect();
     let Device { id: device, owner, referee } = device;
-    Ok((core::Request { device, owner, reports, hand_backs, held, want, referee }, refusals))
+    Ok((core::Request { device, owner, reports, hand_backs, held, want, referee, network: None }, refusals))
 }
 
 const fn outcome(outcome: v1::Outcome) -> Option<Outcome> {

@@ -1,15 +1,16 @@
 //! Who is who: submitters, owners, tokens, devices.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use lull_job::Digest;
 use lull_ledger::AccountKind;
 use tokio_postgres::Row;
 
-use super::batch::load_standings;
+use super::batch::{load_standings, load_troubles};
 use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{DeviceId, Fault, JobId, OwnerId, Standing, SubmitterId, UnitKey};
+use crate::core::{DeviceId, Fault, JobId, Network, OwnerId, Standing, SubmitterId, Trouble, UnitKey};
 
 /// An operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub struct DeviceRow {
     pub standing: Standing,
     /// Whether the operator trusts it to settle disputes.
     pub referee: bool,
+    /// Whether it failed when it was last heard of.
+    pub trouble: Option<Trouble>,
 }
 
 /// What a device was blamed for.
@@ -95,6 +98,8 @@ pub struct DeviceSeen {
     pub device: DeviceId,
     /// Whether somebody sits at it, as in `lull.v1.Presence`.
     pub presence: i16,
+    /// Where it called from, if that is known.
+    pub network: Option<Network>,
 }
 
 impl Store {
@@ -312,12 +317,30 @@ impl Store {
     /// When the database fails.
     pub async fn devices_seen(&self, seen: &[DeviceSeen]) -> Result<(), Error> {
         run_tx!(self.pool, "devices_seen", tx => {
-            let update = "UPDATE device SET last_seen_at = now(), presence = seen.presence
-                FROM unnest($1::bigint[], $2::smallint[]) AS seen (id, presence) WHERE device.id = seen.id";
+            let update = "UPDATE device SET last_seen_at = now(), presence = seen.presence, network = seen.network
+                FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS seen (id, presence, network) WHERE device.id = seen.id";
             let ids: Vec<i64> = seen.iter().map(|seen| seen.device.0).collect();
             let presence: Vec<i16> = seen.iter().map(|seen| seen.presence).collect();
-            tx.execute(update, &[&ids, &presence]).await?;
+            let networks: Vec<Option<i64>> = seen.iter().map(|seen| seen.network.map(|network| network.0)).collect();
+            tx.execute(update, &[&ids, &presence, &networks]).await?;
             Ok(())
+        })
+    }
+
+    /// Where devices of each owner last called from, of those that called within a day.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn networks(&self) -> Result<BTreeMap<OwnerId, BTreeSet<Network>>, Error> {
+        run_tx!(self.pool, "networks", tx => {
+            let select = "SELECT DISTINCT owner_id, network FROM device
+                WHERE network IS NOT NULL AND last_seen_at > now() - interval '1 day'";
+            let mut networks: BTreeMap<OwnerId, BTreeSet<Network>> = BTreeMap::new();
+            for row in tx.query(&tx.prepare_cached(select).await?, &[]).await? {
+                let network = Network(row.try_get("network")?);
+                networks.entry(OwnerId(row.try_get("owner_id")?)).or_default().insert(network);
+            }
+            Ok(networks)
         })
     }
 
@@ -341,6 +364,8 @@ impl Store {
             let rows = tx.query(select, &[&after.0, &owner.map(|o| o.0), &limit]).await?;
             let owners = rows.iter().map(|row| OwnerId(row.get("owner_id"))).collect();
             let standings = load_standings(tx, &owners).await?;
+            let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
+            let troubles = load_troubles(tx, Some(&ids)).await?;
             let mut devices: Vec<DeviceRow> = rows
                 .iter()
                 .map(|row| {
@@ -358,6 +383,7 @@ impl Store {
                         recent_blames: Vec::new(),
                         standing: standings.get(&OwnerId(row.try_get("owner_id")?)).copied().unwrap_or_default(),
                         referee: row.try_get("referee")?,
+                        trouble: troubles.get(&DeviceId(row.try_get("id")?)).copied(),
                     })
                 })
                 .collect::<Result<_, Error>>()?;

@@ -7,7 +7,7 @@ use tokio_postgres::{NoTls, Transaction};
 use super::Error;
 use super::error::precondition;
 
-const MIGRATIONS: [(i32, &str, &str); 14] = [
+const MIGRATIONS: [(i32, &str, &str); 16] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -21,6 +21,8 @@ const MIGRATIONS: [(i32, &str, &str); 14] = [
     (11, "fees", include_str!("../../migrations/0011_fees.sql")),
     (12, "rounds", include_str!("../../migrations/0012_rounds.sql")),
     (13, "edges", include_str!("../../migrations/0013_edges.sql")),
+    (14, "stragglers", include_str!("../../migrations/0014_stragglers.sql")),
+    (15, "devices", include_str!("../../migrations/0015_devices.sql")),
     (17, "currencies", include_str!("../../migrations/0017_currencies.sql")),
 ];
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use lull_job::Stage;
 use lull_ledger::{AccountKind, Key, Transfer};
 
-use super::batch::{Aftermath, review_slice, write_review, write_transfers};
+use super::batch::{Aftermath, overdue_slice, review_slice, write_overdue, write_review, write_transfers};
 use super::rows::From;
 use super::{Error, Store, run_tx};
-use crate::core::{Job, JobId, JobState, Policy, review};
+use crate::core::{Job, JobId, JobState, Policy, UnitKey, check_overdue, review};
 
 /// Results of one owner whose pay is released at once: the rest follows with the next look.
 const RESULTS_PER_RELEASE: i64 = 10_000;
@@ -16,6 +17,12 @@ const RESULTS_PER_RELEASE: i64 = 10_000;
 const SETTLED_PER_LOOK: i64 = 100;
 /// Pay is held back no longer than this, whatever its owner still returns.
 pub(super) const HELD_DAYS_MAX: i32 = 30;
+/// So many days before that, what nobody checked is wanted once more.
+const CHECK_DAYS_BEFORE: i32 = 1;
+/// So many days later, pay is released though the check has not come: there may be nobody to make it.
+const CHECK_DAYS_MAX: i32 = 7;
+/// Units that are wanted for a check in one go.
+const CHECKS_PER_LOOK: i64 = 1_000;
 
 impl Store {
     /// Jobs that wait to be looked over: their work is done, or somebody who took part was caught.
@@ -98,6 +105,44 @@ impl Store {
         })
     }
 
+    /// Wants units checked whose pay has been held back for nearly as long as it may be, and that nobody checked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn check_overdue(&self, policy: Policy) -> Result<Aftermath, Error> {
+        run_tx!(self.batch_pool, "check_overdue", tx => {
+            // Most owners have none: their oldest pay says so.
+            let old = "SELECT DISTINCT old.job_id, old.idx FROM standing
+                JOIN held AS oldest ON oldest.owner_id = standing.owner_id AND oldest.seq = standing.released_to + 1
+                CROSS JOIN LATERAL (
+                    SELECT job_id, stage, idx, checked, created_at FROM held
+                    WHERE held.owner_id = standing.owner_id AND held.seq > standing.released_to ORDER BY held.seq LIMIT $2) AS old
+                JOIN job ON job.id = old.job_id
+                JOIN verdict ON verdict.job_id = old.job_id AND verdict.stage = old.stage AND verdict.idx = old.idx AND version = 1 AND agreeing = 1
+                WHERE oldest.created_at < now() - $1::integer * interval '1 day' AND old.created_at < now() - $1::integer * interval '1 day'
+                  AND NOT old.checked AND old.stage = 1 AND job.state = 1 AND job.stage = 1 AND NOT job.reviewed
+                  AND NOT EXISTS (SELECT FROM verdict AS later WHERE later.job_id = old.job_id AND later.stage = old.stage AND later.idx = old.idx AND later.version > 1)
+                  AND NOT EXISTS (SELECT FROM reopened WHERE reopened.job_id = old.job_id AND reopened.stage = old.stage AND reopened.idx = old.idx)
+                ORDER BY old.job_id, old.idx LIMIT $2";
+            let days = HELD_DAYS_MAX - CHECK_DAYS_BEFORE;
+            let rows = tx.query(&tx.prepare_cached(old).await?, &[&days, &CHECKS_PER_LOOK]).await?;
+            if rows.is_empty() {
+                return Ok(Aftermath::default());
+            }
+            let from = From("held");
+            let units: Vec<UnitKey> = rows
+                .iter()
+                .map(|row| {
+                    let (job, index) = (JobId(row.try_get("job_id")?), from.count(row, "idx")?);
+                    Ok(UnitKey { job, stage: Stage::Work, index })
+                })
+                .collect::<Result<_, Error>>()?;
+            let mut slice = overdue_slice(tx, &units, policy).await?;
+            let changes = check_overdue(&mut slice);
+            write_overdue(tx, &slice, &changes).await
+        })
+    }
+
     /// Releases pay of owners that have returned enough since, and that was held back for the longest time.
     /// Returns how many owners it was.
     ///
@@ -111,15 +156,17 @@ impl Store {
             let due = "SELECT standing.owner_id, released_to, last.seq AS to_seq
                 FROM unnest($1::bigint[]) AS owner (id) JOIN standing ON owner_id = owner.id CROSS JOIN LATERAL (
                     SELECT max(seq) AS seq FROM (
-                        SELECT seq, bool_and(until_seq <= held_to OR created_at < now() - $2::integer * interval '1 day')
+                        SELECT seq, bool_and(until_seq <= held_to OR created_at < now() - ($2::integer + $4::integer) * interval '1 day'
+                            OR created_at < now() - $2::integer * interval '1 day' AND NOT EXISTS (SELECT FROM reopened
+                                WHERE (reopened.job_id, reopened.stage, reopened.idx) = (held.job_id, held.stage, held.idx)))
                             OVER (ORDER BY seq) AS is_due
                         FROM held WHERE held.owner_id = standing.owner_id AND seq > released_to
                         ORDER BY seq LIMIT $3) AS queue
                     WHERE is_due) AS last
                 WHERE last.seq IS NOT NULL ORDER BY standing.owner_id";
             let due = tx.prepare_cached(due).await?;
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE];
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE, &CHECK_DAYS_MAX];
             let owners: Vec<i64> = tx.query(&due, &parameters).await?.iter().map(|row| row.get("owner_id")).collect();
             // Accounts are locked before standings, as batches do, in every currency; what is due is read again under the
             // locks.
@@ -130,8 +177,8 @@ impl Store {
             tx.query(&tx.prepare_cached(lock).await?, &[&owners]).await?;
             let lock = "SELECT owner_id FROM standing WHERE owner_id = ANY($1) ORDER BY owner_id FOR UPDATE";
             tx.query(&tx.prepare_cached(lock).await?, &[&owners]).await?;
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE];
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE, &CHECK_DAYS_MAX];
             let rows = tx.query(&due, &parameters).await?;
             let mut transfers = Vec::with_capacity(rows.len());
             for row in &rows {

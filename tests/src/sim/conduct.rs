@@ -36,6 +36,8 @@ pub struct Lying {
     /// Whether it has another device that does nothing but look for units that its friends have lied about, and
     /// hands back all others: while its owner has dropped fewer than so many units, and one for eight results.
     pub fishes: Option<u64>,
+    /// Whether liars are all on one network.
+    pub neighbours: bool,
     /// What it does when it is caught.
     pub after_catch: AfterCatch,
 }
@@ -61,6 +63,7 @@ impl Lying {
         guesses: false,
         asks_often: false,
         fishes: None,
+        neighbours: false,
         after_catch: AfterCatch::GoesOn,
     };
 

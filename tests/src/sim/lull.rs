@@ -1,10 +1,11 @@
 //! Lull's own coordinator core, with its tables in memory.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lull_coordinator::core::{
-    Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices, Report,
-    Request, RunMode, Share, SubmitterId, Totals, UnitKey, Want,
+    Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Network, Onlookers, Outcome, OwnerId,
+    Policy, Prices, Report, Request, RunMode, Share, SubmitterId, Totals, UnitKey, Want,
 };
 use lull_job::{Digest, Plan, Reduce, Stage};
 use lull_ledger::{Amount, FeeRate};
@@ -21,6 +22,10 @@ pub struct Lull {
     store: MemoryStore,
     hints: Hints,
     owners: BTreeSet<i64>,
+    /// Owners of devices for which there was no work when they last called.
+    waiting: BTreeSet<OwnerId>,
+    /// Whether what takes too long goes out twice.
+    copies: bool,
     unit_micros: u64,
     result: Vec<u8>,
 }
@@ -80,7 +85,21 @@ impl Lull {
         });
         let policy = Policy { liars };
         let hints = Hints { policy, ..Hints::default() };
-        Self { store, hints, owners: BTreeSet::new(), unit_micros, result: Vec::new() }
+        Self {
+            store,
+            hints,
+            owners: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            copies: true,
+            unit_micros,
+            result: Vec::new(),
+        }
+    }
+
+    /// The same, but that no unit is in two leases at a time: for comparison.
+    #[must_use]
+    pub fn without_copies(self) -> Self {
+        Self { copies: false, ..self }
     }
 
     /// The tables.
@@ -160,9 +179,21 @@ impl Server for Lull {
             held: Vec::new(),
             want: Some(Want { leases: 1, units_max: call.units_max }),
             referee: false,
+            network: Some(Network(call.network)),
         };
+        if !self.hints.networks.known.contains_key(&request.owner) {
+            let networks = Arc::make_mut(&mut self.hints.networks);
+            networks.known.insert(request.owner, [Network(call.network)].into());
+            networks.asking.insert(request.owner);
+        }
         let replies = self.store.sync(&[request], &self.hints);
-        let token = *replies.first()?.leases.first()?;
+        let token = replies.first().and_then(|reply| reply.leases.first().copied());
+        if token.is_none() {
+            self.waiting.insert(OwnerId(call.owner));
+        } else {
+            self.waiting.remove(&OwnerId(call.owner));
+        }
+        let token = token?;
         Some(Work { token: token.0, units: self.store.lease(token)?.open.clone() })
     }
 
@@ -173,6 +204,14 @@ impl Server for Lull {
     fn chores(&mut self) {
         self.store.release_held();
         self.store.forgive_drops();
+        if self.copies {
+            let there = self.owners.iter().copied().map(OwnerId).collect();
+            let onlookers = Onlookers { there, waiting: self.waiting.clone() };
+            let late = self.store.late(&onlookers);
+            if !late.is_empty() {
+                self.store.straggle(late, &onlookers, self.hints.policy);
+            }
+        }
         for job in self.store.unreviewed() {
             self.store.review(job, self.hints.policy);
         }

@@ -2,11 +2,13 @@
 //! what the core decided. It fails where the database would.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use lull_coordinator::core::{
     Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
-    Outcome, OwnerId, Policy, Recorded, Reply, Request, STRANGER_RESULTS, Slice, Standing, UnitKey, Verdict,
-    Wanted, decide, expire, lease_units, repeats_max, review, stage_of_number,
+    Networks, Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, STRANGER_RESULTS,
+    Slice, Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
+    repeats_max, review, stage_of_number, straggle,
 };
 use lull_job::Stage;
 use lull_ledger::{AccountKind, Amount, Code, CurrencyId, Key, Transfer};
@@ -62,6 +64,15 @@ struct Recheck {
     lost: Vec<Held>,
 }
 
+const DAY_SECS: u64 = 24 * 3_600;
+
+/// When a lease was given, by counting commits, and when it was last looked at, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Out {
+    commit: u64,
+    looked_at_secs: u64,
+}
+
 /// What is known of the grid as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Hints {
@@ -71,6 +82,8 @@ pub struct Hints {
     pub owners: u64,
     /// Owners of referees among them.
     pub referees: BTreeSet<OwnerId>,
+    /// Who called from where lately.
+    pub networks: Arc<Networks>,
     /// What the operator assumes.
     pub policy: Policy,
 }
@@ -80,11 +93,15 @@ pub struct Hints {
 pub struct MemoryStore {
     jobs: BTreeMap<JobId, Job>,
     leases: BTreeMap<LeaseToken, Lease>,
+    out: BTreeMap<LeaseToken, Out>,
+    /// With the time of the last failure.
+    troubles: BTreeMap<DeviceId, (Trouble, u64)>,
     of_device: BTreeMap<DeviceId, BTreeSet<LeaseToken>>,
     units: BTreeMap<(JobId, Stage), Vec<Unit>>,
     /// What was made from the work of jobs that were begun again since, by the number of the stage.
     past: BTreeMap<(JobId, i16), Vec<Unit>>,
-    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), Wanted>,
+    /// With the time since when.
+    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), (Wanted, u64)>,
     owners: BTreeMap<OwnerId, Owner>,
     job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
     /// With how many checked results of the owner were right before.
@@ -167,7 +184,7 @@ impl MemoryStore {
     pub fn expire(&mut self, tokens: &[LeaseToken], policy: Policy) {
         let leases = tokens.iter().filter_map(|token| Some((*token, self.leases.get(token)?.clone())));
         let leases: BTreeMap<LeaseToken, Lease> = leases.filter(|(_, lease)| !lease.expired).collect();
-        let mut slice = Slice { policy, ..Slice::default() };
+        let mut slice = Slice { policy, troubles: Arc::new(self.troubles()), ..Slice::default() };
         for job in leases.values().map(|lease| lease.job) {
             slice.jobs.extend(self.jobs.get(&job).map(|known| (job, known.clone())));
         }
@@ -179,8 +196,47 @@ impl MemoryStore {
         }
         let tokens: Vec<LeaseToken> = leases.keys().copied().collect();
         slice.leases = leases;
+        self.load_copies(&mut slice, &tokens);
         self.load_standings(&mut slice, []);
         let changes = expire(&mut slice, &tokens);
+        self.write(slice, changes);
+    }
+
+    /// Leases that may be late, and how long each has been out, or was last looked at, in microseconds.
+    #[must_use]
+    pub fn late(&self, onlookers: &Onlookers) -> BTreeMap<LeaseToken, u64> {
+        let is_late = |lease: &&Lease, micros: u64| {
+            let Some(job) = self.jobs.get(&lease.job).filter(|job| job.stage == lease.stage) else {
+                return false;
+            };
+            let is_awaited =
+                job.beyond_frontier() == 0 && onlookers.waiting.iter().any(|owner| *owner != lease.owner);
+            let urgency = if is_awaited { Urgency::Awaited } else { Urgency::None };
+            micros > Patience::of(urgency).micros(job.unit_micros, lease.units)
+        };
+        let out = self.leases.values().filter(|lease| !lease.expired).filter_map(|lease| {
+            let micros = (self.now_secs - self.out.get(&lease.token)?.looked_at_secs) * 1_000_000;
+            is_late(&lease, micros).then_some((lease.token, micros))
+        });
+        out.collect()
+    }
+
+    /// Looks at leases that have been out for so long.
+    pub fn straggle(&mut self, out_micros: BTreeMap<LeaseToken, u64>, onlookers: &Onlookers, policy: Policy) {
+        let leases = out_micros.keys().filter_map(|token| Some((*token, self.leases.get(token)?.clone())));
+        let leases: BTreeMap<LeaseToken, Lease> = leases.collect();
+        let jobs = leases.values().filter_map(|lease| Some((lease.job, self.jobs.get(&lease.job)?.clone())));
+        let mut slice = Slice { policy, jobs: jobs.collect(), ..Slice::default() };
+        for lease in leases.values() {
+            for index in &lease.open {
+                self.load_unit(&mut slice, UnitKey { job: lease.job, stage: lease.stage, index: *index });
+            }
+        }
+        let tokens: Vec<LeaseToken> = leases.keys().copied().collect();
+        (slice.leases, slice.out_micros) = (leases, out_micros);
+        self.load_copies(&mut slice, &tokens);
+        self.load_standings(&mut slice, []);
+        let changes = straggle(&mut slice, onlookers);
         self.write(slice, changes);
     }
 
@@ -307,6 +363,8 @@ impl MemoryStore {
             grid_slots: hints.slots,
             grid_owners: hints.owners,
             referees_there: hints.referees.clone(),
+            networks: Arc::clone(&hints.networks),
+            troubles: Arc::new(self.troubles()),
             policy: hints.policy,
             ..Slice::default()
         };
@@ -323,7 +381,7 @@ impl MemoryStore {
             self.load_unit(&mut slice, report.unit);
             let late = slice.leases.get(&report.token).is_some_and(|lease| lease.expired);
             if late && slice.leases.get(&report.token).is_some_and(|lease| lease.device == request.device) {
-                self.load_late(&mut slice, report.unit);
+                self.load_besides(&mut slice, report.unit, report.token);
             }
         }
         for hand_back in requests.iter().flat_map(|request| &request.hand_backs) {
@@ -337,6 +395,10 @@ impl MemoryStore {
                 self.load_unit(&mut slice, unit);
             }
         }
+        let reported = requests.iter().flat_map(|request| &request.reports).map(|report| report.token);
+        let handed = requests.iter().flat_map(|request| &request.hand_backs).map(|one| one.token);
+        let leaving: Vec<LeaseToken> = reported.chain(handed).collect();
+        self.load_copies(&mut slice, &leaving);
         self.load_wanted(&mut slice, requests, hints.slots);
         let callers = requests.iter().map(|request| request.owner);
         self.load_standings(&mut slice, callers);
@@ -364,22 +426,29 @@ impl MemoryStore {
         }
     }
 
-    fn is_leased(&self, unit: UnitKey) -> bool {
-        self.leases.values().any(|lease| {
-            !lease.expired
-                && (lease.job, lease.stage) == (unit.job, unit.stage)
-                && lease.open.binary_search(&unit.index).is_ok()
-        })
+    /// What else holds or wants units of copied leases.
+    fn load_copies(&self, slice: &mut Slice, leaving: &[LeaseToken]) {
+        for token in leaving {
+            let Some(lease) = self.leases.get(token).filter(|lease| lease.copied) else { continue };
+            for index in &lease.open {
+                let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
+                self.load_besides(slice, unit, *token);
+            }
+        }
     }
 
-    fn load_late(&self, slice: &mut Slice, unit: UnitKey) {
+    fn load_besides(&self, slice: &mut Slice, unit: UnitKey, token: LeaseToken) {
         let rows = self.wanted.range((unit.job, unit.stage, OwnerId(0), 0)..);
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
         slice
-            .wanted_late
-            .extend(rows.filter(|(_, row)| row.unit == unit).map(|(_, row)| (unit, row.clone())));
-        if self.is_leased(unit) {
-            slice.leased_again.insert(unit);
+            .wanted_besides
+            .extend(rows.filter(|(_, (row, _))| row.unit == unit).map(|(_, row)| (unit, self.row(row))));
+        for lease in self.leases.values().filter(|lease| lease.holds(unit)) {
+            slice.leases.entry(lease.token).or_insert_with(|| lease.clone());
+        }
+        let given = self.out.get(&token).map_or(0, |out| out.commit);
+        if self.unit(unit).is_some_and(|known| known.attempts.iter().any(|(at, _)| *at >= given)) {
+            slice.overlapped.insert((unit, token));
         }
     }
 
@@ -397,18 +466,18 @@ impl MemoryStore {
             let all = || {
                 let rows = self.wanted.range((job.id, job.stage, OwnerId(0), 0)..);
                 rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
-                    .map(|(_, row)| row)
+                    .map(|(_, row)| self.row(row))
             };
-            let mut found: Vec<Wanted> = all().take(need).cloned().collect();
+            let mut found: Vec<Wanted> = all().take(need).collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();
                 for owner in wants.iter().map(|(request, _)| request.owner).collect::<BTreeSet<_>>() {
-                    let may = |row: &&Wanted| !row.excluded.contains(&owner);
+                    let may = |row: &Wanted| !row.excluded.contains(&owner);
                     // Rows of the owner's own units are passed over as a range.
                     let below = all().take_while(|row| row.first_excluded() < owner).filter(may).take(need);
                     let above = all().skip_while(|row| row.first_excluded() <= owner).filter(may).take(need);
-                    more.extend(below.chain(above).map(|row| (row.unit, row.clone())));
+                    more.extend(below.chain(above).map(|row| (row.unit, row)));
                 }
                 found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
             }
@@ -419,14 +488,19 @@ impl MemoryStore {
                 .collect();
             if !referees.is_empty() {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
-                let may = |row: &&Wanted| referees.iter().any(|owner| !row.excluded.contains(owner));
-                let mut disputes: Vec<&Wanted> = all().filter(|row| row.contested).filter(may).collect();
+                let may = |row: &Wanted| referees.iter().any(|owner| !row.excluded.contains(owner));
+                let mut disputes: Vec<Wanted> = all().filter(|row| row.contested).filter(may).collect();
                 disputes.sort_by_key(|row| row.unit.index);
                 let disputes = disputes.into_iter().take(need).filter(|row| !known.contains(&row.unit));
-                found.extend(disputes.cloned());
+                found.extend(disputes);
             }
             slice.wanted.insert(job.id, found);
         }
+    }
+
+    /// A row as it is now.
+    fn row(&self, (row, since): &(Wanted, u64)) -> Wanted {
+        Wanted { waited_secs: self.now_secs - since, ..row.clone() }
     }
 
     fn load_standings(&self, slice: &mut Slice, callers: impl IntoIterator<Item = OwnerId>) {
@@ -471,7 +545,7 @@ impl MemoryStore {
             if is_short || unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
                 self.load_unit(slice, key);
                 if open.contains(&(Stage::Work, at)) {
-                    slice.leased_again.insert(key);
+                    slice.still_leased.insert(key);
                 }
             }
         }
@@ -491,7 +565,7 @@ impl MemoryStore {
             if !changes.jobs_ended.contains(&row.unit.job) {
                 let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
                 let unit = row.unit;
-                assert!(self.wanted.insert(key, row).is_none(), "{unit:?} is wanted twice");
+                assert!(self.wanted.insert(key, (row, self.now_secs)).is_none(), "{unit:?} is wanted twice");
             }
         }
         for recorded in changes.attempts {
@@ -526,13 +600,21 @@ impl MemoryStore {
             standing.correct += change.correct;
             standing.dropped += change.dropped;
         }
+        for (device, change) in changes.troubles {
+            self.write_trouble(device, change);
+        }
         self.write_transfers(changes.transfers);
         for token in &changes.leases_changed {
             let Some(lease) = slice.leases.get(token) else { continue };
             self.write_lease(lease.clone());
         }
+        for token in &changes.leases_looked_at {
+            self.out.entry(*token).and_modify(|out| out.looked_at_secs = self.now_secs);
+        }
         for lease in changes.leases_added {
             assert!(!self.leases.contains_key(&lease.token), "a token was given twice");
+            let out = Out { commit: self.commit, looked_at_secs: self.now_secs };
+            self.out.insert(lease.token, out);
             self.write_lease(lease);
         }
         for (id, job) in slice.jobs {
@@ -553,6 +635,7 @@ impl MemoryStore {
     /// What jobs wanted and leased goes.
     fn clear(&mut self, jobs: &BTreeSet<JobId>) {
         self.leases.retain(|_, lease| !jobs.contains(&lease.job));
+        self.out.retain(|token, _| self.leases.contains_key(token));
         self.of_device.clear();
         for lease in self.leases.values() {
             self.of_device.entry(lease.device).or_default().insert(lease.token);
@@ -609,11 +692,28 @@ impl MemoryStore {
         self.catches.push((catch, correct));
     }
 
+    fn write_trouble(&mut self, device: DeviceId, change: TroubleChange) {
+        let before = self.troubles.remove(&device).filter(|(_, at)| self.now_secs - at < DAY_SECS);
+        if let TroubleChange::Failed(last) = change {
+            let fails = before.map_or(0, |(before, _)| before.fails) + 1;
+            self.troubles.insert(device, (Trouble { fails, last, secs_since: 0 }, self.now_secs));
+        }
+    }
+
+    /// Devices that failed when they were last heard of, within a day.
+    #[must_use]
+    pub fn troubles(&self) -> BTreeMap<DeviceId, Trouble> {
+        let secs_since = |at: &u64| self.now_secs - at;
+        let lately = self.troubles.iter().filter(|(_, (_, at))| secs_since(at) < DAY_SECS);
+        lately.map(|(device, (one, at))| (*device, Trouble { secs_since: secs_since(at), ..*one })).collect()
+    }
+
     fn write_lease(&mut self, lease: Lease) {
         let theirs = self.of_device.entry(lease.device).or_default();
         if lease.open.is_empty() {
             theirs.remove(&lease.token);
             self.leases.remove(&lease.token);
+            self.out.remove(&lease.token);
         } else {
             theirs.insert(lease.token);
             self.leases.insert(lease.token, lease);

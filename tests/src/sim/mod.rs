@@ -18,5 +18,5 @@ pub use audit::{Findings, audit};
 pub use boinc::Boinc;
 pub use conduct::{AfterCatch, Conduct, Lying};
 pub use lull::Lull;
-pub use memory::{Hints, MemoryStore};
+pub use memory::{Hints, MemoryStore, Unit};
 pub use world::{Answer, Call, Run, Scene, Server, Work, run};

@@ -189,6 +189,10 @@ pub fn adversaries() -> Vec<Adversary> {
         ("900 honest, then 5 lies", patient(900, 5)),
         ("guesses what is not checked, 1 lie", liar(Lying { guesses: true, ..Lying::sleeper(100, 1) })),
         ("guesses what is not checked, 5 lies", liar(Lying { guesses: true, ..Lying::sleeper(100, 5) })),
+        (
+            "100 honest, then 5 lies, on one network",
+            liar(Lying { neighbours: true, ..Lying::sleeper(100, 5) }),
+        ),
         ("5 lies, asks often for one unit", liar(Lying { asks_often: true, ..Lying::sleeper(100, 5) })),
         (
             "5 lies, looks for their checks at any cost",

@@ -45,6 +45,8 @@ pub struct Call<'a> {
     pub hand_backs: &'a [u64],
     /// How many units it would take on; 0 for no wish.
     pub units_max: u64,
+    /// The network that it calls from.
+    pub network: i64,
 }
 
 /// Whom devices call.
@@ -272,7 +274,10 @@ impl<S: Server> World<'_, S> {
         }
         let token = work.map_or(0, |work| work.token);
         let units_max = u64::from(matches!(conduct, Conduct::Liar(Lying { asks_often: true, .. })));
-        let call = Call { device, owner, token, reports: &reports, hand_backs: &hand_backs, units_max };
+        let is_with_friends = matches!(conduct, Conduct::Liar(Lying { neighbours: true, .. }));
+        let network = if is_with_friends { 0 } else { owner };
+        let (reports, hand_backs) = (&reports[..], &hand_backs[..]);
+        let call = Call { device, owner, token, reports, hand_backs, units_max, network };
         let Some(work) = self.server.call(&call) else {
             let wait = if self.devices[at].is_fisher { FISHING_MICROS } else { POLL_MICROS };
             return (now + self.rng.random_range(wait / 2..wait), None);

@@ -48,7 +48,7 @@ impl Model {
     }
 
     /// An owner is caught, by work on another job.
-    fn is_caught_elsewhere(&mut self, owner: i64) {
+    pub(super) fn is_caught_elsewhere(&mut self, owner: i64) {
         let unit = UnitKey { job: JobId(2), stage: Stage::Work, index: 0 };
         let (owner, device) = (OwnerId(owner), DeviceId(owner));
         let catch = Catch { owner, device, unit, reason: String::new() };

@@ -432,3 +432,27 @@ fn whoever_was_caught_rests_and_longer_each_time() {
     assert!(caught(3, 14_399).rests() && !caught(3, 14_400).rests());
     assert_eq!(caught(1_000, 0).rest_secs(), 128 * 3_600, "five days at most");
 }
+
+#[test]
+fn what_nobody_checked_for_long_is_checked_once() {
+    let mut model = trusting(3, 0.5);
+    model.ask(9).expect("a unit that is out");
+    model.says(1, "right");
+    let unit = *model.verdicts.keys().next().expect("a verdict of one owner");
+    let look = |model: &mut Model| {
+        let mut slice = model.slice(&[]);
+        let changes = check_overdue(&mut slice);
+        model.apply(slice, changes);
+    };
+    look(&mut model);
+    assert_eq!(model.wanted[&unit].excluded, [OwnerId(1)]);
+    look(&mut model);
+    for owner in 2..=4 {
+        if model.wanted.contains_key(&unit) {
+            model.says(owner, "right");
+        }
+    }
+    assert_eq!((model.verdicts[&unit].agreeing, model.verdicts[&unit].version), (2, 2));
+    look(&mut model);
+    assert!(!model.wanted.contains_key(&unit), "once");
+}

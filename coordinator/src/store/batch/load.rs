@@ -1,6 +1,7 @@
 //! The slice of a batch: jobs are locked, and what hangs on their locks is read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
@@ -77,20 +78,26 @@ pub(super) async fn load(
         .filter(|report| leases.get(&report.token).is_some_and(|lease| lease.expired))
         .map(|report| report.unit)
         .collect();
-    let (wanted_late, leased_again) =
-        if late.is_empty() { Default::default() } else { load_late(tx, &jobs, &late).await? };
+    let copied = leaving_copied(requests, &leases);
+    let mut besides = if late.is_empty() { Besides::default() } else { load_late(tx, &jobs, &late).await? };
+    if !copied.is_empty() {
+        besides.extend(load_copies(tx, &jobs, &copied).await?);
+    }
+    leases.extend(besides.leases);
     let mut slice = Slice {
         jobs,
         leases,
         attempts,
         verdicts,
         wanted,
-        wanted_late,
-        leased_again,
+        wanted_besides: besides.wanted,
+        overlapped: besides.overlapped,
         blobs,
         grid_slots: hints.grid_slots,
         grid_owners: hints.grid_owners,
         referees_there: hints.referees_there.clone(),
+        networks: Arc::clone(&hints.networks),
+        troubles: Arc::clone(&hints.troubles),
         policy: hints.policy,
         ..Slice::default()
     };
@@ -163,6 +170,8 @@ pub(in crate::store) fn lease(row: &Row) -> Result<Lease, Error> {
         expired: row.try_get("expired")?,
         mode: rows::run_mode(from, row.try_get("mode")?)?,
         offers: BTreeMap::new(),
+        units: u64::try_from(row.try_get::<_, i32>("units")?).unwrap_or(0),
+        copied: row.try_get("copied")?,
     })
 }
 
@@ -285,12 +294,17 @@ async fn load_blobs(tx: &Transaction<'_>, digests: &[&[u8]]) -> Result<BTreeSet<
     rows.iter().map(|row| From("blob").digest(row, "digest")).collect()
 }
 
+/// The columns of a row of `wanted`.
+const WANTED: &str = "wanted.*, extract(epoch FROM now() - wanted_at)::bigint AS waited_secs";
+
 fn wanted(row: &Row) -> Result<Wanted, Error> {
     let excluded: Vec<i64> = row.try_get("excluded")?;
     Ok(Wanted {
         unit: unit_key(From("wanted"), row)?,
         excluded: excluded.into_iter().map(OwnerId).collect(),
         contested: row.try_get("contested")?,
+        copy: row.try_get("copy")?,
+        waited_secs: u64::try_from(row.try_get::<_, i64>("waited_secs")?).unwrap_or(0),
     })
 }
 
@@ -310,21 +324,22 @@ async fn load_wanted(
                 * repeats_max(job, grid_slots, lease_units(job, grid_slots, want.units_max))
         };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
-        let select =
-            "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3";
-        let select = tx.prepare_cached(select).await?;
+        let select = format!(
+            "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3"
+        );
+        let select = tx.prepare_cached(&select).await?;
         let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &need]).await?;
         let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
-            let each = "SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
-                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
+            let each = format!("SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
                        AND caller.owner_id <> ALL(excluded)
                      ORDER BY first_excluded, idx LIMIT $4)
                     UNION ALL
-                    (SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
                        AND caller.owner_id <> ALL(excluded)
-                     ORDER BY first_excluded, idx LIMIT $4)) AS w";
-            let each = tx.prepare_cached(each).await?;
+                     ORDER BY first_excluded, idx LIMIT $4)) AS w");
+            let each = tx.prepare_cached(&each).await?;
             let rows = tx.query(&each, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
             let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
             let more: BTreeMap<UnitKey, Wanted> =
@@ -351,9 +366,11 @@ async fn add_disputes(
     if owners.is_empty() {
         return Ok(());
     }
-    let select = "SELECT * FROM wanted WHERE job_id = $1 AND stage = $2 AND contested AND NOT $3 <@ excluded
-        ORDER BY idx LIMIT $4";
-    let select = tx.prepare_cached(select).await?;
+    let select = format!(
+        "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND contested AND NOT $3 <@ excluded
+         ORDER BY idx LIMIT $4"
+    );
+    let select = tx.prepare_cached(&select).await?;
     let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
     let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
     for row in &rows {
@@ -365,21 +382,90 @@ async fn add_disputes(
     Ok(())
 }
 
-/// Whether units reported late are wanted or leased again.
-pub(super) async fn load_late(
+/// What concerns units besides the leases that they leave.
+#[derive(Default)]
+pub(super) struct Besides {
+    /// Their rows in `wanted`.
+    pub(super) wanted: BTreeMap<UnitKey, Wanted>,
+    /// Open leases that hold them.
+    pub(super) leases: BTreeMap<LeaseToken, Lease>,
+    /// Where another attempt came since the lease was given.
+    pub(super) overlapped: BTreeSet<(UnitKey, LeaseToken)>,
+}
+
+impl Besides {
+    fn extend(&mut self, more: Self) {
+        self.wanted.extend(more.wanted);
+        self.leases.extend(more.leases);
+        self.overlapped.extend(more.overlapped);
+    }
+}
+
+/// Of units reported under expired leases: whether they are wanted or leased again.
+async fn load_late(tx: &Transaction<'_>, of: &Jobs, units: &[UnitKey]) -> Result<Besides, Error> {
+    let (jobs, stages, indexes) = unit_columns(of, units);
+    let select = format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
+    let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
+    let leases = load_holding(tx, of, units, "").await?;
+    Ok(Besides { wanted, leases, ..Besides::default() })
+}
+
+/// Open leases that hold some of these units.
+pub(super) async fn load_holding(
     tx: &Transaction<'_>,
     of: &Jobs,
     units: &[UnitKey],
-) -> Result<(BTreeMap<UnitKey, Wanted>, BTreeSet<UnitKey>), Error> {
-    let (jobs, stages, indexes) = unit_columns(of, units);
-    let select = format!("SELECT wanted.* FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
-    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
-    let late = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
+    filter: &'static str,
+) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
+    let (jobs, _, indexes) = unit_columns(of, units);
     let select = format!(
-        "SELECT DISTINCT unit.job_id, unit.stage, unit.idx FROM {UNITS} JOIN lease
-         ON lease.job_id = unit.job_id AND lease.stage = unit.stage AND NOT lease.expired AND unit.idx = ANY(lease.open)"
+        "SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND open && $2::bigint[] {filter}"
     );
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &indexes]).await?;
+    let leases: Vec<Lease> = rows.iter().map(lease).collect::<Result<_, _>>()?;
+    let units: BTreeSet<&UnitKey> = units.iter().collect();
+    let holds = |lease: &Lease| open_units([lease]).iter().any(|unit| units.contains(unit));
+    Ok(leases.into_iter().filter(holds).map(|lease| (lease.token, lease)).collect())
+}
+
+/// Units that leave copied leases with this batch.
+fn leaving_copied(
+    requests: &[Request],
+    leases: &BTreeMap<LeaseToken, Lease>,
+) -> BTreeSet<(UnitKey, LeaseToken)> {
+    let copied = |token: &LeaseToken| leases.get(token).filter(|lease| lease.copied);
+    let reports = requests.iter().flat_map(|request| &request.reports);
+    let reported = reports.filter(|one| copied(&one.token).is_some()).map(|one| (one.unit, one.token));
+    let hand_backs = requests.iter().flat_map(|request| &request.hand_backs);
+    let handed = hand_backs.filter_map(|one| copied(&one.token));
+    let handed = handed.flat_map(|lease| open_units([lease]).into_iter().map(|unit| (unit, lease.token)));
+    reported.chain(handed).collect()
+}
+
+/// Of units of copied leases: the other copies.
+pub(super) async fn load_copies(
+    tx: &Transaction<'_>,
+    of: &Jobs,
+    leaving: &BTreeSet<(UnitKey, LeaseToken)>,
+) -> Result<Besides, Error> {
+    let units: Vec<UnitKey> = leaving.iter().map(|(unit, _)| *unit).collect();
+    let (jobs, stages, indexes) = unit_columns(of, &units);
+    let tokens: Vec<i64> = leaving.iter().map(|(_, token)| token.0).collect();
+    let select =
+        format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx) WHERE wanted.copy");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
-    let again = rows.iter().map(|row| unit_key(From("lease"), row)).collect::<Result<_, _>>()?;
-    Ok((late, again))
+    let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
+    let leases = load_holding(tx, of, &units, "AND copied").await?;
+    let select = "SELECT DISTINCT job_id, stage, idx, token
+        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, lease_token)
+        JOIN (SELECT token, leased_at FROM lease) AS lease ON lease.token = unit.lease_token
+        JOIN (SELECT job_id, stage, idx, created_at FROM attempt) AS attempt USING (job_id, stage, idx)
+        WHERE attempt.created_at >= lease.leased_at";
+    let rows = tx.query(&tx.prepare_cached(select).await?, &[&jobs, &stages, &indexes, &tokens]).await?;
+    let overlapped = rows
+        .iter()
+        .map(|row| Ok::<_, Error>((unit_key(From("attempt"), row)?, LeaseToken(row.try_get("token")?))))
+        .collect::<Result<_, _>>()?;
+    Ok(Besides { wanted, leases, overlapped })
 }

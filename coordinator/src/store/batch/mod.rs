@@ -6,10 +6,13 @@
 
 mod checkpoints;
 mod load;
+mod straggle;
+mod troubles;
 mod trust;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::load::{load, load_attempts, load_verdicts, lock_jobs, open_units};
@@ -17,13 +20,14 @@ use self::write::{renew, write};
 use super::receipts::{self, Posting};
 use super::{Error, Store, run_tx};
 use crate::core::{
-    Changes, Fairness, Job, JobId, JobState, Lease, LeaseToken, OwnerId, Policy, Reply, Request, Slice,
-    decide, expire,
+    Changes, DeviceId, Fairness, Job, JobId, JobState, Lease, LeaseToken, Networks, OwnerId, Policy, Reply,
+    Request, Slice, Trouble, decide, expire,
 };
 
 pub use self::checkpoints::Extras;
 pub(super) use self::load::lease;
-pub(super) use self::trust::{load_standings, review_slice, write_review};
+pub(super) use self::troubles::load as load_troubles;
+pub(super) use self::trust::{load_standings, overdue_slice, review_slice, write_overdue, write_review};
 pub(super) use self::write::write_transfers;
 
 /// Leases that one run of the expiry chore takes away.
@@ -53,6 +57,10 @@ pub struct Hints {
     pub grid_owners: u64,
     /// Owners of those among them that are referees and have time.
     pub referees_there: BTreeSet<OwnerId>,
+    /// Who called from where lately.
+    pub networks: Arc<Networks>,
+    /// Devices that failed when they were last heard of.
+    pub troubles: Arc<BTreeMap<DeviceId, Trouble>>,
     /// What the operator assumes.
     pub policy: Policy,
 }
@@ -68,6 +76,8 @@ pub struct Aftermath {
     pub unreviewed: BTreeSet<JobId>,
     /// Whether there is work that was not there before.
     pub new_work: bool,
+    /// Whether something else is known of devices that failed.
+    pub troubles_changed: bool,
 }
 
 /// Lease tokens not used yet; a hint that is lost with the process, never reused.
@@ -156,13 +166,16 @@ impl Store {
             let leases = tx.query(&tx.prepare_cached(again).await?, &[&tokens]).await?;
             slice.leases = leases.iter().map(lease).map(|lease| lease.map(|l| (l.token, l))).collect::<Result<_, _>>()?;
             let units = open_units(slice.leases.values());
+            straggle::add_besides(tx, &mut slice).await?;
+            let devices: Vec<i64> = slice.leases.values().map(|lease| lease.device.0).collect();
+            slice.troubles = Arc::new(load_troubles(tx, Some(&devices)).await?);
             (slice.attempts, slice.verdicts) = tokio::try_join!(
                 load_attempts(tx, &slice.jobs, &units),
                 load_verdicts(tx, &slice.jobs, &units)
             )?;
             checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
             trust::complete(tx, &mut slice, &[]).await?;
-            let tokens: Vec<LeaseToken> = slice.leases.keys().copied().collect();
+            let tokens: Vec<LeaseToken> = leases.iter().map(|row| LeaseToken(row.get("token"))).collect();
             let changes = expire(&mut slice, &tokens);
             write(tx, &slice, &changes, lease_ttl).await?;
             tracing::info!(leases = tokens.len(), units = units.len(), "leases expired");
@@ -198,6 +211,7 @@ fn aftermath(slice: &Slice, changes: &Changes) -> Aftermath {
         uncounted: changed.clone().filter(is_uncounted).map(|job| job.id).collect(),
         new_work: !changes.wanted_added.is_empty()
             || changed.clone().any(|job| job.state == JobState::Running && job.frontier == 0),
+        troubles_changed: !changes.troubles.is_empty(),
         changed: changes.jobs_changed.clone(),
     }
 }

@@ -9,7 +9,9 @@ use lull_ledger::{AccountId, AccountKind, Amount};
 use rust_decimal::Decimal;
 
 use super::Aftermath;
-use super::load::{Jobs, UNITS, load_attempts, load_late, load_verdicts, lock_jobs, unit_columns, unit_key};
+use super::load::{
+    Jobs, UNITS, load_attempts, load_holding, load_verdicts, lock_jobs, open_units, unit_columns, unit_key,
+};
 use super::write::flatten;
 use crate::core::{
     Attempt, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, STRANGER_RESULTS,
@@ -334,12 +336,13 @@ pub(in crate::store) async fn review_slice(
     }
     slice.losses = losses;
     let units: Vec<UnitKey> = units.into_iter().collect();
-    let ((_, leased_again), attempts, verdicts) = tokio::try_join!(
-        load_late(tx, &slice.jobs, &units),
+    let (holding, attempts, verdicts) = tokio::try_join!(
+        load_holding(tx, &slice.jobs, &units, ""),
         load_attempts(tx, &slice.jobs, &units),
         load_verdicts(tx, &slice.jobs, &units)
     )?;
-    (slice.leased_again, slice.attempts, slice.verdicts) = (leased_again, attempts, verdicts);
+    slice.still_leased = open_units(holding.values()).into_iter().collect();
+    (slice.attempts, slice.verdicts) = (attempts, verdicts);
     super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
     complete(tx, &mut slice, &[]).await?;
     Ok((slice, catches))
@@ -360,5 +363,36 @@ pub(in crate::store) async fn write_review(
         let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&id.0, &catches]).await?;
         ensure_affected("recheck delete", catches.len(), deleted)?;
     }
+    Ok(super::aftermath(slice, changes))
+}
+
+/// Units whose pay has been held back for long, with their jobs, attempts and verdicts.
+pub(in crate::store) async fn overdue_slice(
+    tx: &Transaction<'_>,
+    units: &[UnitKey],
+    policy: Policy,
+) -> Result<Slice, Error> {
+    let jobs: BTreeSet<i64> = units.iter().map(|unit| unit.job.0).collect();
+    let jobs: Vec<i64> = jobs.into_iter().collect();
+    let mut slice = Slice { jobs: lock_jobs(tx, &jobs).await?, policy, ..Slice::default() };
+    let (holding, attempts, verdicts) = tokio::try_join!(
+        load_holding(tx, &slice.jobs, units, ""),
+        load_attempts(tx, &slice.jobs, units),
+        load_verdicts(tx, &slice.jobs, units)
+    )?;
+    slice.still_leased = open_units(holding.values()).into_iter().collect();
+    (slice.attempts, slice.verdicts) = (attempts, verdicts);
+    super::checkpoints::add_lineages_of(tx, &slice.jobs, &mut slice.attempts).await?;
+    complete(tx, &mut slice, &[]).await?;
+    Ok(slice)
+}
+
+/// Writes which of them are to be checked.
+pub(in crate::store) async fn write_overdue(
+    tx: &Transaction<'_>,
+    slice: &Slice,
+    changes: &Changes,
+) -> Result<Aftermath, Error> {
+    super::write::write(tx, slice, changes, std::time::Duration::ZERO).await?;
     Ok(super::aftermath(slice, changes))
 }

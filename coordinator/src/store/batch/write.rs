@@ -8,7 +8,7 @@ use lull_ledger::{CurrencyId, Transfer, postings};
 use rust_decimal::Decimal;
 
 use super::load::{Jobs, unit_columns};
-use super::{checkpoints, trust};
+use super::{checkpoints, troubles, trust};
 use crate::core::{
     Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted, stage_number,
 };
@@ -63,7 +63,8 @@ pub(super) async fn write(
         add_wanted(tx, &slice.jobs, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
-        trust::write(tx, &slice.jobs, changes)
+        trust::write(tx, &slice.jobs, changes),
+        troubles::write(tx, &changes.troubles)
     )?;
     if !changes.jobs_ended.is_empty() {
         let ended: Vec<i64> = changes.jobs_ended.iter().map(|id| id.0).collect();
@@ -108,16 +109,17 @@ async fn add_wanted(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Resul
     if added.is_empty() {
         return Ok(());
     }
-    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded, contested)
-        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high], contested
-        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[], $8::boolean[])
-             AS unit (job_id, stage, idx, first_excluded, low, high, contested)";
+    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded, contested, copy)
+        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high], contested, copy
+        FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[], $8::boolean[], $9::boolean[])
+             AS unit (job_id, stage, idx, first_excluded, low, high, contested, copy)";
     let contested: Vec<bool> = added.iter().map(|row| row.contested).collect();
+    let copies: Vec<bool> = added.iter().map(|row| row.copy).collect();
     let (jobs, stages, indexes) = unit_columns(of, added.iter().map(|row| &row.unit));
     let first: Vec<i64> = added.iter().map(|row| row.first_excluded().0).collect();
     let (flat, low, high) = flatten(added.iter().map(|row| row.excluded.iter().map(|owner| owner.0)));
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
-        [&jobs, &stages, &indexes, &first, &flat, &low, &high, &contested];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+        [&jobs, &stages, &indexes, &first, &flat, &low, &high, &contested, &copies];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     Ok(())
 }
@@ -299,21 +301,31 @@ async fn write_leases(
         tx.execute(&tx.prepare_cached("DELETE FROM lease WHERE token = ANY($1)").await?, &[&done]).await?;
     }
     if !kept.is_empty() {
-        let update = "UPDATE lease SET open = ($3::bigint[])[change.low:change.high], expired = change.expired
-            FROM unnest($1::bigint[], $2::boolean[], $4::integer[], $5::integer[]) AS change (token, expired, low, high)
+        let update = "UPDATE lease SET open = ($3::bigint[])[change.low:change.high], expired = change.expired, copied = change.copied
+            FROM unnest($1::bigint[], $2::boolean[], $4::integer[], $5::integer[], $6::boolean[]) AS change (token, expired, low, high, copied)
             WHERE lease.token = change.token";
         let tokens: Vec<i64> = kept.iter().map(|lease| lease.token.0).collect();
         let expired: Vec<bool> = kept.iter().map(|lease| lease.expired).collect();
         let (flat, low, high) = indexes(&kept);
-        tx.execute(&tx.prepare_cached(update).await?, &[&tokens, &expired, &flat, &low, &high]).await?;
+        let copied: Vec<bool> = kept.iter().map(|lease| lease.copied).collect();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&tokens, &expired, &flat, &low, &high, &copied];
+        tx.execute(&tx.prepare_cached(update).await?, &parameters).await?;
+    }
+    if !changes.leases_looked_at.is_empty() {
+        let looked_at: Vec<i64> = changes.leases_looked_at.iter().map(|token| token.0).collect();
+        let update = "UPDATE lease SET looked_at = now() WHERE token = ANY($1)";
+        tx.execute(&tx.prepare_cached(update).await?, &[&looked_at]).await?;
     }
     if !changes.leases_added.is_empty() {
         let added: Vec<&Lease> = changes.leases_added.iter().collect();
-        let insert = "INSERT INTO lease (token, job_id, stage, device_id, owner_id, open, deadline, mode)
-            SELECT token, job_id, stage, device_id, owner_id, ($6::bigint[])[low:high], now() + $9::bigint * interval '1 millisecond', mode
-            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[], $10::smallint[])
-                 AS new (token, job_id, stage, device_id, owner_id, low, high, mode)";
+        let insert = "INSERT INTO lease (token, job_id, stage, device_id, owner_id, open, deadline, mode, units, copied)
+            SELECT token, job_id, stage, device_id, owner_id, ($6::bigint[])[low:high], now() + $9::bigint * interval '1 millisecond', mode,
+                high - low + 1, copied
+            FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[], $10::smallint[], $11::boolean[])
+                 AS new (token, job_id, stage, device_id, owner_id, low, high, mode, copied)";
         let modes: Vec<i16> = added.iter().map(|lease| rows::run_mode_code(lease.mode)).collect();
+        let copied: Vec<bool> = added.iter().map(|lease| lease.copied).collect();
         let tokens: Vec<i64> = added.iter().map(|lease| lease.token.0).collect();
         let jobs: Vec<i64> = added.iter().map(|lease| lease.job.0).collect();
         let round = |lease: &Lease| slice.jobs.get(&lease.job).map_or(0, |job| job.round);
@@ -322,8 +334,8 @@ async fn write_leases(
         let owners: Vec<i64> = added.iter().map(|lease| lease.owner.0).collect();
         let (flat, low, high) = indexes(&added);
         let ttl = millis(lease_ttl);
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 10] =
-            [&tokens, &jobs, &stages, &devices, &owners, &flat, &low, &high, &ttl, &modes];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] =
+            [&tokens, &jobs, &stages, &devices, &owners, &flat, &low, &high, &ttl, &modes, &copied];
         tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     }
     Ok(())
