@@ -12,6 +12,7 @@ pub(crate) mod statement;
 pub(crate) mod submit;
 pub(crate) mod watch;
 
+mod currencies;
 mod job_input;
 mod ledger_line;
 mod payouts;

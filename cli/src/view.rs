@@ -25,6 +25,7 @@ pub(crate) struct Job {
     copies: u32,
     priority: i32,
     allow_missing: bool,
+    currency: String,
     item_price: String,
     service_price: String,
     progress: Progress,
@@ -97,6 +98,7 @@ impl From<&v1::Job> for Job {
             copies: spec.copies,
             priority: spec.priority,
             allow_missing: spec.allow_missing,
+            currency: spec.currency,
             item_price: spec.item_price,
             service_price: spec.service_price,
             progress: Progress::from(&job.progress.unwrap_or_default()),
@@ -141,6 +143,11 @@ impl From<v1::Projection> for Projection {
         let v1::Projection { units, items, cpu_micros_one_copy, cpu_micros, cost } = projection;
         Self { units, items, cpu_micros_one_copy, cpu_micros, cost }
     }
+}
+
+/// What a job's money is in.
+pub(crate) fn currency(job: &v1::Job) -> &str {
+    job.spec.as_ref().map_or("", |spec| &spec.currency)
 }
 
 /// Units that nobody has begun.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use lull_coordinator::core::{Policy, Share};
 use lull_coordinator::server::{self, Config};
-use lull_ledger::FeeRate;
+use lull_ledger::{Currency, FeeRate};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The server of a Lull grid: leases units to agents, verifies results, pays owners.
@@ -46,12 +46,23 @@ enum Command {
         /// Percent of each reward that the platform takes, of jobs submitted from now on; an exact decimal with at most four places.
         #[arg(long, env = "LULL_FEE_PERCENT", default_value = "0", value_name = "PERCENT")]
         fee_percent: FeeRate,
+        /// What jobs, deposits and payouts are in when they name no currency: a code of ISO 4217, or one of your own with its
+        /// decimals, such as CREDIT=2. It is set when the database is made, EUR if nothing is said, and cannot be changed.
+        #[arg(long, env = "LULL_CURRENCY", value_name = "CODE")]
+        currency: Option<Currency>,
     },
 }
 
 fn main() -> Result<()> {
-    let Command::Serve { state_dir, listen, database_url, lease_ttl_secs, assumed_liars, fee_percent } =
-        Arguments::parse().command;
+    let Command::Serve {
+        state_dir,
+        listen,
+        database_url,
+        lease_ttl_secs,
+        assumed_liars,
+        fee_percent,
+        currency,
+    } = Arguments::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -60,7 +71,7 @@ fn main() -> Result<()> {
         .init();
     let lease_ttl = Duration::from_secs(lease_ttl_secs);
     let policy = Policy { liars: Share::parts(assumed_liars * (Share::WHOLE / 100)) };
-    let config = Config { state_dir, listen, database_url, lease_ttl, policy, fee: fee_percent };
+    let config = Config { state_dir, listen, database_url, lease_ttl, policy, fee: fee_percent, currency };
     tokio::runtime::Runtime::new()?.block_on(serve(config))
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lull_ledger::Amount;
+use lull_ledger::{Amount, Currency};
 use lull_proto::v1;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -140,7 +140,7 @@ impl Receipts {
                     return Ok(None);
                 }
                 let head = self.head().await?;
-                return Ok(Some(self.sign(&owner, &postings, &head, (0, false))));
+                return Ok(Some(self.sign(&owner, &postings, &head, (0, false)).await?));
             }
             self.expect(device);
         }
@@ -154,7 +154,7 @@ impl Receipts {
             return Ok(None);
         }
         let head = self.head().await?;
-        Ok(Some(self.sign(&owner_name, &lacking.postings, &head, (lacking.through, lacking.more))))
+        Ok(Some(self.sign(&owner_name, &lacking.postings, &head, (lacking.through, lacking.more)).await?))
     }
 
     /// What waits for a device, which it does until the device says that it has it: an answer can be lost. `None` when the
@@ -203,47 +203,67 @@ impl Receipts {
         }
     }
 
-    fn sign(
+    async fn sign(
         &self,
         owner: &str,
         postings: &[Posting],
         head: &Head,
         (through, more): (u64, bool),
-    ) -> v1::Receipts {
-        let receipts: Vec<Vec<u8>> =
-            postings.iter().map(|posting| self.receipt(owner, posting, head).encode_to_vec()).collect();
+    ) -> Result<v1::Receipts, store::Error> {
+        let mut receipts: Vec<Vec<u8>> = Vec::with_capacity(postings.len());
+        for posting in postings {
+            receipts.push(self.receipt(owner, posting, head).await?.encode_to_vec());
+        }
         let public_key = self.key.public_key();
         let signature = self.key.sign(&digest(&public_key, &receipts));
-        v1::Receipts {
+        Ok(v1::Receipts {
             receipts,
             public_key: public_key.to_vec(),
             signature: signature.to_vec(),
             through,
             more,
-        }
+        })
     }
 
-    fn receipt(&self, owner: &str, posting: &Posting, head: &Head) -> v1::Receipt {
+    async fn receipt(
+        &self,
+        owner: &str,
+        posting: &Posting,
+        head: &Head,
+    ) -> Result<v1::Receipt, store::Error> {
         let (seal, head) = head.clone().unwrap_or_default();
         let amount: Amount = posting.lines.iter().map(|line| line.amount).sum();
-        v1::Receipt {
+        let is_of_one = posting.lines.iter().all(|line| line.currency == posting.lines[0].currency);
+        Ok(v1::Receipt {
             grid_id: self.grid_id.clone(),
             device_id: posting.device.0.unsigned_abs(),
             owner: owner.to_owned(),
             posting: posting.number,
             time: Some(posting.time.into()),
-            lines: posting.lines.iter().map(line).collect(),
-            amount: amount.to_string(),
+            lines: lines_of(&self.store, posting).await?,
+            // What is in two currencies has no sum.
+            amount: if is_of_one { amount.to_string() } else { String::new() },
             seal,
             head,
-        }
+        })
     }
 }
 
-/// A line as it is written on receipts.
-#[must_use]
-pub fn line(line: &PostingLine) -> v1::ReceiptLine {
+/// The lines of a posting as they are written on receipts.
+///
+/// # Errors
+/// When a currency cannot be read.
+pub async fn lines_of(store: &Store, posting: &Posting) -> Result<Vec<v1::ReceiptLine>, store::Error> {
+    let mut lines = Vec::with_capacity(posting.lines.len());
+    for one in &posting.lines {
+        lines.push(line(one, store.currency_of(one.currency).await?));
+    }
+    Ok(lines)
+}
+
+fn line(line: &PostingLine, currency: Currency) -> v1::ReceiptLine {
     v1::ReceiptLine {
+        currency: currency.to_string(),
         job_id: line.job.0.unsigned_abs(),
         stage_code: line.stage.unsigned_abs().into(),
         index: line.index,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use lull_ledger::FeeRate;
+use lull_ledger::{Currency, FeeRate};
 use lull_proto::v1::{
     admin_server::AdminServer, blobs_server::BlobsServer, jobs_server::JobsServer,
     ledger_server::LedgerServer, payouts_server::PayoutsServer, work_server::WorkServer,
@@ -53,6 +53,8 @@ pub struct Config {
     pub policy: Policy,
     /// What the platform takes of each reward of a new job.
     pub fee: FeeRate,
+    /// What the grid's money is in by default: said when its database is made, and the same ever after.
+    pub currency: Option<Currency>,
 }
 
 /// Runs a coordinator until `stop` completes. `ready` is told the address once calls are answered.
@@ -87,7 +89,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
             (postgres.url("lull"), Some(postgres))
         }
     };
-    migrate(&database_url).await.context("migrating the database")?;
+    migrate(&database_url, config.currency).await.context("migrating the database")?;
     let store = Store::open(&database_url)?;
     store.check_seals().await?;
     let grid_id = store.grid_id(&new_token("grid")).await?;

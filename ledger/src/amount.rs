@@ -87,10 +87,10 @@ impl Amount {
         Self(self.0.round_dp_with_strategy(places, rust_decimal::RoundingStrategy::MidpointAwayFromZero))
     }
 
-    /// The largest amount of at most so many places that is not more than this one.
+    /// This amount with at most so many places: the rest is cut off, towards zero.
     #[must_use]
-    pub fn rounded_down(self, places: u32) -> Self {
-        Self(self.0.round_dp_with_strategy(places, rust_decimal::RoundingStrategy::ToNegativeInfinity))
+    pub fn cut(self, places: u32) -> Self {
+        Self(self.0.round_dp_with_strategy(places, rust_decimal::RoundingStrategy::ToZero))
     }
 
     /// With exactly so many places; no more are kept than are shown.
@@ -198,14 +198,15 @@ mod tests {
 
     #[test]
     fn places_are_cut_by_one_rule_each() {
-        let check = |text: &str, rounded: &str, down: &str| {
+        let check = |text: &str, rounded: &str, cut: &str| {
             let amount: Amount = text.parse().unwrap();
             assert_eq!(amount.fixed(2), rounded, "{text}");
-            assert_eq!(amount.rounded_down(2).to_string(), down, "{text}");
+            assert_eq!(amount.cut(2).to_string(), cut, "{text}");
         };
         check("0.005", "0.01", "0");
-        check("-0.005", "-0.01", "-0.01");
-        check("-0.004", "0.00", "-0.01");
+        check("-0.005", "-0.01", "0");
+        check("-0.019", "-0.02", "-0.01");
+        check("-0.004", "0.00", "0");
         check("12", "12.00", "12");
         check("12.349999999999", "12.35", "12.34");
         assert_eq!(Amount::MAX.fixed(12), "10000000000000000.000000000000");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{AccountId, AccountKind, Amount};
+use crate::{AccountId, AccountKind, Amount, CurrencyId};
 
 /// Why money moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,11 +33,15 @@ pub enum Code {
     Grant,
     /// What a job did not spend of its grants.
     Unspent,
+    /// Of a payout: what is less than its currency has decimals for.
+    Remainder,
+    /// A remainder, for the payout after it.
+    TakenUp,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Deposit,
         Self::Escrow,
         Self::Reward,
@@ -51,6 +55,8 @@ impl Code {
         Self::FeeBack,
         Self::Grant,
         Self::Unspent,
+        Self::Remainder,
+        Self::TakenUp,
     ];
 
     /// The number that stands for this code in the database.
@@ -70,6 +76,8 @@ impl Code {
             Self::FeeBack => 11,
             Self::Grant => 12,
             Self::Unspent => 13,
+            Self::Remainder => 14,
+            Self::TakenUp => 15,
         }
     }
 
@@ -96,6 +104,8 @@ impl Code {
             Self::FeeBack => "fee back",
             Self::Grant => "grant",
             Self::Unspent => "unspent grant",
+            Self::Remainder => "remainder",
+            Self::TakenUp => "taken up",
         }
     }
 }
@@ -110,17 +120,16 @@ pub struct Key {
     /// Index of the unit, the batch of a payout, or how often a job was begun again; 0 where there is none.
     pub index: i64,
     /// The owner whose attempt it is (an owner has one attempt of a unit), also of a fee; the number of the deposit, release or
-    /// reversal; the owner of a payout.
+    /// reversal; the owner of a payout or a remainder.
     pub attempt: i64,
 }
 
-/// An immutable movement of money from one account to another.
+/// An immutable movement of money from one account to another of the same currency: each is made of one, and there is no
+/// other way to make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
-    /// The account that gives.
-    pub debit: AccountId,
-    /// The account that gets.
-    pub credit: AccountId,
+    debit: AccountId,
+    credit: AccountId,
     /// How much; positive.
     pub amount: Amount,
     /// Why.
@@ -130,12 +139,30 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// The account that gives.
+    #[must_use]
+    pub const fn debit(&self) -> AccountId {
+        self.debit
+    }
+
+    /// The account that gets.
+    #[must_use]
+    pub const fn credit(&self) -> AccountId {
+        self.credit
+    }
+
+    /// What it is in.
+    #[must_use]
+    pub fn currency(&self) -> CurrencyId {
+        self.debit.currency().unwrap_or_default()
+    }
+
     /// Money from outside onto a submitter's balance.
     #[must_use]
-    pub const fn deposit(deposit: i64, submitter: i64, amount: Amount) -> Self {
+    pub const fn deposit(currency: CurrencyId, deposit: i64, submitter: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::BANK,
-            credit: AccountId::new(AccountKind::Submitter, submitter),
+            debit: AccountId::of_grid(currency, AccountKind::Bank),
+            credit: AccountId::new(currency, AccountKind::Submitter, submitter),
             amount,
             code: Code::Deposit,
             key: Key { job: 0, stage: 0, index: 0, attempt: deposit },
@@ -144,10 +171,10 @@ impl Transfer {
 
     /// A job's budget into its escrow.
     #[must_use]
-    pub const fn escrow(job: i64, submitter: i64, amount: Amount) -> Self {
+    pub const fn escrow(currency: CurrencyId, job: i64, submitter: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Submitter, submitter),
-            credit: AccountId::new(AccountKind::Escrow, job),
+            debit: AccountId::new(currency, AccountKind::Submitter, submitter),
+            credit: AccountId::new(currency, AccountKind::Escrow, job),
             amount,
             code: Code::Escrow,
             key: Key { job, stage: 0, index: 0, attempt: 0 },
@@ -156,10 +183,10 @@ impl Transfer {
 
     /// Pay for an accepted attempt.
     #[must_use]
-    pub const fn reward(key: Key, owner: i64, amount: Amount) -> Self {
+    pub const fn reward(currency: CurrencyId, key: Key, owner: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Escrow, key.job),
-            credit: AccountId::new(AccountKind::Available, owner),
+            debit: AccountId::new(currency, AccountKind::Escrow, key.job),
+            credit: AccountId::new(currency, AccountKind::Available, owner),
             amount,
             code: Code::Reward,
             key,
@@ -168,16 +195,19 @@ impl Transfer {
 
     /// Pay for an accepted attempt that its owner could still lose.
     #[must_use]
-    pub const fn reward_held(key: Key, owner: i64, amount: Amount) -> Self {
-        Self { credit: AccountId::new(AccountKind::Pending, owner), ..Self::reward(key, owner, amount) }
+    pub const fn reward_held(currency: CurrencyId, key: Key, owner: i64, amount: Amount) -> Self {
+        Self {
+            credit: AccountId::new(currency, AccountKind::Pending, owner),
+            ..Self::reward(currency, key, owner, amount)
+        }
     }
 
     /// What the platform takes of the reward with this key.
     #[must_use]
-    pub const fn fee(key: Key, amount: Amount) -> Self {
+    pub const fn fee(currency: CurrencyId, key: Key, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Escrow, key.job),
-            credit: AccountId::FEES,
+            debit: AccountId::new(currency, AccountKind::Escrow, key.job),
+            credit: AccountId::of_grid(currency, AccountKind::Fees),
             amount,
             code: Code::Fee,
             key,
@@ -186,17 +216,17 @@ impl Transfer {
 
     /// The same, when that reward was forfeited to its job: its work is paid again.
     #[must_use]
-    pub const fn fee_back(key: Key, amount: Amount) -> Self {
-        let fee = Self::fee(key, amount);
+    pub const fn fee_back(currency: CurrencyId, key: Key, amount: Amount) -> Self {
+        let fee = Self::fee(currency, key, amount);
         Self { debit: fee.credit, credit: fee.debit, code: Code::FeeBack, ..fee }
     }
 
     /// Pay that was held back, for a range of an owner's results.
     #[must_use]
-    pub const fn release(release: i64, owner: i64, amount: Amount) -> Self {
+    pub const fn release(currency: CurrencyId, release: i64, owner: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Pending, owner),
-            credit: AccountId::new(AccountKind::Available, owner),
+            debit: AccountId::new(currency, AccountKind::Pending, owner),
+            credit: AccountId::new(currency, AccountKind::Available, owner),
             amount,
             code: Code::Release,
             key: Key { job: 0, stage: 0, index: 0, attempt: release },
@@ -205,10 +235,10 @@ impl Transfer {
 
     /// Pay that was held back and is lost, back to the escrow of a job that still runs.
     #[must_use]
-    pub const fn forfeit(key: Key, owner: i64, amount: Amount) -> Self {
+    pub const fn forfeit(currency: CurrencyId, key: Key, owner: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Pending, owner),
-            credit: AccountId::new(AccountKind::Escrow, key.job),
+            debit: AccountId::new(currency, AccountKind::Pending, owner),
+            credit: AccountId::new(currency, AccountKind::Escrow, key.job),
             amount,
             code: Code::Forfeit,
             key,
@@ -217,16 +247,19 @@ impl Transfer {
 
     /// Pay that was held back and is lost, when its job is over.
     #[must_use]
-    pub const fn forfeit_to_losses(key: Key, owner: i64, amount: Amount) -> Self {
-        Self { credit: AccountId::LOSSES, ..Self::forfeit(key, owner, amount) }
+    pub const fn forfeit_to_losses(currency: CurrencyId, key: Key, owner: i64, amount: Amount) -> Self {
+        Self {
+            credit: AccountId::of_grid(currency, AccountKind::Losses),
+            ..Self::forfeit(currency, key, owner, amount)
+        }
     }
 
     /// What an owner can be paid out, into a batch of payouts.
     #[must_use]
-    pub const fn payout(batch: i64, owner: i64, amount: Amount) -> Self {
+    pub const fn payout(currency: CurrencyId, batch: i64, owner: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Available, owner),
-            credit: AccountId::new(AccountKind::Payout, owner),
+            debit: AccountId::new(currency, AccountKind::Available, owner),
+            credit: AccountId::new(currency, AccountKind::Payout, owner),
             amount,
             code: Code::Payout,
             key: Key { job: 0, stage: 0, index: batch, attempt: owner },
@@ -235,14 +268,33 @@ impl Transfer {
 
     /// A payout that the bank has made.
     #[must_use]
-    pub const fn paid(batch: i64, owner: i64, amount: Amount) -> Self {
+    pub const fn paid(currency: CurrencyId, batch: i64, owner: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Payout, owner),
-            credit: AccountId::new(AccountKind::Paid, owner),
+            debit: AccountId::new(currency, AccountKind::Payout, owner),
+            credit: AccountId::new(currency, AccountKind::Paid, owner),
             amount,
             code: Code::Paid,
             key: Key { job: 0, stage: 0, index: batch, attempt: owner },
         }
+    }
+
+    /// What a payout leaves, as it is less than the currency has decimals for.
+    #[must_use]
+    pub const fn remainder(currency: CurrencyId, batch: i64, owner: i64, amount: Amount) -> Self {
+        Self {
+            debit: AccountId::new(currency, AccountKind::Available, owner),
+            credit: AccountId::of_grid(currency, AccountKind::Remainders),
+            amount,
+            code: Code::Remainder,
+            key: Key { job: 0, stage: 0, index: batch, attempt: owner },
+        }
+    }
+
+    /// What the payout before left, for the one in this batch.
+    #[must_use]
+    pub const fn taken_up(currency: CurrencyId, batch: i64, owner: i64, amount: Amount) -> Self {
+        let left = Self::remainder(currency, batch, owner, amount);
+        Self { debit: left.credit, credit: left.debit, code: Code::TakenUp, ..left }
     }
 
     /// The opposite of a transfer. The reversal's number is a row that names what is reversed, and why.
@@ -259,10 +311,10 @@ impl Transfer {
 
     /// From losses, so that a job's work can be done again: for its `round`th time.
     #[must_use]
-    pub const fn grant(job: i64, round: i64, amount: Amount) -> Self {
+    pub const fn grant(currency: CurrencyId, job: i64, round: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::LOSSES,
-            credit: AccountId::new(AccountKind::Escrow, job),
+            debit: AccountId::of_grid(currency, AccountKind::Losses),
+            credit: AccountId::new(currency, AccountKind::Escrow, job),
             amount,
             code: Code::Grant,
             key: Key { job, stage: 0, index: round, attempt: 0 },
@@ -271,10 +323,10 @@ impl Transfer {
 
     /// What is left of a job's grants, back to where they came from.
     #[must_use]
-    pub const fn unspent(job: i64, round: i64, amount: Amount) -> Self {
+    pub const fn unspent(currency: CurrencyId, job: i64, round: i64, amount: Amount) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Escrow, job),
-            credit: AccountId::LOSSES,
+            debit: AccountId::new(currency, AccountKind::Escrow, job),
+            credit: AccountId::of_grid(currency, AccountKind::Losses),
             amount,
             code: Code::Unspent,
             key: Key { job, stage: 0, index: round, attempt: 0 },
@@ -284,10 +336,17 @@ impl Transfer {
     /// What a job did not spend, back to its submitter: when it ends after it was begun again `round` times, and the
     /// rest when it is settled.
     #[must_use]
-    pub const fn refund(job: i64, submitter: i64, round: i64, settled: bool, amount: Amount) -> Self {
+    pub const fn refund(
+        currency: CurrencyId,
+        job: i64,
+        submitter: i64,
+        round: i64,
+        settled: bool,
+        amount: Amount,
+    ) -> Self {
         Self {
-            debit: AccountId::new(AccountKind::Escrow, job),
-            credit: AccountId::new(AccountKind::Submitter, submitter),
+            debit: AccountId::new(currency, AccountKind::Escrow, job),
+            credit: AccountId::new(currency, AccountKind::Submitter, submitter),
             amount,
             code: Code::Refund,
             key: Key { job, stage: 0, index: round, attempt: settled as i64 },
@@ -327,7 +386,7 @@ mod tests {
     #[test]
     fn a_reversal_undoes_its_transfer() {
         let amount: Amount = "12.34".parse().unwrap();
-        let payout = Transfer::payout(3, 7, amount);
+        let payout = Transfer::payout(CurrencyId::DEFAULT, 3, 7, amount);
         let both = postings(&[payout.clone(), Transfer::reversal(1, &payout)]);
         assert!(both.iter().all(|posting| posting.change == Amount::ZERO));
         for code in Code::ALL {
@@ -336,19 +395,63 @@ mod tests {
         assert_eq!(Code::from_number(0), None);
     }
 
+    #[test]
+    fn what_a_payout_leaves_comes_back() {
+        let amount: Amount = "0.004".parse().unwrap();
+        let yen = CurrencyId::from_number(1).unwrap();
+        let both = [Transfer::remainder(yen, 1, 7, amount), Transfer::taken_up(yen, 2, 7, amount)];
+        assert!(postings(&both).iter().all(|posting| posting.change == Amount::ZERO));
+        assert_eq!(both[0].credit().kind(), Some(AccountKind::Remainders));
+    }
+
+    /// A transfer of each kind, by number.
+    fn any_transfer(currency: CurrencyId, which: usize, job: i64, owner: i64, amount: Amount) -> Transfer {
+        let key = Key { job, stage: 1, index: 2, attempt: owner };
+        match which {
+            0 => Transfer::deposit(currency, 3, owner, amount),
+            1 => Transfer::escrow(currency, job, owner, amount),
+            2 => Transfer::reward(currency, key, owner, amount),
+            3 => Transfer::reward_held(currency, key, owner, amount),
+            4 => Transfer::fee(currency, key, amount),
+            5 => Transfer::fee_back(currency, key, amount),
+            6 => Transfer::release(currency, 3, owner, amount),
+            7 => Transfer::forfeit(currency, key, owner, amount),
+            8 => Transfer::forfeit_to_losses(currency, key, owner, amount),
+            9 => Transfer::payout(currency, 3, owner, amount),
+            10 => Transfer::paid(currency, 3, owner, amount),
+            11 => Transfer::grant(currency, job, 1, amount),
+            12 => Transfer::unspent(currency, job, 1, amount),
+            13 => Transfer::refund(currency, job, owner, 0, true, amount),
+            14 => Transfer::remainder(currency, 3, owner, amount),
+            15 => Transfer::taken_up(currency, 3, owner, amount),
+            _ => Transfer::reversal(3, &Transfer::paid(currency, 3, owner, amount)),
+        }
+    }
+
     proptest! {
         #[test]
-        fn postings_sum_to_zero_in_account_order(moves in proptest::collection::vec((1i64..5, 1i64..5, 1u64..1_000_000), 0..50)) {
+        fn each_currency_sums_to_zero_in_account_order(
+            moves in proptest::collection::vec((0i16..3, 0usize..17, 1i64..5, 1i64..5, 1u64..1_000_000), 0..80),
+        ) {
             let unit: Amount = "0.000000000001".parse().unwrap();
             let transfers: Vec<Transfer> = moves
                 .iter()
-                .map(|&(job, owner, count)| {
-                    Transfer::reward(Key { job, ..Key::default() }, owner, unit.times(count).unwrap())
+                .map(|&(currency, which, job, owner, count)| {
+                    let currency = CurrencyId::from_number(currency).unwrap();
+                    any_transfer(currency, which, job, owner, unit.times(count).unwrap())
                 })
                 .collect();
+            for transfer in &transfers {
+                prop_assert_eq!(transfer.debit().currency(), transfer.credit().currency());
+                prop_assert!(transfer.debit() != transfer.credit());
+            }
             let postings = postings(&transfers);
-            prop_assert_eq!(postings.iter().map(|p| p.change).sum::<Amount>(), Amount::ZERO);
             prop_assert!(postings.is_sorted_by_key(|p| p.account));
+            for number in 0..3 {
+                let currency = CurrencyId::from_number(number);
+                let of = postings.iter().filter(|posting| posting.account.currency() == currency);
+                prop_assert_eq!(of.map(|posting| posting.change).sum::<Amount>(), Amount::ZERO);
+            }
         }
     }
 }

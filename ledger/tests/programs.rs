@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use chrono::{DateTime, TimeDelta, Utc};
 use lull_ledger::payout::{self, Order, Party, Payment};
 use lull_ledger::statement::{self, AccountLines, Holder, Line, Statement};
-use lull_ledger::{Amount, Code};
+use lull_ledger::{Amount, Code, Currency};
 
 fn amount(text: &str) -> Amount {
     text.parse().expect("an amount")
@@ -36,17 +36,20 @@ fn check(program: &str, arguments: &[&str], content: &[u8], expected: bool) -> S
     said
 }
 
-/// A month of lines that come and go between two accounts and the world outside.
+/// A month of lines that come and go between two accounts and the world outside, in two currencies.
 fn statement(holder: Holder) -> Statement {
+    let yen = Currency::new("JPY", None).expect("yen");
     let mut lines = Vec::new();
     let (mut first, mut second) = (amount("3"), amount("1.000000000001"));
     let accounts = holder.accounts();
+    let mut in_yen = Amount::ZERO;
     let opened = [(accounts[0], first), (accounts[1], second)];
     for step in 0..200_u64 {
         let time = at("2026-11-01T00:00:00Z") + TimeDelta::hours(step.cast_signed() * 3);
         let line = |account, code, amount| Line {
             time,
             transfer: step,
+            currency: Currency::EUR,
             account,
             code,
             amount,
@@ -64,19 +67,30 @@ fn statement(holder: Holder) -> Statement {
             lines.push(line(accounts[0], if step % 2 == 0 { Code::Reward } else { Code::Reversal }, moved));
             first = first + moved;
         }
+        lines.push(Line { transfer: 1_000 + step, currency: yen, ..line(accounts[1], Code::Reward, moved) });
+        in_yen = in_yen + moved;
     }
     let closed = [first, second];
     let known = opened.into_iter().zip(closed).map(|((account, opening), closing)| AccountLines {
+        currency: Currency::EUR,
         account,
         opening,
         closing,
     });
     let rest = accounts[2..].iter().map(|account| AccountLines {
+        currency: Currency::EUR,
         account: *account,
         opening: Amount::ZERO,
         closing: Amount::ZERO,
     });
-    let accounts = known.chain(rest).collect();
+    let closing = |account| if account == accounts[1] { in_yen } else { Amount::ZERO };
+    let in_yen = accounts.iter().map(|account| AccountLines {
+        currency: yen,
+        account: *account,
+        opening: Amount::ZERO,
+        closing: closing(*account),
+    });
+    let accounts = known.chain(rest).chain(in_yen).collect();
     let month = "2026-11".parse().expect("a month");
     let statement =
         Statement { holder, month, as_of: at("2026-12-01T00:00:00Z"), is_final: true, accounts, lines };
@@ -98,17 +112,28 @@ fn hledger_and_ledger_take_a_journal_and_find_what_was_changed() {
         check("hledger", &["check", "-s", "ordereddates", "-f"], nothing.as_bytes(), true);
         check("ledger", &["--pedantic", "balance", "-f"], nothing.as_bytes(), true);
 
-        let mut changed = statement.clone();
-        let line = changed.lines.len() / 2;
-        let good = format!("{} EUR", changed.lines[line].amount.fixed(Amount::PLACES));
-        changed.lines[line].amount = changed.lines[line].amount + amount("0.000000000001");
-        let bad = format!("{} EUR", changed.lines[line].amount.fixed(Amount::PLACES));
-        assert!(journal.contains(&good));
-        let transfer = format!("transfer {}", changed.lines[line].transfer);
-        let (before, after) = journal.split_once(&format!("{transfer}  ")).expect("the transfer");
-        let tampered = format!("{before}{transfer}  {}", after.replacen(&good, &bad, 1));
-        check("hledger", &["check", "-s", "ordereddates", "-f"], tampered.as_bytes(), false);
-        check("ledger", &["--pedantic", "balance", "-f"], tampered.as_bytes(), false);
+        for line in [statement.lines.len() / 2, statement.lines.len() / 2 + 1] {
+            let mut changed = statement.clone();
+            let currency = changed.lines[line].currency;
+            let good = format!("{} {currency}", changed.lines[line].amount.fixed(Amount::PLACES));
+            changed.lines[line].amount = changed.lines[line].amount + amount("0.000000000001");
+            let bad = format!("{} {currency}", changed.lines[line].amount.fixed(Amount::PLACES));
+            assert!(journal.contains(&good) && journal.contains("commodity JPY\n"));
+            let transfer = format!("transfer {}", changed.lines[line].transfer);
+            let (before, after) = journal.split_once(&format!("{transfer}  ")).expect("the transfer");
+            let tampered = format!("{before}{transfer}  {}", after.replacen(&good, &bad, 1));
+            check("hledger", &["check", "-s", "ordereddates", "-f"], tampered.as_bytes(), false);
+            check("ledger", &["--pedantic", "balance", "-f"], tampered.as_bytes(), false);
+        }
+        // What is said to be in euros instead is not in the yen that were asserted.
+        let swapped = journal.replacen(" JPY\n    income", " EUR\n    income", 1).replacen(
+            " JPY\n    expenses",
+            " EUR\n    expenses",
+            1,
+        );
+        assert_ne!(swapped, journal);
+        check("hledger", &["check", "-s", "ordereddates", "-f"], swapped.as_bytes(), false);
+        check("ledger", &["--pedantic", "balance", "-f"], swapped.as_bytes(), false);
     }
 }
 
@@ -122,6 +147,7 @@ fn order() -> Order {
     };
     Order {
         batch: i64::MAX as u64 / 1_000_000_000,
+        currency: Currency::EUR,
         exported_at: at("2026-11-30T23:59:59.999999Z"),
         payer: party("The Grid (office) 'A' + B", "DE89370400440532013000"),
         payer_bic: None,
@@ -153,6 +179,48 @@ fn pain_is_valid_with_and_without_a_bic() {
             check("xmllint", &arguments, text.replacen(good, bad, 1).as_bytes(), false);
         }
     }
+}
+
+/// The schema for whole yen, without the service level.
+fn widened(schema: &str) -> String {
+    let changes = [
+        ("<xs:element name=\"PmtTpInf\">", "<xs:element name=\"PmtTpInf\" minOccurs=\"0\">"),
+        ("fixed=\"SLEV\"", "fixed=\"SHAR\""),
+        ("fixed=\"EUR\"", "fixed=\"JPY\""),
+        ("<xs:fractionDigits value=\"2\"/>", "<xs:fractionDigits value=\"0\"/>"),
+        ("<xs:minInclusive value=\"0.01\"/>", "<xs:minInclusive value=\"1\"/>"),
+        ("value=\"999999999.99\"", "value=\"999999999\""),
+    ];
+    changes.into_iter().fold(schema.to_owned(), |schema, (from, to)| {
+        assert!(schema.contains(from), "{from}");
+        schema.replace(from, to)
+    })
+}
+
+#[test]
+fn other_currencies_are_paid_by_pain_without_sepa_and_ones_own_are_not() {
+    let used =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pain.001.001.09-used.xsd"))
+            .expect("read");
+    let mut yen = Order { currency: Currency::new("JPY", None).expect("yen"), ..order() };
+    for payment in &mut yen.payments {
+        payment.amount = amount("1203");
+    }
+    let message = payout::pain(&yen).expect("written");
+    let text = String::from_utf8(message.clone()).expect("UTF-8");
+    assert!(
+        text.contains("<InstdAmt Ccy=\"JPY\">1203</InstdAmt>") && text.contains("<CtrlSum>3609</CtrlSum>"),
+        "{text}"
+    );
+    assert!(!text.contains("SEPA") && text.contains("<ChrgBr>SHAR</ChrgBr>"), "{text}");
+    // The same schema, but for what SEPA narrows down.
+    let schema = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(schema.path(), widened(&used)).expect("written");
+    let schema = schema.path().to_string_lossy().into_owned();
+    check("xmllint", &["--noout", "--nonet", "--schema", &schema], &message, true);
+    let own = Order { currency: Currency::new("CREDIT", Some(0)).expect("ours"), ..yen };
+    assert!(matches!(payout::pain(&own), Err(payout::PainError::Currency(_))));
+    assert!(String::from_utf8(payout::csv(&own).expect("written")).expect("UTF-8").contains(",1203,CREDIT,"));
 }
 
 #[test]

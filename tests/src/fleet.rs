@@ -145,6 +145,7 @@ impl Fleet {
         let request = v1::CreateSubmitterRequest { submitter_id: name.to_owned() };
         admin.create_submitter(with(request, &self.operator)).await?;
         let deposit = v1::CreateDepositRequest {
+            currency: String::new(),
             parent: format!("submitters/{name}"),
             amount: balance.to_owned(),
             request_id: request_id(),

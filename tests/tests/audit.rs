@@ -131,7 +131,7 @@ async fn a_sealed_ledger_is_right_and_pinned_by_key_and_head() -> Result<()> {
         .query_one(
             "SELECT (SELECT count(*) FROM transfer) + (SELECT count(*) FROM verdict) + (SELECT count(*) FROM held)
                 + (SELECT count(*) FROM job) + (SELECT count(*) FROM deposit) + (SELECT count(*) FROM release)
-                + (SELECT count(*) FROM catch)",
+                + (SELECT count(*) FROM catch) + (SELECT count(*) FROM currency)",
             &[],
         )
         .await?;
@@ -181,7 +181,7 @@ fn another(column: &str, data_type: &str) -> String {
 }
 
 /// Sealed tables, with what names a row of them, and the columns that are sealed.
-const SEALED: [(&str, &str, &str); 9] = [
+const SEALED: [(&str, &str, &str); 10] = [
     (
         "job",
         "id",
@@ -202,6 +202,7 @@ const SEALED: [(&str, &str, &str); 9] = [
     ("held", "owner_id seq", "xid owner_id seq job_id stage idx amount until_seq checked created_at"),
     ("release", "id", "xid id owner_id from_seq to_seq amount created_at"),
     ("catch", "id", "xid id owner_id device_id job_id stage idx from_seq to_seq reason correct created_at"),
+    ("currency", "number", "xid number code decimals created_at"),
     ("seal", "number", "number from_xid to_xid created_at head public_key signature"),
     ("seal_part", "seal_number kind", "seal_number kind rows digest marks"),
 ];
@@ -210,7 +211,8 @@ const SEALED: [(&str, &str, &str); 9] = [
 async fn open_up(client: &Client) -> Result<()> {
     client.batch_execute("SET session_replication_role = replica").await?;
     let checks = "SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname) FROM pg_constraint
-        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u') ORDER BY contype = 'p'";
+        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u')
+        ORDER BY contype <> 'f', contype = 'p'";
     for row in client.query(checks, &[]).await? {
         client.batch_execute(row.get(0)).await?;
     }
@@ -220,6 +222,7 @@ async fn open_up(client: &Client) -> Result<()> {
     for row in client.query(identities, &[]).await? {
         client.batch_execute(row.get(0)).await?;
     }
+    client.batch_execute("ALTER TABLE account ALTER COLUMN currency DROP EXPRESSION").await?;
     for (table, ..) in SEALED {
         client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await?;
     }
@@ -345,9 +348,25 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
     for (table, change, check) in [
         ("account", "UPDATE account SET balance = balance + 1 WHERE id = 8".to_owned(), "balances"),
         ("account", "DELETE FROM account WHERE id = 0".to_owned(), "balances"),
-        ("account", "INSERT INTO account (id, balance) VALUES (8008, 1)".to_owned(), "balances"),
+        ("account", "INSERT INTO account (id, balance, currency) VALUES (8008, 1, 0)".to_owned(), "balances"),
         ("job", "UPDATE job SET spent = spent + 0.000001".to_owned(), "escrow"),
         ("job", "UPDATE job SET state = 1".to_owned(), "escrow"),
+        ("job", "UPDATE job SET currency = 1".to_owned(), "currencies"),
+        ("deposit", "UPDATE deposit SET currency = 1".to_owned(), "transfers"),
+        ("release", "UPDATE release SET currency = 1".to_owned(), "transfers"),
+        ("device_earning", "UPDATE device_earning SET currency = 1".to_owned(), "earnings"),
+        (
+            "account",
+            "INSERT INTO account (id, balance, currency) VALUES ((1::bigint << 48) + 8, 0, 1)".to_owned(),
+            "currencies",
+        ),
+        (
+            "transfer",
+            "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
+                SELECT debit, credit + (1::bigint << 48), amount, 1, 0, 0, 0, 1000 FROM transfer WHERE code = 1 LIMIT 1"
+                .to_owned(),
+            "currencies",
+        ),
         ("attempt", format!("DELETE FROM attempt WHERE ctid = {paid}"), "verdicts rewards"),
         ("attempt", format!("UPDATE attempt SET outcome = 2 WHERE ctid = {paid}"), "verdicts rewards"),
         ("attempt", "INSERT INTO attempt SELECT * FROM attempt LIMIT 1".to_owned(), "uniqueness"),

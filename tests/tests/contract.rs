@@ -10,9 +10,9 @@ use lull_coordinator::core::{
     Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Network, Networks, Onlookers, Outcome,
     OwnerId, Policy, Prices, Report, Request, RunMode, SubmitterId, Trouble, UnitKey, Want,
 };
-use lull_coordinator::store::{Hints, NewJob, Store, Tokens};
+use lull_coordinator::store::{GridCurrency, Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
-use lull_ledger::Amount;
+use lull_ledger::{Amount, Code, Currency};
 use lull_proto::v1;
 use lull_tests::fleet::Submitter;
 use lull_tests::sim::{self, MemoryStore};
@@ -268,6 +268,7 @@ impl Both {
             self.compare_money(*job).await?;
             self.compare_attempts(*job).await?;
         }
+        self.compare_releases().await?;
         let failures = |troubles: BTreeMap<DeviceId, Trouble>| -> Vec<_> {
             troubles.into_iter().map(|(device, one)| (device, one.fails, one.last)).collect()
         };
@@ -366,10 +367,38 @@ impl Both {
             .map(|one| {
                 let key = (one.code.number(), one.key.stage, one.key.index, one.key.attempt);
                 let amount = one.amount.decimal().normalize();
-                format!("{key:?} {} {} {amount}", one.debit.number(), one.credit.number())
+                format!("{key:?} {} {} {amount}", one.debit().number(), one.credit().number())
             })
             .collect();
         ensure!(here == there, "transfers: {here:?}\n{there:?}");
+        Ok(())
+    }
+
+    /// What was released comes to the same for each owner in each currency, and so does what every device earned.
+    async fn compare_releases(&self) -> Result<()> {
+        let select = "SELECT owner_id, currency, sum(amount) FROM release GROUP BY 1, 2";
+        let rows = self.client.query(select, &[]).await?;
+        let there: BTreeMap<(i64, i16), Amount> = rows
+            .iter()
+            .map(|row| Ok(((row.get(0), row.get(1)), Amount::new(row.get(2))?)))
+            .collect::<Result<_>>()?;
+        let mut here: BTreeMap<(i64, i16), Amount> = BTreeMap::new();
+        for one in self.memory.transfers().iter().filter(|one| one.code == Code::Release) {
+            let sum = here.entry((one.debit().holder(), one.currency().number())).or_default();
+            *sum = *sum + one.amount;
+        }
+        ensure!(here == there, "releases: {here:?}\n{there:?}");
+        let off = "SELECT currency FROM account GROUP BY 1 HAVING sum(balance) <> 0";
+        ensure!(self.client.query(off, &[]).await?.is_empty(), "balances of a currency make something");
+        let select =
+            "SELECT (credit >> 48)::smallint, sum(amount) FROM transfer WHERE code = 3 GROUP BY 1 ORDER BY 1";
+        let paid = self.client.query(select, &[]).await?;
+        let select = "SELECT currency, sum(amount) FROM device_earning GROUP BY 1 ORDER BY 1";
+        let earned = self.client.query(select, &[]).await?;
+        let sums = |rows: &[tokio_postgres::Row]| -> Vec<(i16, rust_decimal::Decimal)> {
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        };
+        ensure!(sums(&paid) == sums(&earned), "{paid:?} {earned:?}");
         Ok(())
     }
 }
@@ -379,6 +408,8 @@ struct Ground {
     grid: Grid,
     store: Store,
     submitter: SubmitterId,
+    /// Two: each job of a case is in another.
+    currencies: Vec<GridCurrency>,
     module: v1::Input,
     devices: Vec<(DeviceId, OwnerId)>,
 }
@@ -401,11 +432,14 @@ async fn ground() -> Result<Ground> {
     }
     let store = Store::open(&grid.database_url())?;
     let submitter = store.submitter("lab").await?;
+    let yen = store.add_currency(Currency::new("JPY", None)?).await?;
+    store.deposit(submitter, yen.id, "1000000".parse()?, "in yen").await?;
+    let currencies = store.currencies().await?;
     let client = connect(&grid).await?;
     let rows = client.query("SELECT id, owner_id FROM device ORDER BY id", &[]).await?;
     let devices = rows.iter().map(|row| (DeviceId(row.get(0)), OwnerId(row.get(1)))).collect();
     kill_process(grid.coordinator_pid(), Signal::STOP)?;
-    Ok(Ground { grid, store, submitter, module, devices })
+    Ok(Ground { grid, store, submitter, currencies, module, devices })
 }
 
 /// A case: units of each job, whether they name copies or confidence, whether owners are known, and what is done.
@@ -445,6 +479,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
             request_id: format!("contract-{number}-{of}"),
             spec,
             items: units,
+            currency: stage.currencies[of],
             prices: Prices { item: price, service: message.service_price.parse()? },
             copies: Copies::whole(2),
             strangers: 0,

@@ -24,6 +24,8 @@ const STEPS: std::ops::Range<usize> = 60..140;
 /// Enough that a liar is outvoted twice.
 const OWNERS: [&str; 6] = ["ada", "bob", "cyd", "dan", "eve", "fay"];
 const SUBMITTERS: [&str; 2] = ["clinic", "school"];
+/// What money is in: the default, and one without decimals.
+const CURRENCIES: [&str; 2] = ["", "JPY"];
 const IBAN: &str = "DE89370400440532013000";
 /// Transfers that every run has, whatever it draws: deposit, escrow, reward, refund, payout, paid, reversal.
 const CODES: [i16; 7] = [1, 2, 3, 4, 7, 8, 9];
@@ -36,6 +38,7 @@ const HOLD: &str = "INSERT INTO chore VALUES ('seal', 'test', 'infinity')
 enum Step {
     Fund {
         submitter: u8,
+        currency: u8,
         cents: u16,
     },
     Reverse {
@@ -43,6 +46,7 @@ enum Step {
     },
     Submit {
         submitter: u8,
+        currency: u8,
         confident: bool,
         units: u8,
         price: u16,
@@ -57,7 +61,9 @@ enum Step {
     },
     /// Pay that is held back becomes old.
     AMonth,
-    Propose,
+    Propose {
+        currency: u8,
+    },
     Approve {
         batch: u8,
     },
@@ -82,15 +88,18 @@ type Played = (Step, Option<u8>);
 fn steps() -> impl Strategy<Value = Vec<Played>> {
     let batch = any::<u8>;
     let step = prop_oneof![
-        2 => (any::<u8>(), 1u16..5_000).prop_map(|(submitter, cents)| Step::Fund { submitter, cents }),
+        2 => (any::<u8>(), any::<u8>(), 1u16..5_000)
+            .prop_map(|(submitter, currency, cents)| Step::Fund { submitter, currency, cents }),
         1 => any::<u8>().prop_map(|deposit| Step::Reverse { deposit }),
-        3 => (any::<u8>(), any::<bool>(), 1u8..12, 1u16..2_000).prop_map(
-            |(submitter, confident, units, price)| Step::Submit { submitter, confident, units, price }
+        3 => (any::<u8>(), any::<u8>(), any::<bool>(), 1u8..12, 1u16..2_000).prop_map(
+            |(submitter, currency, confident, units, price)| {
+                Step::Submit { submitter, currency, confident, units, price }
+            }
         ),
         1 => any::<u8>().prop_map(|job| Step::Cancel { job }),
         24 => (any::<u8>(), any::<u8>()).prop_map(|(device, says)| Step::Work { device, says }),
         1 => Just(Step::AMonth),
-        2 => Just(Step::Propose),
+        2 => any::<u8>().prop_map(|currency| Step::Propose { currency }),
         2 => batch().prop_map(|batch| Step::Approve { batch }),
         1 => batch().prop_map(|batch| Step::Reject { batch }),
         2 => batch().prop_map(|batch| Step::Export { batch }),
@@ -101,9 +110,13 @@ fn steps() -> impl Strategy<Value = Vec<Played>> {
 }
 
 /// How every history ends: what is there is paid out, and one payout comes back. Batches are picked from the last.
-const END: [Step; 6] = [
+const END: [Step; 10] = [
     Step::AMonth,
-    Step::Propose,
+    Step::Propose { currency: 1 },
+    Step::Approve { batch: 0 },
+    Step::Export { batch: 0 },
+    Step::Paid { batch: 0 },
+    Step::Propose { currency: 0 },
     Step::Approve { batch: 0 },
     Step::Export { batch: 0 },
     Step::Paid { batch: 0 },
@@ -221,13 +234,23 @@ impl History {
         }
         let operator = |name| anyhow::Ok(grid.lull(&["admin", "operator", "add", name])?.trim().to_owned());
         let (alice, bob) = (operator("alice")?, operator("bob")?);
-        grid.lull_with(&alice, &["admin", "payer", "set", "--name", "The Grid", "--iban", IBAN])?;
+        grid.lull(&["admin", "currency", "add", "JPY"])?;
+        for name in SUBMITTERS {
+            grid.lull(&["fund", name, "100", "--currency", "JPY"])?;
+        }
+        for currency in ["EUR", "JPY"] {
+            let payer =
+                ["admin", "payer", "set", "--name", "The Grid", "--iban", IBAN, "--currency", currency];
+            grid.lull_with(&alice, &payer)?;
+        }
         let mut devices = Vec::new();
         for owner in OWNERS {
             devices.push(fleet.device(owner).await?);
             // Not everybody wants money.
             if owner != "fay" {
-                grid.lull_with(&alice, &["admin", "payee", "set", owner, "--name", owner, "--iban", IBAN])?;
+                let payee = ["admin", "payee", "set", owner, "--name", owner, "--iban", IBAN];
+                grid.lull_with(&alice, &payee)?;
+                grid.lull_with(&alice, &[&payee[..], &["--currency", "JPY"]].concat())?;
             }
         }
         let callers = Callers {
@@ -247,24 +270,29 @@ impl History {
     async fn call_of(&mut self, step: &Step) -> Result<Option<Call>> {
         self.calls += 1;
         let request_id = format!("call-{}", self.calls);
+        let code = |which: u8| pick(&CURRENCIES, which).map(|code| (*code).to_owned()).unwrap_or_default();
         let batch = |which| {
             self.batches.iter().rev().nth(usize::from(which) % self.batches.len().clamp(1, 3)).cloned()
         };
         Ok(match *step {
-            Step::Fund { submitter, cents } => {
+            Step::Fund { submitter, currency, cents } => {
                 let parent = pick(&SUBMITTERS, submitter).map(|name| format!("submitters/{name}"));
                 let amount = format!("{}.{:02}", cents / 100, cents % 100);
-                parent.map(|parent| Call::Fund(v1::CreateDepositRequest { parent, amount, request_id }))
+                let currency = code(currency);
+                parent.map(|parent| {
+                    Call::Fund(v1::CreateDepositRequest { parent, amount, request_id, currency })
+                })
             }
             Step::Reverse { deposit } => pick(&self.deposits, deposit).cloned().map(|name| {
                 Call::Reverse(v1::ReverseDepositRequest { name, reason: "typed wrongly".to_owned() })
             }),
-            Step::Submit { submitter, confident, units, price } => {
+            Step::Submit { submitter, currency, confident, units, price } => {
                 let spec = v1::JobSpec {
                     copies: if confident { 0 } else { 2 },
                     max_error: if confident { 0.05 } else { 0.0 },
                     budget: if confident { (u32::from(units) * 2).to_string() } else { String::new() },
                     item_price: format!("0.{price:04}1234"),
+                    currency: code(currency),
                     ..Submitter::trivial_spec(&self.module, units.into())
                 };
                 let message = v1::CreateJobRequest { spec: Some(spec), request_id, validate_only: false };
@@ -295,9 +323,9 @@ impl History {
                 self.grid.database().await?.execute(older, &[]).await?;
                 None
             }
-            Step::Propose => {
-                let minimum = "0.01".to_owned();
-                Some(Call::Propose(v1::ProposePayoutsRequest { request_id, minimum }))
+            Step::Propose { currency } => {
+                let (minimum, currency) = (String::new(), code(currency));
+                Some(Call::Propose(v1::ProposePayoutsRequest { request_id, minimum, currency }))
             }
             Step::Approve { batch: which } => {
                 batch(which).map(|name| Call::Approve(v1::ApprovePayoutBatchRequest { name }))
@@ -364,13 +392,18 @@ impl History {
         Ok(())
     }
 
-    /// Every account has what its transfers make; the bank alone is in the red.
+    /// Every account has what its transfers make; the banks alone are in the red; nothing went from one currency to another.
     async fn check(&self) -> Result<BTreeMap<i16, u64>> {
         let database = self.grid.database().await?;
         let mut sums: BTreeMap<i64, i128> = BTreeMap::new();
         let mut codes = BTreeMap::new();
+        let mut of_currency: BTreeMap<i64, u64> = BTreeMap::new();
         for row in database.query("SELECT debit, credit, amount::text, code FROM transfer", &[]).await? {
             let amount = parts(row.get(2));
+            let currency = |account: i64| account >> 48;
+            let (debit, credit) = (row.get(0), row.get(1));
+            ensure!(currency(debit) == currency(credit), "{amount} went from {debit} to {credit}");
+            *of_currency.entry(currency(debit)).or_default() += 1;
             *sums.entry(row.get(0)).or_default() -= amount;
             *sums.entry(row.get(1)).or_default() += amount;
             *codes.entry(row.get(3)).or_default() += 1;
@@ -379,9 +412,10 @@ impl History {
             let (account, balance): (i64, &str) = (row.get(0), row.get(1));
             let balance = balance.strip_prefix('-').map_or_else(|| parts(balance), |number| -parts(number));
             ensure!(sums.remove(&account).unwrap_or(0) == balance, "account {account} has {balance}");
-            ensure!(balance >= 0 || account == 0, "account {account} has {balance}");
+            ensure!(balance >= 0 || account % (1 << 48) == 0, "account {account} has {balance}");
         }
         ensure!(sums.is_empty(), "money on accounts that are none: {sums:?}");
+        ensure!(of_currency.len() == CURRENCIES.len(), "money moved in {of_currency:?} only");
         self.grid.check_books()?;
         self.grid.audit()?;
         Ok(codes)

@@ -104,6 +104,7 @@ impl Callers {
                 let message = v1::CreateDepositRequest {
                     parent: "submitters/clinic".to_owned(),
                     amount: "12.5".to_owned(),
+                    currency: String::new(),
                     request_id: "deposit".to_owned(),
                 };
                 format!("{:?}", ledger.create_deposit(with(message, &self.operator)?).await?.into_inner())
@@ -125,8 +126,11 @@ impl Callers {
                 format!("{:?}", jobs.cancel_job(with(message, &self.clinic)?).await?.into_inner())
             }
             Step::Propose => {
-                let message =
-                    v1::ProposePayoutsRequest { request_id: "batch".to_owned(), minimum: "1".to_owned() };
+                let message = v1::ProposePayoutsRequest {
+                    request_id: "batch".to_owned(),
+                    minimum: "1".to_owned(),
+                    currency: String::new(),
+                };
                 format!("{:?}", payouts.propose_payouts(with(message, &self.alice)?).await?.into_inner())
             }
             Step::Approve => {

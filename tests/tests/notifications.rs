@@ -98,10 +98,11 @@ async fn who_comes_back_is_told_once_in_an_hour_what_was_earned() -> Result<()> 
     assert!(total >= parts("0.03"), "three units at 0.01, and the finish unit: {earned}");
     assert_eq!(shown.app, "Lull");
     let said = shown.summary.strip_prefix("While you were away this PC earned ").context("the amount")?;
+    let said = said.strip_suffix(" EUR").context("its currency")?;
     assert_eq!(said.len() - said.find('.').context("a point")? - 1, 6, "six places: {said}");
     assert_eq!(parts(said), total, "{shown:?} {earned}");
     let units = format!("{} units, verified and paid so far.\n", earned["total"]["units"]);
-    assert_eq!(shown.body, format!("{units}This month: {said}"), "{earned}");
+    assert_eq!(shown.body, format!("{units}This month: {said} EUR"), "{earned}");
 
     office.earn("second", &["echo d"])?;
     office.come_back(50)?;

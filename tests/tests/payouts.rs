@@ -74,9 +74,10 @@ impl Office {
         self.grid.lull_with(&self.alice, &["admin", "payout", "export", batch, "--format", format])
     }
 
-    fn balance(&self, owner: &str) -> Result<[i128; 3]> {
+    /// Available, in a payout, paid, and left as a remainder.
+    fn balance(&self, owner: &str) -> Result<[i128; 4]> {
         let balance = self.grid.lull_json(&self.grid.operator, &["balance", &format!("owners/{owner}")])?;
-        Ok(["available", "payout", "paid"].map(|part| field(&balance, part)))
+        Ok(["available", "payout", "paid", "remainder"].map(|part| field(&balance, part)))
     }
 
     /// Kills the coordinator, starts it again, and checks the books.
@@ -112,8 +113,9 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     assert_eq!(batch["owners_without_payee"], serde_json::json!(["owners/mary"]));
     office.crash()?;
     assert_eq!(office.payout(&alice, &propose)?, batch, "the same request proposes once");
-    assert_eq!(office.balance("ada")?, [earned - paid, paid, 0]);
-    assert_eq!(office.balance("mary")?, [earned, 0, 0]);
+    let rest = earned - paid;
+    assert_eq!(office.balance("ada")?, [0, paid, 0, rest]);
+    assert_eq!(office.balance("mary")?, [earned, 0, 0, 0]);
     office.refused(&alice, &["admin", "payout", "approve", "1"], 1, "SAME_OPERATOR")?;
     office.refused(&alice, &["admin", "payout", "export", "1"], 1, "NOT_APPROVED")?;
     office.refused(&alice, &["admin", "payout", "mark-paid", "1"], 1, "NOT_EXPORTED")?;
@@ -154,7 +156,7 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     assert_eq!(all_paid["open_count"], 0);
     office.crash()?;
     assert_eq!(office.payout(&alice, &["mark-paid", "1"])?, all_paid);
-    assert_eq!(office.balance("ada")?, [earned - paid, 0, paid]);
+    assert_eq!(office.balance("ada")?, [0, 0, paid, rest]);
 
     let back = ["mark-returned", "1", "--owner", "ada", "--reason", "AC04 closed account"];
     let returned = office.payout(&bob, &back)?;
@@ -162,9 +164,9 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     assert_eq!(office.payout(&bob, &back)?, returned, "it comes back once");
     assert_eq!(one(&returned, "ada")?["reason"], "AC04 closed account");
     assert_eq!(office.payout(&alice, &["mark-paid", "1"])?, returned, "what came back stays so");
-    assert_eq!(office.balance("ada")?, [earned, 0, 0]);
-    assert_eq!(office.balance("grace")?, [earned - paid, 0, paid]);
-    assert_eq!(office.transfers().await?, [(7, 2), (8, 2), (9, 2)]);
+    assert_eq!(office.balance("ada")?, [paid, 0, 0, rest]);
+    assert_eq!(office.balance("grace")?, [0, 0, paid, rest]);
+    assert_eq!(office.transfers().await?, [(7, 2), (8, 2), (9, 2), (14, 2)]);
 
     let client = office.grid.database().await?;
     let month: String =
@@ -181,6 +183,12 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     let second = office.payout(&alice, &["propose"])?;
     let next = one(&second, "ada")?;
     assert_eq!((field(next, "amount"), &next["lines"], &next["payee"]), (paid, &1.into(), &"Eve".into()));
+    assert_eq!(
+        (field(next, "carried_in"), field(next, "remainder")),
+        (rest, rest),
+        "taken up, and left again"
+    );
+    assert_eq!(office.transfers().await?, [(7, 3), (8, 2), (9, 2), (14, 3), (15, 1)]);
     assert_eq!(second["payouts"].as_array().map(Vec::len), Some(1), "grace has less than a cent: {second}");
     office.grid.check_books()?;
 
@@ -190,6 +198,7 @@ async fn a_batch_survives_a_crash_after_each_step_and_repeats_nothing() -> Resul
     for (by_hand, back, row) in [
         ("amount = amount + 1", "amount = amount - 1", "code 7"),
         ("state = state + 1", "state = state - 1", "payout (batch_id "),
+        ("remainder = 0", "remainder = carried_out", "remainders"),
     ] {
         ensure!(client.execute(&format!("UPDATE payout SET {by_hand} WHERE {newest}"), &[]).await? == 1);
         let told = office.grid.audit().expect_err(by_hand).to_string();
@@ -287,8 +296,8 @@ async fn proposals_at_once_and_pay_that_comes_meanwhile_are_paid_once() -> Resul
         "a proposal that fails leaves nothing: {batches}"
     );
     let earned = parts("0.0033") * (40 + 12 * 7);
-    let [available, proposed, _] = office.balance("ada")?;
-    assert_eq!(available + proposed, earned);
+    let [available, proposed, _, remainder] = office.balance("ada")?;
+    assert_eq!(available + proposed + remainder, earned);
     let client = office.grid.database().await?;
     let lines =
         "SELECT count(*), count(DISTINCT transfer_id) FROM payout_line JOIN owner ON owner.id = owner_id
@@ -309,7 +318,7 @@ async fn what_is_rejected_is_available_again() -> Result<()> {
     assert_eq!((&rejected["state"], &rejected["open_count"]), (&"rejected".into(), &0.into()));
     office.crash()?;
     assert_eq!(office.payout(&alice, &["reject", "1", "--reason", "again"])?, rejected);
-    assert_eq!(office.balance("ada")?, [parts("3"), 0, 0]);
+    assert_eq!(office.balance("ada")?, [parts("3"), 0, 0, 0]);
     for step in [&["approve", "1"][..], &["export", "1"], &["mark-paid", "1"]] {
         office.refused(&bob, &[&["admin", "payout"], step].concat(), 1, "REJECTED")?;
     }
@@ -400,8 +409,8 @@ async fn a_crash_in_the_middle_of_a_step_repeats_nothing() -> Result<()> {
             }
             office.grid.check_books()?;
         }
-        assert_eq!(office.balance("ada")?, [parts("5") * i128::from(round + 1), 0, 0]);
-        assert_eq!(office.balance("grace")?, [0, 0, parts("5") * i128::from(round + 1)]);
+        assert_eq!(office.balance("ada")?, [parts("5") * i128::from(round + 1), 0, 0, 0]);
+        assert_eq!(office.balance("grace")?, [0, 0, parts("5") * i128::from(round + 1), 0]);
         let count = round.cast_signed() + 1;
         assert_eq!(office.transfers().await?, [(7, 2 * count), (8, 2 * count), (9, 2 * count)]);
     }

@@ -30,7 +30,7 @@ fn verify(state_dir: &Path) -> Result<(Value, i32)> {
 fn agree(state_dir: &Path) -> Result<Value> {
     let (compared, code) = verify(state_dir)?;
     ensure!(code == 0 && compared["differences"] == serde_json::json!([]), "{compared}");
-    ensure!(field(&compared, "amount") == field(&compared, "ledger_amount"), "{compared}");
+    ensure!(compared["amount"] == compared["ledger_amount"], "{compared}");
     Ok(compared)
 }
 
@@ -82,10 +82,25 @@ async fn what_was_earned_is_receipted_and_every_difference_is_named() -> Result<
         let paid = grid.paid(&job)?;
         let (_, amount, units) =
             paid.iter().find(|(name, ..)| name == &format!("owners/{owner}")).context(owner)?;
-        assert_eq!((field(&compared, "amount"), compared["units"].as_u64()), (*amount, Some(*units)));
+        assert_eq!((field(&compared["amount"], "EUR"), compared["units"].as_u64()), (*amount, Some(*units)));
+    }
+    // What is paid in yen is receipted in yen.
+    grid.lull(&["admin", "currency", "add", "JPY"])?;
+    grid.lull(&["fund", "clinic", "100", "--currency", "JPY"])?;
+    let file = job_file(&grid, "yen", 3)?.write(grid.dir(), "yen")?;
+    let in_yen = grid.submit(&token, &file, &["--currency", "JPY"])?;
+    grid.wait_end(&in_yen, "complete")?;
+    for (agent, owner) in agents.iter().zip(["ada", "bob"]) {
+        let compared = agree(&agent.state_dir)?;
+        for (job, currency) in [(&job, "EUR"), (&in_yen, "JPY")] {
+            let paid = grid.paid(job)?;
+            let (_, amount, _) =
+                paid.iter().find(|(name, ..)| name == &format!("owners/{owner}")).context(owner)?;
+            assert_eq!(field(&compared["amount"], currency), *amount, "{compared}");
+        }
     }
     let said = String::from_utf8(say(&agents[0].state_dir, &[])?.stdout)?;
-    assert!(said.ends_with("Receipts and ledger agree.\n"), "{said}");
+    assert!(said.contains(" EUR and ") && said.ends_with("Receipts and ledger agree.\n"), "{said}");
     let head = kept(&agents[0].state_dir)?["head"].as_str().context("a head")?.to_owned();
     assert_eq!(head.len(), 64, "a head to audit with: {head}");
     grid.audit()?;
@@ -103,7 +118,7 @@ async fn what_was_earned_is_receipted_and_every_difference_is_named() -> Result<
     let found = differences(&agents[0].state_dir)?;
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].0 == "amount" && found[0].1.contains("the receipt says 0.01, the ledger 0.005"),
+        found[0].0 == "amount" && found[0].1.contains("the receipt says 0.01 EUR, the ledger 0.005 EUR"),
         "{found:?}"
     );
     agree(&agents[1].state_dir)?;
@@ -242,7 +257,7 @@ async fn pay_that_was_taken_back_is_explained() -> Result<()> {
         assert_eq!(one["reason"], "forfeited: its owner returned another result", "{one}");
     }
     let said = String::from_utf8(say(&agents[0].state_dir, &[])?.stdout)?;
-    assert!(said.contains("Taken back since: 0.01 for jobs/1 work unit "), "{said}");
+    assert!(said.contains("Taken back since: 0.01 EUR for jobs/1 work unit "), "{said}");
     assert_eq!(kept(&agents[1].state_dir)?["taken_back"], serde_json::json!([]));
     grid.check_books()?;
     grid.audit()

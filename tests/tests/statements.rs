@@ -295,7 +295,8 @@ async fn a_balance_and_its_lines_are_of_one_moment() -> Result<()> {
     // There is room for one piece: this one holds the balance up, with its snapshot taken.
     pieces.send(Ok(BalancePiece::Lines(BalancePart::Paid, Vec::new()))).await?;
     let writing = tokio::spawn(async move {
-        store.balance_lines(OwnerId(ada), &[BalancePart::Pending, BalancePart::Available], &pieces).await
+        let of = store.currency("").await?;
+        store.balance_lines(OwnerId(ada), of, &[BalancePart::Pending, BalancePart::Available], &pieces).await
     });
     let held_up = "EXISTS (SELECT FROM pg_stat_activity
         WHERE state = 'idle in transaction' AND query LIKE '%AS queue GROUP BY job_id%')";

@@ -12,7 +12,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use crate::core::{Books, Tally};
+use crate::core::{Books, InCurrency, Tally};
 use crate::identity::{ASSERTION_RENEW_SECS, ASSERTION_SECS, Identity};
 
 /// The largest answer that is taken: leases with the results to merge.
@@ -173,15 +173,34 @@ impl Remote {
             .await
             .map_err(|_| Status::deadline_exceeded("the coordinator did not answer in time"))??
             .into_inner();
-        let tally = |amount: &str, units| match amount.parse() {
-            Ok(amount) => Ok(Tally { amount, units }),
-            Err(_) => Err(Status::data_loss(format!("the coordinator sent `{amount}`, which is no amount"))),
+        let decimal = |amount: &str| {
+            let no_amount =
+                || Status::data_loss(format!("the coordinator sent `{amount}`, which is no amount"));
+            amount.parse().map_err(|_| no_amount())
         };
-        Ok(Books {
-            total: tally(&answer.total_amount, answer.total_units)?,
-            this_month: tally(&answer.month_amount, answer.month_units)?,
-            month: answer.month,
-        })
+        let (default, others) = answer.by_currency.split_first().unzip();
+        let currency = default.map(|one| one.currency.clone()).unwrap_or_default();
+        let mut total = Tally {
+            currency,
+            amount: decimal(&answer.total_amount)?,
+            units: answer.total_units,
+            others: Vec::new(),
+        };
+        let mut this_month =
+            Tally { amount: decimal(&answer.month_amount)?, units: answer.month_units, ..total.clone() };
+        for one in others.unwrap_or_default() {
+            let part = |amount: &str, units| {
+                Ok::<_, Status>(InCurrency {
+                    currency: one.currency.clone(),
+                    amount: decimal(amount)?,
+                    units,
+                })
+            };
+            total.others.push(part(&one.total_amount, one.total_units)?);
+            this_month.others.push(part(&one.month_amount, one.month_units)?);
+        }
+        this_month.others.retain(|one| one.units > 0);
+        Ok(Books { total, this_month, month: answer.month })
     }
 
     /// Receipts that are not among these.

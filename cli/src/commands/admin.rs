@@ -1,10 +1,10 @@
-//! `lull admin`: submitters, owners, operators and tokens; payouts are in [`payouts`], referees in [`referees`].
+//! `lull admin`: submitters, owners, operators and tokens; payouts are in [`payouts`], referees in [`referees`], currencies in [`currencies`].
 
 use clap::{Args, Subcommand, ValueEnum};
 use lull_proto::v1;
 use serde::Serialize;
 
-use crate::commands::{payouts, referees};
+use crate::commands::{currencies, payouts, referees};
 use crate::error::{Error, Result};
 use crate::grid::{Grid, interruptible, until_answered};
 use crate::out::{self, Format};
@@ -34,6 +34,8 @@ enum AdminCommand {
     EnrolmentToken(CreateEnrolmentToken),
     #[command(subcommand)]
     Operator(OperatorCommand),
+    #[command(subcommand)]
+    Currency(currencies::CurrencyCommand),
     #[command(subcommand)]
     Referee(referees::RefereeCommand),
     #[command(subcommand)]
@@ -84,7 +86,7 @@ enum OperatorCommand {
 Example:
   lull admin reverse-deposit submitters/clinic/deposits/3 --reason \"the bank took it back\"
 
-JSON: {reversal, amount, balance}")]
+JSON: {reversal, currency, amount, balance}")]
 struct ReverseDeposit {
     /// The deposit, as `lull fund --output json` names it
     #[arg(value_name = "NAME")]
@@ -154,6 +156,7 @@ struct Operator {
 #[derive(Debug, Serialize)]
 struct Reversal {
     reversal: u64,
+    currency: String,
     amount: String,
     balance: String,
 }
@@ -177,6 +180,7 @@ pub(crate) async fn run(grid: &Grid, args: AdminArgs, format: Format) -> Result<
             AdminCommand::Token(args) => create_token(grid, &args, format).await,
             AdminCommand::EnrolmentToken(args) => create_enrolment_token(grid, args, format).await,
             AdminCommand::Operator(OperatorCommand::Add { name }) => add_operator(grid, &name, format).await,
+            AdminCommand::Currency(command) => currencies::run(grid, command, format).await,
             AdminCommand::Referee(command) => referees::run(grid, command, format).await,
             AdminCommand::Payer(command) => payouts::payer(grid, command, format).await,
             AdminCommand::Payee(command) => payouts::payee(grid, command, format).await,
@@ -213,18 +217,18 @@ async fn add_operator(grid: &Grid, name: &str, format: Format) -> Result<()> {
 
 async fn reverse_deposit(grid: &Grid, args: ReverseDeposit, format: Format) -> Result<()> {
     let request = v1::ReverseDepositRequest { name: args.deposit, reason: args.reason };
-    let v1::Reversal { number, amount, balance } = until_answered(grid, || {
+    let v1::Reversal { number, amount, balance, currency } = until_answered(grid, || {
         let (mut client, request) = (grid.ledger(), request.clone());
         async move { client.reverse_deposit(request).await }
     })
     .await?;
     match format {
-        Format::Json => out::json(&Reversal { reversal: number, amount, balance }),
+        Format::Json => out::json(&Reversal { reversal: number, currency, amount, balance }),
         Format::Table => out::line(&format!(
             "{} of {} reversed: the balance is {}",
-            amount::show(&amount),
+            amount::money(&amount, &currency),
             request.name,
-            amount::show(&balance)
+            amount::money(&balance, &currency)
         )),
     }
 }

@@ -12,18 +12,22 @@ use crate::text::{amount, human, name};
 
 /// Show what a submitter or an owner has; without a name, what you have
 ///
-/// An owner's money is pending, available, in a payout, or paid. All of it is in the books: nothing is estimated.
+/// An owner's money is pending, available, in a payout, or paid, and what a payout left, as its currency has no decimals for it,
+/// is the remainder. All of it is in the books: nothing is estimated.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lull balance clinic
   lull balance owners/bob --lines pending
 
-JSON of a submitter: {name, available, escrow, spent}
-JSON of an owner: {name, available, pending, payout, paid, pending_parts: [{reason, job,
+JSON of a submitter: {name, currency, available, escrow, spent, others}
+JSON of an owner: {name, currency, available, pending, payout, paid, remainder, others,
+pending_parts: [{reason, job,
 amount, results, first_after_results, last_after_results, first_time, last_time}, ..],
-lines: [{part, time, category, amount, job, stage, unit, device, device_name, attempt,
-digest, verdict, payout, reason, after_results, available_time}, ..]}")]
+lines: [{part, time, category, currency, amount, job, stage, unit, device, device_name, attempt,
+digest, verdict, payout, reason, after_results, available_time}, ..]}
+It is of the grid's default currency; `others` is a list of the same in each other in which
+there ever was something.")]
 pub(crate) struct BalanceArgs {
     /// The submitter, such as clinic, or the owner, such as owners/bob
     #[arg(value_name = "NAME", value_parser = name::holder)]
@@ -31,6 +35,9 @@ pub(crate) struct BalanceArgs {
     /// Open an owner's balance into its lines: job, unit, device, attempt, verdict
     #[arg(long, value_enum, value_name = "PART", num_args = 0..=1, default_missing_value = "all")]
     lines: Option<Part>,
+    /// One currency [default: every one in which there ever was something]
+    #[arg(long, value_name = "CODE", value_parser = name::currency)]
+    currency: Option<String>,
 }
 
 /// Parts of an owner's balance.
@@ -51,21 +58,28 @@ pub(crate) enum Part {
 #[derive(Debug, Serialize)]
 struct Submitter {
     name: String,
+    currency: String,
     available: String,
     escrow: String,
     spent: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<Submitter>,
 }
 
 #[derive(Debug, Serialize)]
 struct Owner {
     name: String,
+    currency: String,
     available: String,
     pending: String,
     payout: String,
     paid: String,
+    remainder: String,
     pending_parts: Vec<PendingPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lines: Option<Vec<Line>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    others: Vec<Owner>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +100,7 @@ pub(crate) struct Line {
     part: &'static str,
     time: Option<String>,
     category: String,
+    currency: String,
     amount: String,
     job: String,
     stage: String,
@@ -110,20 +125,36 @@ pub(crate) struct Line {
 pub(crate) async fn run(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
     let name = args.holder.unwrap_or_default();
     interruptible(async {
-        let response = grid.ledger().get_balance(v1::GetBalanceRequest { name }).await;
-        let balance = response.map_err(|status| grid.explain(&status))?.into_inner();
-        if !balance.name.starts_with("owners/") {
-            return submitter(balance, format);
-        }
-        let Some(part) = args.lines else { return owner(balance, None, format) };
-        // With the balance of their moment: this one may be older.
-        let request = v1::ReadBalanceLinesRequest {
-            name: balance.name,
-            part: part.wire().into(),
-            batch: String::new(),
+        let balances = match args.currency {
+            Some(currency) => {
+                let response = grid.ledger().get_balance(v1::GetBalanceRequest { name, currency }).await;
+                vec![response.map_err(|status| grid.explain(&status))?.into_inner()]
+            }
+            None => {
+                let response = grid.ledger().list_balances(v1::ListBalancesRequest { name }).await;
+                response.map_err(|status| grid.explain(&status))?.into_inner().balances
+            }
         };
-        let (balance, lines) = read_lines(grid, request).await?;
-        owner(balance, Some(lines), format)
+        if !balances.first().is_some_and(|balance| balance.name.starts_with("owners/")) {
+            return submitter(balances, format);
+        }
+        let mut opened = Vec::with_capacity(balances.len());
+        for balance in balances {
+            let Some(part) = args.lines else {
+                opened.push((balance, None));
+                continue;
+            };
+            // With the balance of their moment: this one may be older.
+            let request = v1::ReadBalanceLinesRequest {
+                name: balance.name,
+                part: part.wire().into(),
+                batch: String::new(),
+                currency: balance.currency,
+            };
+            let (balance, lines) = read_lines(grid, request).await?;
+            opened.push((balance, Some(lines)));
+        }
+        owner(opened, format)
     })
     .await
 }
@@ -181,6 +212,7 @@ fn line_of(line: v1::BalanceLine, part: &'static str) -> Result<Line> {
         part,
         time: line.time.map(|time| time.to_string()),
         category: line.category,
+        currency: line.currency,
         amount: line.amount,
         job: line.job,
         stage: unit.stage,
@@ -197,44 +229,76 @@ fn line_of(line: v1::BalanceLine, part: &'static str) -> Result<Line> {
     })
 }
 
-fn submitter(balance: v1::Balance, format: Format) -> Result<()> {
-    let v1::Balance { name, available, escrow, spent, .. } = balance;
-    match format {
-        Format::Json => out::json(&Submitter { name, available, escrow, spent }),
-        Format::Table => out::line(&out::facts(vec![
-            ("submitter", human::plain(&name)),
-            ("available", amount::show(&available)),
-            ("in escrow", amount::show(&escrow)),
-            ("spent", amount::show(&spent)),
-        ])),
+fn submitter(balances: Vec<v1::Balance>, format: Format) -> Result<()> {
+    if format == Format::Json {
+        let mut all = balances.into_iter().map(|balance| {
+            let v1::Balance { name, currency, available, escrow, spent, .. } = balance;
+            Submitter { name, currency, available, escrow, spent, others: Vec::new() }
+        });
+        let first = all.next();
+        return out::json(&first.map(|first| Submitter { others: all.collect(), ..first }));
     }
+    for (at, balance) in balances.iter().enumerate() {
+        let money = |text: &str| amount::money(text, &balance.currency);
+        out::line(&apart(
+            at,
+            out::facts(vec![
+                ("submitter", human::plain(&balance.name)),
+                ("available", money(&balance.available)),
+                ("in escrow", money(&balance.escrow)),
+                ("spent", money(&balance.spent)),
+            ]),
+        ))?;
+    }
+    Ok(())
 }
 
-fn owner(balance: v1::Balance, lines: Option<Vec<Line>>, format: Format) -> Result<()> {
-    match format {
-        Format::Json => out::json(&Owner {
+/// A blank line before all but the first.
+fn apart(at: usize, text: String) -> String {
+    if at == 0 { text } else { format!("\n{text}") }
+}
+
+fn owner(balances: Vec<(v1::Balance, Option<Vec<Line>>)>, format: Format) -> Result<()> {
+    if format == Format::Json {
+        let mut all = balances.into_iter().map(|(balance, lines)| Owner {
             name: balance.name,
+            currency: balance.currency,
             available: balance.available,
             pending: balance.pending,
             payout: balance.payout,
             paid: balance.paid,
+            remainder: balance.remainder,
             pending_parts: balance.pending_parts.into_iter().map(pending_part).collect(),
             lines,
-        }),
-        Format::Table => {
-            out::line(&out::facts(vec![
-                ("owner", human::plain(&balance.name)),
-                ("pending", amount::show(&balance.pending)),
-                ("available", amount::show(&balance.available)),
-                ("in payout", amount::show(&balance.payout)),
-                ("paid", amount::show(&balance.paid)),
-            ]))?;
-            for part in &balance.pending_parts {
-                out::line(&why(part))?;
-            }
-            lines.map_or(Ok(()), |lines| out::line(&format!("\n{}", lines_table(&lines))))
+            others: Vec::new(),
+        });
+        let first = all.next();
+        return out::json(&first.map(|first| Owner { others: all.collect(), ..first }));
+    }
+    for (at, (balance, lines)) in balances.iter().enumerate() {
+        let money = |text: &str| amount::money(text, &balance.currency);
+        let mut facts = vec![
+            ("owner", human::plain(&balance.name)),
+            ("pending", money(&balance.pending)),
+            ("available", money(&balance.available)),
+            ("in payout", money(&balance.payout)),
+            ("paid", money(&balance.paid)),
+        ];
+        if !amount::is_zero(&balance.remainder) {
+            facts.push((
+                "remainder",
+                format!("{}, which the next payout takes up", money(&balance.remainder)),
+            ));
+        }
+        out::line(&apart(at, out::facts(facts)))?;
+        for part in &balance.pending_parts {
+            out::line(&why(part, &balance.currency))?;
+        }
+        if let Some(lines) = lines {
+            out::line(&format!("\n{}", lines_table(lines)))?;
         }
     }
+    Ok(())
 }
 
 fn pending_part(part: v1::PendingPart) -> PendingPart {
@@ -256,8 +320,8 @@ fn pending_part(part: v1::PendingPart) -> PendingPart {
 }
 
 /// Why some pay is pending, and until when.
-fn why(part: &v1::PendingPart) -> String {
-    let amount = amount::show(&part.amount);
+fn why(part: &v1::PendingPart, currency: &str) -> String {
+    let amount = amount::money(&part.amount, currency);
     if part.reason() == v1::PendingReason::TakenBack {
         return format!(
             "{amount} pending: a wrong result of this owner was found, and it is about to be taken back"
@@ -301,7 +365,7 @@ pub(crate) fn lines_table(lines: &[Line]) -> String {
             line.part.to_owned(),
             time.get(..19).unwrap_or(time).replace('T', " "),
             line.category.clone(),
-            amount::show(&line.amount),
+            amount::money(&line.amount, &line.currency),
             human::plain(&line.job),
             line.unit.map(|unit| format!("{} {unit}", line.stage)).unwrap_or_default(),
             line.device
@@ -337,10 +401,10 @@ mod tests {
             first_time: None,
             last_time: Some(Timestamp { seconds: 1_784_801_472, nanos: 0 }),
         };
-        let expected = "0.500000 pending for 1 result of jobs/3, which buys confidence: available after 12 to 40 \
+        let expected = "0.500000 EUR pending for 1 result of jobs/3, which buys confidence: available after 12 to 40 \
             more such results, and on 2026-07-23 10:11:12 UTC at the latest";
-        assert_eq!(why(&part), expected);
+        assert_eq!(why(&part, "EUR"), expected);
         let lost = v1::PendingPart { reason: v1::PendingReason::TakenBack.into(), ..part };
-        assert!(why(&lost).contains("about to be taken back"));
+        assert!(why(&lost, "EUR").contains("about to be taken back"));
     }
 }

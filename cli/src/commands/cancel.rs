@@ -44,7 +44,7 @@ pub(crate) async fn run(grid: &Grid, args: &CancelArgs, format: Format) -> Resul
         "{} is {}: {} spent, {} refunded",
         job.name,
         view::job_state(job.state()),
-        amount::show(&costs.spent),
-        amount::show(&costs.refunded)
+        amount::money(&costs.spent, view::currency(&job)),
+        amount::money(&costs.refunded, view::currency(&job))
     ))
 }

@@ -28,7 +28,7 @@ JSON: {\"jobs\": [job, ..]}, or one job: {name, display_name, submitter, state
 (running, complete, incomplete, cancelled), settled, revision, strict (its results
 depend on bits of NaN: units run with one NaN for all), reason, create_time,
 complete_time, module_digest, split, reduce, items_per_unit, pilot_units, copies,
-priority, allow_missing, item_price, service_price,
+priority, allow_missing, currency, item_price, service_price,
 progress: {stage, units, units_accepted, units_failed, units_running, units_left,
   attempts, attempts_judged, cpu_micros, items_accepted, owners},
 costs: {budget, spent, reserved, refunded, kept, expected},
@@ -112,7 +112,7 @@ fn table(jobs: &[v1::Job]) -> String {
             human::short(job.spec.as_ref().map_or("", |spec| &spec.display_name), NAME_CHARS),
             view::job_state(job.state()).to_owned(),
             format!("{}/{}", progress.units_accepted, progress.units),
-            amount::show(job.costs.as_ref().map_or("0", |costs| &costs.spent)),
+            amount::money(job.costs.as_ref().map_or("0", |costs| &costs.spent), view::currency(job)),
             human::time(job.create_time.as_ref()).chars().take(16).collect(),
         ]
     });

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use lull_ledger::statement::{Line, UnitOf};
-use lull_ledger::{AccountKind, Amount, Code};
+use lull_ledger::{AccountKind, Amount, Code, Currency};
 use lull_proto::v1;
 use prost_types::Timestamp;
 
@@ -13,12 +13,13 @@ use crate::view;
 ///
 /// # Errors
 /// When the coordinator says something that this program does not know.
-pub(crate) fn line(line: v1::StatementLine) -> Result<Line> {
+pub(crate) fn line(line: v1::StatementLine, currencies: &[Currency]) -> Result<Line> {
     let unknown = |what: &str, text: &str| malformed(&format!("{what} `{text}`"));
     let code = Code::ALL.into_iter().find(|code| code.name() == line.category);
     Ok(Line {
         time: time(line.time)?,
         transfer: line.transfer,
+        currency: known(&line.currency, currencies)?,
         account: account(&line.account)?,
         code: code.ok_or_else(|| unknown("category", &line.category))?,
         amount: amount(&line.amount)?,
@@ -65,6 +66,24 @@ pub(crate) fn unit(unit: v1::LedgerUnit) -> Result<UnitOf> {
 pub(crate) fn account(name: &str) -> Result<AccountKind> {
     let kind = AccountKind::ALL.into_iter().find(|kind| kind.name() == name);
     kind.ok_or_else(|| malformed(&format!("account `{name}`")))
+}
+
+/// A currency, with its decimals.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn currency(currency: &v1::Currency) -> Result<Currency> {
+    let known = Currency::new(&currency.code, Some(currency.decimals));
+    known.map_err(|error| malformed(&format!("a currency that is none: {error}")))
+}
+
+/// One of these, by its code.
+///
+/// # Errors
+/// When it is another.
+pub(crate) fn known(code: &str, currencies: &[Currency]) -> Result<Currency> {
+    let known = currencies.iter().copied().find(|currency| currency.code() == code);
+    known.ok_or_else(|| malformed(&format!("currency `{code}`")))
 }
 
 /// An amount.

@@ -12,10 +12,11 @@ use crate::text::{amount, human, name};
 /// Put money from outside onto a submitter's balance (operators)
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   lull fund clinic 100.00
+  lull fund clinic 20000 --currency JPY
 
-JSON: {name, amount, balance}")]
+JSON: {name, currency, amount, balance}")]
 pub(crate) struct FundArgs {
     /// The submitter, such as clinic or submitters/clinic
     #[arg(value_name = "SUBMITTER", value_parser = name::submitter)]
@@ -23,6 +24,9 @@ pub(crate) struct FundArgs {
     /// How much
     #[arg(value_name = "AMOUNT", value_parser = amount::parse)]
     amount: String,
+    /// What it is in [default: the grid's default]
+    #[arg(long, value_name = "CODE", value_parser = name::currency)]
+    currency: Option<String>,
     /// Name of this deposit: the same one is booked once, however often it is sent
     #[arg(long, value_name = "UUID", value_parser = name::request_id)]
     request_id: Option<String>,
@@ -35,8 +39,8 @@ Examples:
   lull earnings
   lull earnings bob --by day
 
-JSON: {\"owners\": [{owner, total, pending, available, payout, paid, attempts, by_device,
-by_job, by_day}, ..]}, where each by_ list has {key, amount, attempts}; days are in UTC.")]
+JSON: {\"owners\": [{owner, currency, total, pending, available, payout, paid, remainder,
+attempts, by_device, by_job, by_day}, ..]}, one for each currency that somebody earned, where each by_ list has {key, amount, attempts}; days are in UTC.")]
 pub(crate) struct EarningsArgs {
     /// The owner, such as bob or owners/bob
     #[arg(value_name = "OWNER", value_parser = name::owner)]
@@ -59,18 +63,20 @@ pub(crate) enum By {
 
 /// Recompute every balance from the transfers (operators)
 ///
-/// Ends with 7 unless the sum of all balances is zero and each one is the sum of its transfers.
+/// Ends with 7 unless in every currency the sum of all balances is zero and each one is the sum of its transfers.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   lull books && echo balanced
 
-JSON: {balanced, sum, transfers, accounts, totals: [{kind, balance}, ..], faults: [text, ..]}")]
+JSON: {balanced, sums: [{currency, sum}, ..], transfers, accounts, totals: [{currency, kind,
+balance}, ..], faults: [text, ..]}")]
 pub(crate) struct BooksArgs {}
 
 #[derive(Debug, Serialize)]
 struct Deposit {
     name: String,
+    currency: String,
     amount: String,
     balance: String,
 }
@@ -83,11 +89,13 @@ struct Earnings {
 #[derive(Debug, Serialize)]
 struct OwnerEarnings {
     owner: String,
+    currency: String,
     total: String,
     pending: String,
     available: String,
     payout: String,
     paid: String,
+    remainder: String,
     attempts: u64,
     by_device: Vec<EarningsLine>,
     by_job: Vec<EarningsLine>,
@@ -104,7 +112,7 @@ struct EarningsLine {
 #[derive(Debug, Serialize)]
 struct Books {
     balanced: bool,
-    sum: String,
+    sums: Vec<CurrencySum>,
     transfers: u64,
     accounts: u64,
     totals: Vec<AccountTotal>,
@@ -112,7 +120,14 @@ struct Books {
 }
 
 #[derive(Debug, Serialize)]
+struct CurrencySum {
+    currency: String,
+    sum: String,
+}
+
+#[derive(Debug, Serialize)]
 struct AccountTotal {
+    currency: String,
     kind: String,
     balance: String,
 }
@@ -125,6 +140,7 @@ pub(crate) async fn fund(grid: &Grid, args: FundArgs, format: Format) -> Result<
     let request = v1::CreateDepositRequest {
         parent: args.submitter,
         amount: args.amount,
+        currency: args.currency.unwrap_or_default(),
         request_id: args.request_id.unwrap_or_else(name::random_request_id),
     };
     let deposit = interruptible(until_answered(grid, || {
@@ -142,14 +158,14 @@ pub(crate) async fn fund(grid: &Grid, args: FundArgs, format: Format) -> Result<
         ),
         _ => error,
     })?;
-    let v1::Deposit { name, amount, balance } = deposit;
+    let v1::Deposit { name, amount, balance, currency } = deposit;
     match format {
-        Format::Json => out::json(&Deposit { name, amount, balance }),
+        Format::Json => out::json(&Deposit { name, currency, amount, balance }),
         Format::Table => out::line(&format!(
             "{} deposited for {}: its balance is {}",
-            amount::show(&amount),
+            amount::money(&amount, &currency),
             request.parent,
-            amount::show(&balance)
+            amount::money(&balance, &currency)
         )),
     }
 }
@@ -182,11 +198,13 @@ impl From<v1::OwnerEarnings> for OwnerEarnings {
         };
         Self {
             owner: earnings.owner,
+            currency: earnings.currency,
             total: earnings.total,
             pending: earnings.pending,
             available: earnings.available,
             payout: earnings.payout,
             paid: earnings.paid,
+            remainder: earnings.remainder,
             attempts: earnings.attempts,
             by_device: lines(earnings.by_device),
             by_job: lines(earnings.by_job),
@@ -196,7 +214,7 @@ impl From<v1::OwnerEarnings> for OwnerEarnings {
 }
 
 fn earnings_table(owners: &[v1::OwnerEarnings], by: Option<By>) -> String {
-    let mut header = vec![("owner", Align::Left)];
+    let mut header = vec![("owner", Align::Left), ("currency", Align::Left)];
     let (title, lines): (_, fn(&v1::OwnerEarnings) -> &[v1::EarningsLine]) = match by {
         None => ("", |_| &[]),
         Some(By::Device) => ("device", |owner| &owner.by_device),
@@ -208,25 +226,31 @@ fn earnings_table(owners: &[v1::OwnerEarnings], by: Option<By>) -> String {
     }
     header.push(("earned", Align::Right));
     if by.is_none() {
-        header.extend(["pending", "available", "in payout", "paid"].map(|title| (title, Align::Right)));
+        header.extend(
+            ["pending", "available", "in payout", "paid", "remainder"].map(|title| (title, Align::Right)),
+        );
     }
     header.push(("rewarded attempts", Align::Right));
     let mut rows = Vec::new();
     for owner in owners {
         let name = human::plain(owner.owner.strip_prefix("owners/").unwrap_or(&owner.owner));
+        let currency = human::plain(&owner.currency);
         match by {
             None => rows.push(vec![
                 name,
+                currency,
                 amount::show(&owner.total),
                 amount::show(&owner.pending),
                 amount::show(&owner.available),
                 amount::show(&owner.payout),
                 amount::show(&owner.paid),
+                amount::show(&owner.remainder),
                 human::count(owner.attempts),
             ]),
             Some(_) => rows.extend(lines(owner).iter().map(|line| {
                 vec![
                     name.clone(),
+                    currency.clone(),
                     human::plain(&line.key),
                     amount::show(&line.amount),
                     human::count(line.attempts),
@@ -254,17 +278,22 @@ pub(crate) async fn books(grid: &Grid, format: Format) -> Result<()> {
         return Ok(());
     }
     let faults = human::counted(books.faults.len() as u64, "fault");
-    let message =
-        format!("the books do not balance: the sum is {}, {faults}; stop payouts and look", books.sum);
+    let sums: Vec<String> = books.sums.iter().map(|one| format!("{} {}", one.sum, one.currency)).collect();
+    let message = format!(
+        "the books do not balance: the sum is {}, {faults}; stop payouts and look",
+        sums.join(" and ")
+    );
     Err(Error::new(Exit::Unbalanced, message))
 }
 
 impl From<v1::Books> for Books {
     fn from(books: v1::Books) -> Self {
-        let total = |v1::AccountTotal { kind, balance }| AccountTotal { kind, balance };
+        let total = |v1::AccountTotal { kind, balance, currency }| AccountTotal { currency, kind, balance };
+        let sum = |v1::CurrencySum { currency, sum }| CurrencySum { currency, sum };
+        let is_zero = books.sums.iter().all(|one| amount::is_zero(&one.sum));
         Self {
-            balanced: books.faults.is_empty() && amount::is_zero(&books.sum),
-            sum: books.sum,
+            balanced: books.faults.is_empty() && !books.sums.is_empty() && is_zero,
+            sums: books.sums.into_iter().map(sum).collect(),
             transfers: books.transfers,
             accounts: books.accounts,
             totals: books.totals.into_iter().map(total).collect(),
@@ -274,13 +303,16 @@ impl From<v1::Books> for Books {
 }
 
 fn books_table(books: &Books) -> String {
-    let header = [("account", Align::Left), ("balance", Align::Right)];
-    let mut rows: Vec<Vec<String>> = books
-        .totals
-        .iter()
-        .map(|total| vec![human::plain(&total.kind), amount::show(&total.balance)])
-        .collect();
-    rows.push(vec!["sum".to_owned(), amount::show(&books.sum)]);
+    let header = [("currency", Align::Left), ("account", Align::Left), ("balance", Align::Right)];
+    let mut rows = Vec::new();
+    for CurrencySum { currency, sum } in &books.sums {
+        let row = |kind: &str, balance: &str| {
+            vec![human::plain(currency), human::plain(kind), amount::show(balance)]
+        };
+        let of = books.totals.iter().filter(|total| total.currency == *currency);
+        rows.extend(of.map(|total| row(&total.kind, &total.balance)));
+        rows.push(row("sum", sum));
+    }
     let mut text = out::table(&header, rows);
     text += &format!(
         "\n{} between {}, {}",
@@ -298,14 +330,23 @@ fn books_table(books: &Books) -> String {
 mod tests {
     use super::*;
 
+    fn total(currency: &str, kind: &str, balance: &str) -> v1::AccountTotal {
+        let [currency, kind, balance] = [currency, kind, balance].map(str::to_owned);
+        v1::AccountTotal { kind, balance, currency }
+    }
+
     fn books(sum: &str, faults: &[&str]) -> Books {
         Books::from(v1::Books {
-            sum: sum.to_owned(),
+            sums: vec![
+                v1::CurrencySum { currency: "EUR".to_owned(), sum: sum.to_owned() },
+                v1::CurrencySum { currency: "JPY".to_owned(), sum: "0".to_owned() },
+            ],
             transfers: 1_204,
             accounts: 7,
             totals: vec![
-                v1::AccountTotal { kind: "bank".to_owned(), balance: "-100".to_owned() },
-                v1::AccountTotal { kind: "available".to_owned(), balance: "20.0000005".to_owned() },
+                total("EUR", "bank", "-100"),
+                total("EUR", "available", "20.0000005"),
+                total("JPY", "bank", "-7"),
             ],
             faults: faults.iter().map(|fault| (*fault).to_owned()).collect(),
         })
@@ -325,10 +366,12 @@ mod tests {
     #[test]
     fn books_as_a_table() {
         let expected = "\
-account        balance
-bank       -100.000000
-available    20.000001
-sum           0.000000
+currency  account        balance
+EUR       bank       -100.000000
+EUR       available    20.000001
+EUR       sum           0.000000
+JPY       bank         -7.000000
+JPY       sum           0.000000
 1,204 transfers between 7 accounts, 1 fault
 fault: account 3 is off";
         assert_eq!(books_table(&books("0", &["account 3 is off"])), expected);
@@ -339,6 +382,8 @@ fault: account 3 is off";
         let line = v1::EarningsLine { key: "2026-07-23".to_owned(), amount: "1.5".to_owned(), attempts: 3 };
         let owner = v1::OwnerEarnings {
             owner: "owners/bob".to_owned(),
+            currency: "JPY".to_owned(),
+            remainder: "0.25".to_owned(),
             total: "12.3456789".to_owned(),
             pending: "2".to_owned(),
             available: "10.3456789".to_owned(),
@@ -350,10 +395,10 @@ fault: account 3 is off";
         };
         let total = earnings_table(std::slice::from_ref(&owner), None);
         let expected = "\
-owner     earned   pending  available  in payout      paid  rewarded attempts
-bob    12.345679  2.000000  10.345679   0.000000  0.000000              1,000";
+owner  currency     earned   pending  available  in payout      paid  remainder  rewarded attempts
+bob    JPY       12.345679  2.000000  10.345679   0.000000  0.000000   0.250000              1,000";
         assert_eq!(total, expected);
         let by_day = earnings_table(&[owner], Some(By::Day));
-        assert!(by_day.ends_with("bob    2026-07-23  1.500000                  3"), "{by_day}");
+        assert!(by_day.ends_with("bob    JPY       2026-07-23  1.500000                  3"), "{by_day}");
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum PayerCommand {
 Example:
   lull admin payer set --name \"Grid GmbH\" --iban DE89370400440532013000 --bic COBADEFFXXX
 
-JSON: {name, iban, bic}")]
+JSON: {currency, name, iban, bic}")]
     Set {
         /// As the bank has it: Latin letters without accents
         #[arg(long, value_name = "TEXT")]
@@ -36,6 +36,9 @@ JSON: {name, iban, bic}")]
         /// Its bank, if that wants to be named
         #[arg(long, value_name = "BIC", default_value = "")]
         bic: String,
+        /// What is paid from there [default: the grid's default]
+        #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true, value_parser = name::optional_currency)]
+        currency: String,
     },
 }
 
@@ -48,7 +51,7 @@ pub(crate) enum PayeeCommand {
 Example:
   lull admin payee set bob --name \"Bob Doe\" --iban NO9386011117947
 
-JSON: {owner, name, iban}")]
+JSON: {owner, currency, name, iban}")]
     Set {
         /// The owner, such as bob or owners/bob
         #[arg(value_name = "OWNER", value_parser = name::owner)]
@@ -59,9 +62,12 @@ JSON: {owner, name, iban}")]
         /// The account; blanks do no harm
         #[arg(long, value_name = "IBAN")]
         iban: String,
+        /// What the account takes; an owner may have a payee for each [default: the grid's default]
+        #[arg(long, value_name = "CODE", default_value = "", hide_default_value = true, value_parser = name::optional_currency)]
+        currency: String,
     },
     /// List them
-    #[command(after_help = "Example:\n  lull admin payee list\n\nJSON: [{owner, name, iban}, ..]")]
+    #[command(after_help = "Example:\n  lull admin payee list\n\nJSON: [{owner, currency, name, iban}, ..]")]
     List,
 }
 
@@ -128,15 +134,23 @@ JSON: as of `show`")]
     Show(Show),
 }
 
-/// Propose to pay every owner who has a payee and enough available
+/// Propose to pay every owner who has a payee and enough available, in one currency
 ///
-/// What is paid is whole cents; the rest stays available.
+/// What is paid has the decimals of the currency; what is less than that is the owner's remainder, and the next batch takes it up.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  lull admin payout propose --minimum 10\n\nJSON: as of `show`")]
+#[command(after_help = "\
+Examples:
+  lull admin payout propose --minimum 10
+  lull admin payout propose --minimum 1000 --currency JPY
+
+JSON: as of `show`")]
 pub(crate) struct Propose {
-    /// Owners with less available wait
-    #[arg(long, value_name = "AMOUNT", default_value = "0.01", value_parser = amount::parse)]
-    minimum: String,
+    /// Owners with less available wait [default: the smallest amount of the currency]
+    #[arg(long, value_name = "AMOUNT", value_parser = amount::parse)]
+    minimum: Option<String>,
+    /// What the batch pays [default: the grid's default]
+    #[arg(long, value_name = "CODE", value_parser = name::currency)]
+    currency: Option<String>,
     /// Name of this proposal: the same one proposes once, however often it is sent
     #[arg(long, value_name = "UUID", value_parser = name::request_id)]
     request_id: Option<String>,
@@ -169,7 +183,7 @@ pub(crate) struct Export {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ExportFormat {
-    /// ISO 20022 pain.001.001.09, a SEPA credit transfer
+    /// ISO 20022 pain.001.001.09; in euros a SEPA credit transfer
     Pain,
     /// A table
     Csv,
@@ -182,9 +196,9 @@ Examples:
   lull admin payout show 3
   lull admin payout show 3 --lines bob
 
-JSON: {name, state, minimum, amount, payouts_count, open_count, payer, proposer, approver,
+JSON: {name, state, currency, minimum, amount, payouts_count, open_count, payer, proposer, approver,
 exporter, propose_time, approve_time, export_time, payouts: [{owner, payee, iban, amount,
-state, carried_in, carried_out, lines, reason}, ..]}, and with --lines what `lull balance`
+state, carried_in, carried_out, remainder, lines, reason}, ..]}, and with --lines what `lull balance`
 has as lines")]
 pub(crate) struct Show {
     #[command(flatten)]
@@ -196,6 +210,7 @@ pub(crate) struct Show {
 
 #[derive(Debug, Serialize)]
 struct Payer {
+    currency: String,
     name: String,
     iban: String,
     bic: String,
@@ -204,6 +219,7 @@ struct Payer {
 #[derive(Debug, Serialize)]
 struct Payee {
     owner: String,
+    currency: String,
     name: String,
     iban: String,
 }
@@ -212,6 +228,7 @@ struct Payee {
 struct Batch {
     name: String,
     state: &'static str,
+    currency: String,
     minimum: String,
     amount: String,
     payouts_count: u64,
@@ -240,6 +257,7 @@ struct Payout {
     state: &'static str,
     carried_in: String,
     carried_out: String,
+    remainder: String,
     lines: u64,
     reason: String,
 }
@@ -261,12 +279,12 @@ macro_rules! call {
 /// # Errors
 /// The coordinator's refusal.
 pub(crate) async fn payer(grid: &Grid, command: PayerCommand, format: Format) -> Result<()> {
-    let PayerCommand::Set { name, iban, bic } = command;
-    let payer = v1::Payer { display_name: name, iban, bic };
+    let PayerCommand::Set { name, iban, bic, currency } = command;
+    let payer = v1::Payer { display_name: name, iban, bic, currency };
     let payer = payer_of(call!(grid, set_payer, v1::SetPayerRequest { payer: Some(payer) })?);
     match format {
         Format::Json => out::json(&payer),
-        Format::Table => out::line(&format!("{} pays from {}", payer.name, payer.iban)),
+        Format::Table => out::line(&format!("{} pays {} from {}", payer.name, payer.currency, payer.iban)),
     }
 }
 
@@ -277,8 +295,8 @@ pub(crate) async fn payer(grid: &Grid, command: PayerCommand, format: Format) ->
 pub(crate) async fn payee(grid: &Grid, command: PayeeCommand, format: Format) -> Result<()> {
     let mut payees = Vec::new();
     match command {
-        PayeeCommand::Set { owner, name, iban } => {
-            let payee = v1::Payee { owner, display_name: name, iban };
+        PayeeCommand::Set { owner, name, iban, currency } => {
+            let payee = v1::Payee { owner, display_name: name, iban, currency };
             let payee = payee_of(call!(grid, set_payee, v1::SetPayeeRequest { payee: Some(payee) })?);
             if format == Format::Json {
                 return out::json(&payee);
@@ -301,8 +319,10 @@ pub(crate) async fn payee(grid: &Grid, command: PayeeCommand, format: Format) ->
             }
         }
     }
-    let header = [("owner", Align::Left), ("name", Align::Left), ("iban", Align::Left)];
-    let row = |payee: Payee| vec![human::plain(&payee.owner), human::plain(&payee.name), payee.iban];
+    let header = ["owner", "currency", "name", "iban"].map(|title| (title, Align::Left));
+    let row = |payee: Payee| {
+        vec![human::plain(&payee.owner), human::plain(&payee.currency), human::plain(&payee.name), payee.iban]
+    };
     out::line(&out::table(&header, payees.into_iter().map(row).collect()))
 }
 
@@ -335,7 +355,11 @@ pub(crate) async fn payout(grid: &Grid, command: PayoutCommand, format: Format) 
 
 async fn propose(grid: &Grid, args: Propose) -> Result<v1::PayoutBatch> {
     let request_id = args.request_id.unwrap_or_else(name::random_request_id);
-    let request = v1::ProposePayoutsRequest { request_id: request_id.clone(), minimum: args.minimum };
+    let request = v1::ProposePayoutsRequest {
+        request_id: request_id.clone(),
+        minimum: args.minimum.unwrap_or_default(),
+        currency: args.currency.unwrap_or_default(),
+    };
     call!(grid, propose_payouts, request).map_err(|error| match error.exit {
         Exit::Unreachable => Error::new(
             error.exit,
@@ -380,6 +404,7 @@ fn order(batch: &v1::PayoutBatch) -> Result<Order> {
     let bic = (!payer.bic.is_empty()).then(|| payer.bic.parse()).transpose();
     Ok(Order {
         batch: batch.name.strip_prefix("payouts/").and_then(|number| number.parse().ok()).unwrap_or_default(),
+        currency: ledger_line::currency(&batch.currency.clone().unwrap_or_default())?,
         exported_at: ledger_line::time(batch.export_time)?,
         payer: party(&payer.display_name, &payer.iban)?,
         payer_bic: bic.map_err(|error: payout::PartyError| wrong(&error))?,
@@ -415,7 +440,7 @@ async fn list(grid: &Grid, format: Format) -> Result<()> {
         vec![
             batch.name,
             batch.state.to_owned(),
-            amount::show(&batch.amount),
+            amount::money(&batch.amount, &batch.currency),
             human::count(batch.payouts_count),
             human::count(batch.open_count),
             human::plain(&batch.proposer),
@@ -430,7 +455,7 @@ async fn show(grid: &Grid, args: Show, format: Format) -> Result<()> {
     let batch = call!(grid, get_payout_batch, v1::GetPayoutBatchRequest { name: name.clone() })?;
     let mut batch = batch_of(batch);
     if let Some(owner) = args.lines {
-        let request = v1::ReadBalanceLinesRequest { name: owner, part: 0, batch: name };
+        let request = v1::ReadBalanceLinesRequest { name: owner, batch: name, ..Default::default() };
         batch.lines = Some(balance::read_lines(grid, request).await?.1);
     }
     print(batch, format)
@@ -448,7 +473,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
     out::line(&out::facts(vec![
         ("batch", batch.name.clone()),
         ("state", batch.state.to_owned()),
-        ("amount", amount::show(&batch.amount)),
+        ("amount", amount::money(&batch.amount, &batch.currency)),
         (
             "payouts",
             format!("{}, {} open", human::count(batch.payouts_count), human::count(batch.open_count)),
@@ -463,6 +488,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         ("payee", Align::Left),
         ("iban", Align::Left),
         ("amount", Align::Right),
+        ("remainder", Align::Right),
         ("lines", Align::Right),
         ("state", Align::Left),
         ("reason", Align::Left),
@@ -472,7 +498,8 @@ fn print(batch: Batch, format: Format) -> Result<()> {
             human::plain(&payout.owner),
             human::plain(&payout.payee),
             payout.iban.clone(),
-            amount::show(&payout.amount),
+            amount::money(&payout.amount, &batch.currency),
+            amount::show(&payout.remainder),
             human::count(payout.lines),
             payout.state.to_owned(),
             human::plain(&payout.reason),
@@ -483,17 +510,20 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         out::line(&format!("\n{}", balance::lines_table(lines)))?;
     }
     for owner in &batch.owners_without_payee {
-        out::say(&format!("{owner} has enough and no payee: `lull admin payee set` names one"));
+        out::say(&format!(
+            "{owner} has enough and no payee that takes {}: `lull admin payee set` names one",
+            batch.currency
+        ));
     }
     Ok(())
 }
 
 fn payer_of(payer: v1::Payer) -> Payer {
-    Payer { name: payer.display_name, iban: payer.iban, bic: payer.bic }
+    Payer { currency: payer.currency, name: payer.display_name, iban: payer.iban, bic: payer.bic }
 }
 
 fn payee_of(payee: v1::Payee) -> Payee {
-    Payee { owner: payee.owner, name: payee.display_name, iban: payee.iban }
+    Payee { owner: payee.owner, currency: payee.currency, name: payee.display_name, iban: payee.iban }
 }
 
 fn batch_of(batch: v1::PayoutBatch) -> Batch {
@@ -508,6 +538,7 @@ fn batch_of(batch: v1::PayoutBatch) -> Batch {
     Batch {
         name: batch.name,
         state,
+        currency: batch.currency.map(|currency| currency.code).unwrap_or_default(),
         minimum: batch.minimum,
         amount: batch.amount,
         payouts_count: batch.payout_count,
@@ -541,6 +572,7 @@ fn payout_of(payout: v1::Payout) -> Payout {
         state,
         carried_in: payout.carried_in,
         carried_out: payout.carried_out,
+        remainder: payout.remainder,
         lines: payout.lines,
         reason: payout.reason,
     }

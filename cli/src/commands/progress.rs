@@ -91,7 +91,8 @@ pub(crate) fn figures(job: &v1::Job, pace: &Pace) -> String {
     parts.extend(pace.rate());
     let undecided = progress.units.saturating_sub(decided(&progress));
     parts.extend(pace.eta(undecided).map(|eta| format!("ETA {}", human::duration(eta))));
-    parts.push(format!("spent {} of {}", amount::show(&costs.spent), amount::show(&costs.budget)));
+    let budget = amount::money(&costs.budget, view::currency(job));
+    parts.push(format!("spent {} of {budget}", amount::show(&costs.spent)));
     if job.state() == v1::JobState::Running && !job.reason.is_empty() {
         parts.push(human::plain(&job.reason));
     }

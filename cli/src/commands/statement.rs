@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use lull_ledger::Currency;
 use lull_ledger::statement::{self, AccountLines, Holder, Month, Statement};
 use lull_proto::v1;
 
@@ -21,10 +22,11 @@ use crate::text::name;
 Examples:
   lull statement --me --month 2026-11
   lull statement --owner bob --month 2026-11 --format csv --out bob.csv
+  lull statement --owner bob --month 2026-11 --currency JPY
   lull statement --submitter clinic --month 2026-11 --format journal | hledger -f - balance
 
-JSON: {holder, month, currency, as_of, final, accounts: [{account, opening, closing}, ..],
-lines: [{time, transfer, account, category, amount, shown, balance, job, stage, unit,
+JSON: {holder, month, currencies: [code, ..], as_of, final, accounts: [{currency, account,
+opening, closing}, ..], lines: [{time, transfer, currency, account, category, amount, shown, balance, job, stage, unit,
 device, device_name, attempt, digest, verdict, payout, reason}, ..]}")]
 #[command(group = ArgGroup::new("whose").required(true).args(["owner", "submitter", "me"]))]
 pub(crate) struct StatementArgs {
@@ -40,6 +42,9 @@ pub(crate) struct StatementArgs {
     /// The month, by UTC
     #[arg(long, value_name = "YYYY-MM", value_parser = |text: &str| text.parse::<Month>())]
     month: Month,
+    /// One currency [default: every one in which there ever was something]
+    #[arg(long, value_name = "CODE", value_parser = name::currency)]
+    currency: Option<String>,
     /// How it is written down [default: text, or json with --output json]
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Option<Format>,
@@ -75,7 +80,7 @@ pub(crate) async fn run(grid: &Grid, args: StatementArgs, output: out::Format) -
     let mut sink = Sink::open(args.out.as_deref())?;
     // Without either the token says whose it is.
     let name = args.owner.or(args.submitter).unwrap_or_default();
-    let statement = interruptible(read(grid, name, args.month)).await?;
+    let statement = interruptible(read(grid, name, args.month, args.currency.unwrap_or_default())).await?;
     if let Err(error) = statement.check() {
         let message = format!("{error}: this is not what the ledger has; ask again, then run `lull books`");
         return Err(Error::new(Exit::Unbalanced, message));
@@ -97,25 +102,28 @@ fn written(statement: &Statement, format: Format) -> Result<Vec<u8>> {
     })
 }
 
-async fn read(grid: &Grid, name: String, month: Month) -> Result<Statement> {
-    let request = v1::ReadStatementRequest { name, month: month.to_string() };
+async fn read(grid: &Grid, name: String, month: Month, currency: String) -> Result<Statement> {
+    let request = v1::ReadStatementRequest { name, month: month.to_string(), currency };
     let explain = |status| grid.explain(&status);
     let mut parts = grid.ledger().read_statement(request).await.map_err(explain)?.into_inner();
-    let mut statement: Option<Statement> = None;
+    let mut statement: Option<(Statement, Vec<Currency>)> = None;
     while let Some(part) = parts.message().await.map_err(explain)? {
         if let Some(head) = part.head {
             statement = Some(begun(head, month)?);
         }
-        if let Some(statement) = &mut statement {
+        if let Some((statement, currencies)) = &mut statement {
             for line in part.lines {
-                statement.lines.push(ledger_line::line(line)?);
+                statement.lines.push(ledger_line::line(line, currencies)?);
             }
         }
     }
-    statement.ok_or_else(|| Error::new(Exit::Failure, "the coordinator sent no statement: ask again"))
+    statement
+        .map(|(statement, _)| statement)
+        .ok_or_else(|| Error::new(Exit::Failure, "the coordinator sent no statement: ask again"))
 }
 
-fn begun(head: v1::StatementHead, month: Month) -> Result<Statement> {
+fn begun(head: v1::StatementHead, month: Month) -> Result<(Statement, Vec<Currency>)> {
+    let currencies = head.currencies.iter().map(ledger_line::currency).collect::<Result<Vec<_>>>()?;
     let holder = match head.name.split_once('/') {
         Some(("owners", name)) => Holder::Owner(name.to_owned()),
         Some((_, name)) => Holder::Submitter(name.to_owned()),
@@ -123,17 +131,19 @@ fn begun(head: v1::StatementHead, month: Month) -> Result<Statement> {
     };
     let account = |account: &v1::StatementAccount| {
         Ok(AccountLines {
+            currency: ledger_line::known(&account.currency, &currencies)?,
             account: ledger_line::account(&account.kind)?,
             opening: ledger_line::amount(&account.opening)?,
             closing: ledger_line::amount(&account.closing)?,
         })
     };
-    Ok(Statement {
+    let statement = Statement {
         holder,
         month,
         as_of: ledger_line::time(head.as_of_time)?,
         is_final: head.r#final,
         accounts: head.accounts.iter().map(account).collect::<Result<_>>()?,
         lines: Vec::new(),
-    })
+    };
+    Ok((statement, currencies))
 }

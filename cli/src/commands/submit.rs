@@ -40,6 +40,9 @@ pub(crate) struct SubmitArgs {
     /// The most that the job may cost
     #[arg(long, value_name = "AMOUNT", value_parser = amount::parse)]
     budget: Option<String>,
+    /// What prices and budget are in; nothing is converted [default: what the job file says, or the grid's default]
+    #[arg(long, value_name = "CODE", value_parser = name::currency)]
+    currency: Option<String>,
     /// Owners that must agree on each result
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     copies: Option<u32>,
@@ -77,6 +80,7 @@ impl SubmitArgs {
         }
         replace(&mut file.pilot_units, self.pilot.as_ref());
         replace(&mut file.pay.budget, self.budget.as_ref());
+        replace(&mut file.pay.currency, self.currency.as_ref());
         if self.copies.is_some() {
             (file.max_error, file.max_answer_error) = (0.0, 0.0);
         }
@@ -170,23 +174,24 @@ fn promise(confidence: &v1::Confidence) -> String {
 fn cost(job: &v1::Job) -> String {
     let units = job.progress.as_ref().map_or(0, |progress| progress.units);
     let costs = job.costs.clone().unwrap_or_default();
-    let budget = amount::show(&costs.budget);
     let spec = job.spec.clone().unwrap_or_default();
+    let money = |text: &str| amount::money(text, &spec.currency);
+    let budget = money(&costs.budget);
     // Before the module's own split has run, nobody knows how many units there are.
-    if let Some(v1::split::Kind::Module(_)) = spec.split.and_then(|split| split.kind) {
+    if let Some(v1::split::Kind::Module(_)) = spec.split.as_ref().and_then(|split| split.kind.as_ref()) {
         return format!(
             "its own split says how many units it has; {budget} at most, what is not spent comes back"
         );
     }
     let fee = match costs.fee_percent.as_str() {
         "" | "0" => String::new(),
-        percent => format!(" (with the platform's {percent} %, {})", amount::show(&costs.expected_fee)),
+        percent => format!(" (with the platform's {percent} %, {})", money(&costs.expected_fee)),
     };
     let pilot = if spec.pilot_units > 0 { " (a pilot)" } else { "" };
     format!(
         "{}{pilot} for {}{fee} if all goes well, {budget} at most; what is not spent comes back",
         human::counted(units, "unit"),
-        amount::show(&costs.expected),
+        money(&costs.expected),
     )
 }
 
@@ -210,11 +215,12 @@ mod tests {
         let text = "module = \"m.wasm\"\nname = \"study\"\ncopies = 2\nsplit.range = { end = 10 }\n\
                     pay = { item_price = \"1\", budget = \"5\" }";
         std::fs::write(&path, text).unwrap();
-        let flags = ["--pilot", "3", "--budget", "7.5", "--priority", "-2", "--items", "4..6"];
+        let flags =
+            ["--pilot", "3", "--budget", "7.5", "--currency", "JPY", "--priority", "-2", "--items", "4..6"];
         let args = submit(&flags).unwrap();
         let file = job_input::read_file(&path, |file| args.apply(file)).unwrap();
         assert_eq!((file.pilot_units, file.pay.budget.as_str(), file.priority), (3, "7.5", -2));
-        assert_eq!((file.name.as_str(), file.copies), ("study", 2));
+        assert_eq!((file.name.as_str(), file.copies, file.pay.currency.as_str()), ("study", 2, "JPY"));
         assert_eq!(file.split, lull_job::SplitFile::Range { start: 4, end: 6 });
     }
 
@@ -224,6 +230,7 @@ mod tests {
             spec: Some(v1::JobSpec {
                 split: Some(v1::Split { kind: Some(split) }),
                 pilot_units: 20,
+                currency: "JPY".to_owned(),
                 ..Default::default()
             }),
             progress: Some(v1::Progress { units: 22, ..Default::default() }),
@@ -237,7 +244,7 @@ mod tests {
         let range = job(v1::split::Kind::Range(v1::IntegerRange { start: 0, end: 9 }));
         assert_eq!(
             cost(&range),
-            "22 units (a pilot) for 10.000000 if all goes well, 12.500000 at most; what is not spent comes back"
+            "22 units (a pilot) for 10.000000 JPY if all goes well, 12.500000 JPY at most; what is not spent comes back"
         );
         let module = job(v1::split::Kind::Module(v1::ModuleSplit {}));
         assert!(cost(&module).starts_with("its own split says how many units"), "{}", cost(&module));
@@ -249,6 +256,7 @@ mod tests {
             let error = submit(flags).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}");
         };
+        check(&["--currency", "euro"], "code of ISO 4217");
         check(&["--budget", "ten"], "write an exact decimal");
         check(&["--items", "9..3"], "the range is empty");
         check(&["--copies", "0"], "0 is not in");

@@ -45,6 +45,7 @@ pub(crate) fn ended(job: &v1::Job) -> String {
 fn outcome(job: &v1::Job) -> Vec<Fact> {
     let progress = job.progress.unwrap_or_default();
     let costs = job.costs.clone().unwrap_or_default();
+    let money = |text: &str| amount::money(text, view::currency(job));
     let settled = if job.settled { ", settled" } else { "" };
     let mut facts = vec![("state", format!("{}{settled}", view::job_state(job.state())))];
     if !job.reason.is_empty() {
@@ -79,16 +80,16 @@ fn outcome(job: &v1::Job) -> Vec<Fact> {
     }
     facts.push(("items", human::count(progress.items_accepted)));
     facts.push(("CPU time", format!("{}, all copies", human::micros(progress.cpu_micros))));
-    facts.push(("cost", format!("{} spent of {}", amount::show(&costs.spent), amount::show(&costs.budget))));
+    facts.push(("cost", format!("{} spent of {}", amount::show(&costs.spent), money(&costs.budget))));
     if !amount::is_zero(&costs.reserved) {
-        facts.push(("reserved", amount::show(&costs.reserved)));
+        facts.push(("reserved", money(&costs.reserved)));
     }
-    facts.push(("refunded", amount::show(&costs.refunded)));
+    facts.push(("refunded", money(&costs.refunded)));
     if !amount::is_zero(&costs.kept) {
-        facts.push(("kept", format!("{} until it is settled", amount::show(&costs.kept))));
+        facts.push(("kept", format!("{} until it is settled", money(&costs.kept))));
     }
     if let Some(projection) = &job.projection {
-        facts.extend(projected(projection));
+        facts.extend(projected(projection, view::currency(job)));
     }
     if let Some(answer) = &job.answer {
         facts.push((
@@ -99,7 +100,7 @@ fn outcome(job: &v1::Job) -> Vec<Fact> {
     facts
 }
 
-fn projected(projection: &v1::Projection) -> Vec<Fact> {
+fn projected(projection: &v1::Projection, currency: &str) -> Vec<Fact> {
     vec![
         (
             "whole job",
@@ -117,7 +118,7 @@ fn projected(projection: &v1::Projection) -> Vec<Fact> {
                 human::micros(projection.cpu_micros)
             ),
         ),
-        ("  cost", amount::show(&projection.cost)),
+        ("  cost", amount::money(&projection.cost, currency)),
     ]
 }
 
@@ -131,6 +132,7 @@ mod tests {
             state: v1::JobState::Complete.into(),
             settled: true,
             submitter: "submitters/clinic".to_owned(),
+            spec: Some(v1::JobSpec { currency: "EUR".to_owned(), ..Default::default() }),
             progress: Some(v1::Progress {
                 stage: Some(v1::Stage { kind: v1::StageKind::Finish.into(), level: 0 }),
                 units: 22,
@@ -171,11 +173,11 @@ state       complete, settled
 verified    22 units by 44 attempts of 3 owners
 items       10,000,000
 CPU time    30.5 s, all copies
-cost        20.000005 spent of 25.000000
-refunded    4.999996
+cost        20.000005 spent of 25.000000 EUR
+refunded    4.999996 EUR
 whole job   2,407 units of 1,203,322,288 items
   CPU time  30 min 5 s for one copy, 1 h 0 min for all copies
-  cost      2406.644576
+  cost      2406.644576 EUR
 answer      87.8 KiB: `lull results jobs/3`";
         assert_eq!(ended(&pilot()), expected);
     }

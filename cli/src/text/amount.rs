@@ -21,6 +21,11 @@ pub(crate) fn show(amount: &str) -> String {
     format!("{sign}{}.{}", text(&digits[..point]), text(&digits[point..]))
 }
 
+/// The same with its currency.
+pub(crate) fn money(amount: &str, currency: &str) -> String {
+    format!("{} {}", show(amount), super::human::plain(currency)).trim_end().to_owned()
+}
+
 /// Whether the amount is exactly zero; text that is not a decimal is not.
 pub(crate) fn is_zero(amount: &str) -> bool {
     Decimal::read(amount).is_some_and(|decimal| {
@@ -102,6 +107,13 @@ mod tests {
         check("", "");
         check("1e3", "1e3");
         check("1.", "1.");
+    }
+
+    #[test]
+    fn money_says_what_it_is_in() {
+        assert_eq!(money("12.5", "EUR"), "12.500000 EUR");
+        assert_eq!(money("-0.0000005", "CREDIT"), "-0.000001 CREDIT");
+        assert_eq!(money("1", ""), "1.000000");
     }
 
     #[test]

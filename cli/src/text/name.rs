@@ -44,6 +44,25 @@ pub(crate) fn holder(text: &str) -> Result<String, String> {
     if text.starts_with("owners/") { owner(text) } else { submitter(text) }
 }
 
+/// `JPY`: whether the grid has it, it knows itself.
+///
+/// # Errors
+/// When it cannot be a code.
+pub(crate) fn currency(text: &str) -> Result<String, String> {
+    let fits = (3..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase());
+    fits.then(|| text.to_owned()).ok_or_else(|| {
+        "a currency is a code of ISO 4217 such as EUR, or one of the grid's own in 4 to 12 capital letters".to_owned()
+    })
+}
+
+/// The same; empty is the grid's default.
+///
+/// # Errors
+/// When it cannot be a code.
+pub(crate) fn optional_currency(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { currency(text) }
+}
+
 /// `7` or `devices/7`, as `devices/7`.
 ///
 /// # Errors

@@ -560,7 +560,7 @@ pub(super) fn end(job: &mut Job, state: JobState, reason: String, changes: &mut 
     let unspent = (job.left() - kept).min(job.granted);
     if unspent.is_positive() {
         job.granted = job.granted - unspent;
-        changes.transfers.push(Transfer::unspent(job.id.0, i64::from(job.round), unspent));
+        changes.transfers.push(Transfer::unspent(job.currency, job.id.0, i64::from(job.round), unspent));
     }
     refund(job, job.left() - kept, changes);
     changes.jobs_changed.insert(job.id);
@@ -571,7 +571,14 @@ fn refund(job: &mut Job, amount: Amount, changes: &mut Changes) {
     if amount.is_positive() {
         job.refunded = job.refunded + amount;
         let times = i64::from(job.round);
-        changes.transfers.push(Transfer::refund(job.id.0, job.submitter.0, times, job.settled, amount));
+        changes.transfers.push(Transfer::refund(
+            job.currency,
+            job.id.0,
+            job.submitter.0,
+            times,
+            job.settled,
+            amount,
+        ));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A job as the core sees it: one row that is locked while anything about the job is decided.
 
 use lull_job::{Digest, Plan, Share, Stage};
-use lull_ledger::{Amount, AmountError, FeeRate};
+use lull_ledger::{Amount, AmountError, CurrencyId, FeeRate};
 
 use super::ids::{JobId, SubmitterId, UnitKey};
 use super::judge::Rule;
@@ -122,6 +122,8 @@ pub struct Job {
     pub wanted: u64,
     /// Estimated CPU time of a unit of this stage; 0 while unknown.
     pub unit_micros: u64,
+    /// What all of its money is in.
+    pub currency: CurrencyId,
     /// What it pays, the platform's fee included.
     pub prices: Prices,
     /// The platform's share of each reward.

@@ -148,7 +148,7 @@ impl Batch<'_> {
         ));
         if grant.is_positive() {
             job.granted = job.granted + grant;
-            self.changes.transfers.push(Transfer::grant(id.0, i64::from(job.round), grant));
+            self.changes.transfers.push(Transfer::grant(job.currency, id.0, i64::from(job.round), grant));
         }
         self.changes.jobs_begun_again.insert(id);
         for Fallen { unit, .. } in work {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lull_job::{Digest, Stage};
-use lull_ledger::{Amount, Transfer};
+use lull_ledger::{Amount, CurrencyId, Transfer};
 
 use super::checkpoint::{Blame, Checkpoint, Offer};
 use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
@@ -230,7 +230,7 @@ pub struct Slice {
     pub losses: Amount,
 }
 
-/// What paid attempts of one device add up to.
+/// What paid attempts of one device add up to in one currency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Earned {
     /// The rewards.
@@ -248,8 +248,8 @@ pub struct Changes {
     pub verdicts: Vec<Verdict>,
     /// Transfers to insert and post.
     pub transfers: Vec<Transfer>,
-    /// What the rewards among them add to each device's earnings.
-    pub earned: BTreeMap<DeviceId, Earned>,
+    /// What the rewards among them add to each device's earnings in each currency.
+    pub earned: BTreeMap<(DeviceId, CurrencyId), Earned>,
     /// Rows of `wanted` to insert.
     pub wanted_added: Vec<Wanted>,
     /// Rows of `wanted` to delete.

@@ -53,6 +53,11 @@ fn amount(text: &str) -> Amount {
     text.parse().expect("an amount")
 }
 
+/// Not the default: what forgot its job's currency would be in that.
+fn yen() -> lull_ledger::CurrencyId {
+    lull_ledger::CurrencyId::from_number(1).expect("a number")
+}
+
 fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
     let plan =
         Plan { has_split: false, items: units, items_per_unit: 1, pilot_units: 0, reduce, merge_fan_in: 3 };
@@ -85,6 +90,7 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         stage_failed: 0,
         wanted: 0,
         unit_micros: 0,
+        currency: yen(),
         prices: Prices { item: amount("0.01"), service: amount("0.02") },
         budget: amount("1000"),
         granted: Amount::ZERO,
@@ -261,7 +267,8 @@ impl Model {
             attempts.filter(|one| one.owner.0 == transfer.key.attempt).for_each(|one| one.paid = true);
         }
         self.transfers.extend(changes.transfers);
-        for (device, more) in changes.earned {
+        for ((device, currency), more) in changes.earned {
+            assert_eq!(currency, self.job.currency);
             let earned = self.earned.entry(device).or_default();
             earned.amount = earned.amount + more.amount;
             earned.units += more.units;
@@ -318,7 +325,7 @@ impl Model {
     /// What was forfeited in the job, and not granted to it since.
     fn losses(&self) -> Amount {
         let lost = self.transfers.iter().filter(|one| {
-            (one.key.job, one.credit) == (self.job.id.0, lull_ledger::AccountId::LOSSES)
+            (one.key.job, one.credit().kind()) == (self.job.id.0, Some(lull_ledger::AccountKind::Losses))
                 && one.code == lull_ledger::Code::Forfeit
         });
         lost.map(|one| one.amount).sum::<Amount>() - self.job.granted
@@ -373,8 +380,9 @@ impl Model {
                     attempt: owner.0,
                 };
                 let lost = self.held.remove(owner).unwrap_or_default();
-                let lost =
-                    lost.iter().map(|held| Transfer::forfeit_to_losses(key(held), owner.0, held.amount));
+                let lost = lost.iter().map(|held| {
+                    Transfer::forfeit_to_losses(self.job.currency, key(held), owner.0, held.amount)
+                });
                 self.transfers.extend(lost);
             }
             standing.correct += change.correct;
@@ -481,6 +489,7 @@ impl Model {
     }
 
     fn every_paid_attempt_matches_its_verdict(&self) {
+        assert!(self.transfers.iter().all(|transfer| transfer.currency() == self.job.currency));
         let mut paid = Amount::ZERO;
         let mut keys = BTreeSet::new();
         for transfer in self.transfers.iter().filter(|transfer| transfer.code == lull_ledger::Code::Reward) {

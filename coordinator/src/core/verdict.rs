@@ -310,17 +310,17 @@ pub(super) fn pay(job: &mut Job, attempt: &Attempt, unit: UnitKey, checked: bool
     job.spent = job.spent + amount;
     let fee = job.fee.of(amount);
     if fee.is_positive() {
-        changes.transfers.push(Transfer::fee(key, fee));
+        changes.transfers.push(Transfer::fee(job.currency, key, fee));
     }
     let amount = amount - fee;
     if job.buys_confidence() {
         let results = job.wish_copies.held_results();
         changes.held.push(Held { owner: attempt.owner, unit, amount, results, checked });
-        changes.transfers.push(Transfer::reward_held(key, attempt.owner.0, amount));
+        changes.transfers.push(Transfer::reward_held(job.currency, key, attempt.owner.0, amount));
     } else {
-        changes.transfers.push(Transfer::reward(key, attempt.owner.0, amount));
+        changes.transfers.push(Transfer::reward(job.currency, key, attempt.owner.0, amount));
     }
-    let earned = changes.earned.entry(attempt.device).or_default();
+    let earned = changes.earned.entry((attempt.device, job.currency)).or_default();
     earned.amount = earned.amount + amount;
     earned.units += 1;
 }

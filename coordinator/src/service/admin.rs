@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lull_job::stage_to_proto;
+use lull_ledger::Currency;
 use lull_proto::v1;
 use lull_proto::v1::admin_server::Admin;
 use tonic::{Request, Response, Status};
@@ -104,6 +105,29 @@ impl Admin for AdminService {
         let token = new_token("lull");
         store.add_api_token(&hash_token(&token), subject).await.map_err(status::from_store)?;
         Ok(Response::new(v1::ApiToken { token }))
+    }
+
+    async fn add_currency(
+        &self,
+        request: Request<v1::AddCurrencyRequest>,
+    ) -> Result<Response<v1::Currency>, Status> {
+        self.context.auth.operator(&request).await?;
+        let v1::AddCurrencyRequest { code, decimals } = request.into_inner();
+        let currency = Currency::new(&code, decimals);
+        let currency = currency.map_err(|error| status::invalid("code", &error.to_string()))?;
+        let added = self.context.store.add_currency(currency).await.map_err(status::from_store)?;
+        tracing::info!(%currency, number = added.id.number(), "currency added");
+        Ok(Response::new(view::currency(added)))
+    }
+
+    async fn list_currencies(
+        &self,
+        request: Request<v1::ListCurrenciesRequest>,
+    ) -> Result<Response<v1::ListCurrenciesResponse>, Status> {
+        self.context.auth.subject(&request).await?;
+        let currencies = self.context.store.currencies().await.map_err(status::from_store)?;
+        let currencies = currencies.into_iter().map(view::currency).collect();
+        Ok(Response::new(v1::ListCurrenciesResponse { currencies }))
     }
 
     async fn create_enrolment_token(

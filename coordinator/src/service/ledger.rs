@@ -1,7 +1,7 @@
 //! Money: deposits, balances, earnings, statements, and the check of the books.
 
-use lull_ledger::Amount;
 use lull_ledger::statement::{Month, MonthError};
+use lull_ledger::{AccountKind, Amount, Currency};
 use lull_proto::v1;
 use lull_proto::v1::ledger_server::Ledger;
 use tonic::{Request, Response, Status};
@@ -46,13 +46,15 @@ impl Ledger for LedgerService {
         }
         let store = &self.context.store;
         let submitter = store.submitter(name).await.map_err(status::from_store)?;
-        let deposit = store.deposit(submitter, amount, &request.request_id).await;
+        let of = store.currency(&request.currency).await.map_err(status::from_store)?;
+        let deposit = store.deposit(submitter, of.id, amount, &request.request_id).await;
         let (id, balance) = deposit.map_err(status::from_store)?;
-        tracing::info!(%submitter, %amount, "deposited");
+        tracing::info!(%submitter, %amount, currency = %of.currency, "deposited");
         Ok(Response::new(v1::Deposit {
             name: format!("submitters/{name}/deposits/{id}"),
             amount: amount.to_string(),
             balance: balance.to_string(),
+            currency: of.currency.to_string(),
         }))
     }
 
@@ -72,12 +74,13 @@ impl Ledger for LedgerService {
         let submitter =
             store.submitter(last_part(submitter, "submitters")?).await.map_err(status::from_store)?;
         let reversed = store.reverse_deposit(submitter, deposit, reason, operator).await;
-        let (number, amount, balance) = reversed.map_err(status::from_store)?;
+        let (number, of, amount, balance) = reversed.map_err(status::from_store)?;
         tracing::info!(%submitter, deposit, number, "deposit reversed");
         Ok(Response::new(v1::Reversal {
             number: number.unsigned_abs(),
             amount: amount.to_string(),
             balance: balance.to_string(),
+            currency: of.currency.to_string(),
         }))
     }
 
@@ -86,24 +89,20 @@ impl Ledger for LedgerService {
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::Balance>, Status> {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
-        let store = &self.context.store;
-        let balance = match holder {
-            Holder::Submitter(submitter) => {
-                let balance = store.balance(submitter).await.map_err(status::from_store)?;
-                v1::Balance {
-                    name: format!("submitters/{}", balance.name),
-                    available: balance.available.to_string(),
-                    escrow: balance.escrow.to_string(),
-                    spent: balance.spent.to_string(),
-                    ..v1::Balance::default()
-                }
-            }
-            Holder::Owner(owner) => {
-                let balance = store.owner_balance(owner).await.map_err(status::from_store)?;
-                statements::owner_balance(&balance)
-            }
-        };
-        Ok(Response::new(balance))
+        let of =
+            self.context.store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
+        let balance =
+            statements::balances(&self.context.store, holder, Some(of.id)).await?.into_iter().next();
+        Ok(Response::new(balance.ok_or_else(|| status::not_found("balance"))?))
+    }
+
+    async fn list_balances(
+        &self,
+        request: Request<v1::ListBalancesRequest>,
+    ) -> Result<Response<v1::ListBalancesResponse>, Status> {
+        let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
+        let balances = statements::balances(&self.context.store, holder, None).await?;
+        Ok(Response::new(v1::ListBalancesResponse { balances }))
     }
 
     type ReadBalanceLinesStream = statements::Stream<v1::ReadBalanceLinesResponse>;
@@ -117,8 +116,10 @@ impl Ledger for LedgerService {
             return Err(status::invalid("name", "is a submitter: only balances of owners have such lines"));
         };
         let parts = statements::balance_parts(request.get_ref())?;
+        let store = self.context.store.clone();
+        let of = store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
         let turn = statements::turn(&self.context, &request).await?;
-        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, parts, turn)))
+        Ok(Response::new(statements::balance_lines(store, owner, of, parts, turn)))
     }
 
     type ReadStatementStream = statements::Stream<v1::ReadStatementResponse>;
@@ -130,8 +131,13 @@ impl Ledger for LedgerService {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
         let month = request.get_ref().month.parse();
         let month: Month = month.map_err(|error: MonthError| status::invalid("month", &error.to_string()))?;
+        let store = self.context.store.clone();
+        let only = match request.get_ref().currency.as_str() {
+            "" => None,
+            code => Some(store.currency(code).await.map_err(status::from_store)?.id),
+        };
         let turn = statements::turn(&self.context, &request).await?;
-        Ok(Response::new(statements::statement(self.context.store.clone(), holder, month, turn)))
+        Ok(Response::new(statements::statement(store, holder, month, only, turn)))
     }
 
     async fn get_earnings(
@@ -161,12 +167,15 @@ impl Ledger for LedgerService {
         };
         let owners = owners.into_iter().map(|earned| {
             let [by_device, by_job, by_day] = earned.lines.map(|lines| lines.into_iter().map(line).collect());
-            let [pending, available, payout, paid] = earned.balances.map(|balance| balance.to_string());
+            let [pending, available, payout, paid, remainder] =
+                earned.balances.map(|balance| balance.to_string());
             v1::OwnerEarnings {
                 pending,
                 available,
                 payout,
                 paid,
+                remainder,
+                currency: earned.currency.to_string(),
                 owner: format!("owners/{}", earned.owner),
                 total: earned.total.to_string(),
                 attempts: earned.attempts,
@@ -187,12 +196,17 @@ impl Ledger for LedgerService {
         for fault in &books.faults {
             tracing::error!(fault, "the books do not balance");
         }
-        let total = |(kind, balance): &(lull_ledger::AccountKind, Amount)| v1::AccountTotal {
+        let total = |(currency, kind, balance): &(Currency, AccountKind, Amount)| v1::AccountTotal {
             kind: kind.name().to_owned(),
             balance: balance.to_string(),
+            currency: currency.to_string(),
+        };
+        let sum = |(currency, sum): &(Currency, Amount)| v1::CurrencySum {
+            currency: currency.to_string(),
+            sum: sum.to_string(),
         };
         Ok(Response::new(v1::Books {
-            sum: books.sum.to_string(),
+            sums: books.sums.iter().map(sum).collect(),
             transfers: books.transfers,
             accounts: books.accounts,
             totals: books.totals.iter().map(total).collect(),

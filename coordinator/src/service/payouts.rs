@@ -1,7 +1,7 @@
 //! Payouts, for operators with a name.
 
 use lull_ledger::Amount;
-use lull_ledger::payout::{Bic, CURRENCY_PLACES, Iban, IbanError, PAYOUT_MIN, Party, PartyError};
+use lull_ledger::payout::{Bic, Iban, IbanError, Party, PartyError};
 use lull_proto::v1;
 use lull_proto::v1::payouts_server::Payouts;
 use tonic::{Request, Response, Status};
@@ -53,7 +53,8 @@ impl Payouts for PayoutsService {
                 bic.map_err(|error: PartyError| status::invalid("bic", &error.to_string()))?.to_string()
             }
         };
-        let payer = Payer { name: party.name().to_owned(), iban: party.iban.to_string(), bic };
+        let currency = self.context.store.currency(&payer.currency).await.map_err(status::from_store)?;
+        let payer = Payer { currency, name: party.name().to_owned(), iban: party.iban.to_string(), bic };
         self.context.store.set_payer(&payer, operator).await.map_err(status::from_store)?;
         tracing::info!(operator = operator.0, "payer set");
         Ok(Response::new(payer_message(payer)))
@@ -66,7 +67,14 @@ impl Payouts for PayoutsService {
         let party = party(&payee.display_name, &payee.iban)?;
         let store = &self.context.store;
         let owner = store.owner(&owner_name).await.map_err(status::from_store)?;
-        let payee = Payee { owner, owner_name, name: party.name().to_owned(), iban: party.iban.to_string() };
+        let currency = store.currency(&payee.currency).await.map_err(status::from_store)?;
+        let payee = Payee {
+            currency,
+            owner,
+            owner_name,
+            name: party.name().to_owned(),
+            iban: party.iban.to_string(),
+        };
         store.set_payee(&payee, operator).await.map_err(status::from_store)?;
         tracing::info!(%owner, operator = operator.0, "payee set");
         Ok(Response::new(payee_message(payee)))
@@ -79,11 +87,14 @@ impl Payouts for PayoutsService {
         self.context.auth.operator(&request).await?;
         let request = request.into_inner();
         let limit = page_size(request.page_size, PAYEES_PER_PAGE)?;
-        let after = OwnerId(page_token(&request.page_token, 0)?);
+        let after = payees_after(&request.page_token)?;
         let payees = self.context.store.payees(after, limit).await.map_err(status::from_store)?;
         let full = i64::try_from(payees.len()) == Ok(limit);
-        let next_page_token =
-            payees.last().filter(|_| full).map(|payee| payee.owner.to_string()).unwrap_or_default();
+        let next_page_token = payees
+            .last()
+            .filter(|_| full)
+            .map(|last| format!("{}.{}", last.owner, last.currency.id.number()));
+        let next_page_token = next_page_token.unwrap_or_default();
         let payees = payees.into_iter().map(payee_message).collect();
         Ok(Response::new(v1::ListPayeesResponse { payees, next_page_token }))
     }
@@ -97,8 +108,11 @@ impl Payouts for PayoutsService {
         if request.request_id.is_empty() || request.request_id.len() > REQUEST_ID_BYTES_MAX {
             return Err(status::invalid("request_id", "give a UUID, so that a retry proposes once"));
         }
+        let store = &self.context.store;
+        let of = store.currency(&request.currency).await.map_err(status::from_store)?;
+        let smallest = of.currency.smallest();
         let minimum = match request.minimum.as_str() {
-            "" => PAYOUT_MIN,
+            "" => smallest,
             text => {
                 let minimum = text.parse::<Amount>();
                 minimum.map_err(|error: lull_ledger::AmountError| {
@@ -106,12 +120,12 @@ impl Payouts for PayoutsService {
                 })?
             }
         };
-        if minimum < PAYOUT_MIN || minimum.rounded_down(CURRENCY_PLACES) != minimum {
-            let problem = format!("is at least {PAYOUT_MIN}, with at most {CURRENCY_PLACES} places");
+        if minimum < smallest || of.currency.payable(minimum) != minimum {
+            let (code, places) = (of.currency, of.currency.decimals());
+            let problem = format!("is at least {smallest} {code}, with at most {places} places");
             return Err(status::invalid("minimum", &problem));
         }
-        let store = &self.context.store;
-        let proposal = store.propose_payouts(&request.request_id, minimum, operator).await;
+        let proposal = store.propose_payouts(&request.request_id, of, minimum, operator).await;
         let proposal = proposal.map_err(status::from_store)?;
         tracing::info!(batch = proposal.batch, operator = operator.0, "payouts proposed");
         let mut batch = self.batch(proposal.batch).await?;
@@ -221,12 +235,33 @@ fn page_token(token: &str, first: i64) -> Result<i64, Status> {
     }
 }
 
+/// The owner and the currency that a page of payees ends with.
+#[allow(clippy::result_large_err, reason = "tonic's own error type")]
+fn payees_after(token: &str) -> Result<(OwnerId, i16), Status> {
+    if token.is_empty() {
+        return Ok((OwnerId(0), 0));
+    }
+    let parts = token.split_once('.').and_then(|(owner, of)| Some((owner.parse().ok()?, of.parse().ok()?)));
+    let (owner, of) = parts.ok_or_else(|| status::invalid("page_token", "is not one of this list's"))?;
+    Ok((OwnerId(owner), of))
+}
+
 fn payer_message(payer: Payer) -> v1::Payer {
-    v1::Payer { display_name: payer.name, iban: payer.iban, bic: payer.bic }
+    v1::Payer {
+        display_name: payer.name,
+        iban: payer.iban,
+        bic: payer.bic,
+        currency: payer.currency.currency.to_string(),
+    }
 }
 
 fn payee_message(payee: Payee) -> v1::Payee {
-    v1::Payee { owner: format!("owners/{}", payee.owner_name), display_name: payee.name, iban: payee.iban }
+    v1::Payee {
+        owner: format!("owners/{}", payee.owner_name),
+        display_name: payee.name,
+        iban: payee.iban,
+        currency: payee.currency.currency.to_string(),
+    }
 }
 
 fn batch_message(batch: Batch) -> v1::PayoutBatch {
@@ -255,6 +290,7 @@ fn batch_message(batch: Batch) -> v1::PayoutBatch {
         export_time: exported_at.map(view::timestamp),
         payouts: batch.payouts.into_iter().map(payout_message).collect(),
         owners_without_payee: Vec::new(),
+        currency: Some(view::currency(batch.currency)),
     }
 }
 
@@ -272,6 +308,7 @@ fn payout_message(payout: Payout) -> v1::Payout {
         state: state.into(),
         carried_in: payout.carried_in.to_string(),
         carried_out: payout.carried_out.to_string(),
+        remainder: payout.remainder.to_string(),
         lines: payout.lines,
         reason: payout.reason,
     }

@@ -6,8 +6,8 @@ use tonic::Status;
 use super::turns::Reader;
 use super::{Context, status};
 use crate::auth::Device;
-use crate::receipts::{HELD_MAX, Held, Look, line};
-use crate::store::Posting;
+use crate::receipts::{HELD_MAX, Held, Look, lines_of};
+use crate::store::{Posting, PostingLine};
 
 /// What a device says that it has.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
@@ -48,14 +48,19 @@ pub(super) async fn pay(
     let _turn = context.turns.take(Reader::Device(device.id))?;
     let pay = context.store.device_pay(device.id, device.owner, after).await;
     let (postings, more) = pay.map_err(status::from_store)?;
-    Ok(v1::ListDevicePayResponse { postings: postings.into_iter().map(posting).collect(), more })
+    let mut said = Vec::with_capacity(postings.len());
+    for one in postings {
+        let lines = lines_of(&context.store, &one).await.map_err(status::from_store)?;
+        said.push(posting(one, lines));
+    }
+    Ok(v1::ListDevicePayResponse { postings: said, more })
 }
 
-fn posting(posting: Posting) -> v1::DevicePosting {
-    let paid = |one| v1::PaidLine { line: Some(line(&one)), taken_back: one.taken_back };
+fn posting(posting: Posting, lines: Vec<v1::ReceiptLine>) -> v1::DevicePosting {
+    let paid = |(line, one): (_, PostingLine)| v1::PaidLine { line: Some(line), taken_back: one.taken_back };
     v1::DevicePosting {
         posting: posting.number,
         time: Some(posting.time.into()),
-        lines: posting.lines.into_iter().map(paid).collect(),
+        lines: lines.into_iter().zip(posting.lines).map(paid).collect(),
     }
 }

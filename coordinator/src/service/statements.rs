@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use lull_job::stage_to_proto;
+use lull_ledger::CurrencyId;
 use lull_ledger::statement::Month;
 use lull_proto::v1;
 use tokio::sync::mpsc;
@@ -13,8 +14,8 @@ use super::turns::{Reader, Turn};
 use super::{Context, last_part, number, status, view};
 use crate::core::{Outcome, OwnerId};
 use crate::store::{
-    BalanceLine, BalancePart, BalancePiece, Error, Holder, OwnerBalance, Pieces, StatementHead,
-    StatementLine, StatementPart, Store, Subject, UnitVerdict,
+    BalanceLine, BalancePart, BalancePiece, Error, GridCurrency, Holder, OwnerBalance, Pieces, StatementHead,
+    StatementLine, StatementPart, Store, Subject, SubmitterBalance, UnitVerdict,
 };
 
 /// An answer in pieces.
@@ -70,8 +71,37 @@ pub(super) fn reason(text: &str) -> Result<&str, Status> {
     Ok(text)
 }
 
+/// What somebody has, in one currency or in all in which there ever was something.
+pub(super) async fn balances(
+    store: &Store,
+    holder: Holder,
+    only: Option<CurrencyId>,
+) -> Result<Vec<v1::Balance>, Status> {
+    match holder {
+        Holder::Submitter(submitter) => {
+            let balances = store.balances(submitter, only).await.map_err(status::from_store)?;
+            Ok(balances.iter().map(submitter_balance).collect())
+        }
+        Holder::Owner(owner) => {
+            let balances = store.owner_balances(owner, only).await.map_err(status::from_store)?;
+            Ok(balances.iter().map(owner_balance).collect())
+        }
+    }
+}
+
+fn submitter_balance(balance: &SubmitterBalance) -> v1::Balance {
+    v1::Balance {
+        name: format!("submitters/{}", balance.name),
+        currency: balance.currency.to_string(),
+        available: balance.available.to_string(),
+        escrow: balance.escrow.to_string(),
+        spent: balance.spent.to_string(),
+        ..v1::Balance::default()
+    }
+}
+
 /// What an owner has.
-pub(super) fn owner_balance(balance: &OwnerBalance) -> v1::Balance {
+fn owner_balance(balance: &OwnerBalance) -> v1::Balance {
     let parts = &balance.pending_parts;
     let mut pending_parts: Vec<v1::PendingPart> = parts
         .iter()
@@ -100,6 +130,8 @@ pub(super) fn owner_balance(balance: &OwnerBalance) -> v1::Balance {
         pending: balance.pending.to_string(),
         payout: balance.payout.to_string(),
         paid: balance.paid.to_string(),
+        currency: balance.currency.to_string(),
+        remainder: balance.remainder.to_string(),
         pending_parts,
         ..v1::Balance::default()
     }
@@ -127,6 +159,7 @@ pub(super) fn balance_parts(request: &v1::ReadBalanceLinesRequest) -> Result<Vec
 pub(super) fn balance_lines(
     store: Store,
     owner: OwnerId,
+    of: GridCurrency,
     parts: Vec<BalancePart>,
     turn: Option<Turn>,
 ) -> Stream<v1::ReadBalanceLinesResponse> {
@@ -142,7 +175,7 @@ pub(super) fn balance_lines(
         },
     };
     stream(message, turn, move |pieces| async move {
-        let result = store.balance_lines(owner, &parts, &pieces).await;
+        let result = store.balance_lines(owner, of, &parts, &pieces).await;
         (pieces, result)
     })
 }
@@ -170,6 +203,7 @@ pub(super) fn statement(
     store: Store,
     holder: Holder,
     month: Month,
+    only: Option<CurrencyId>,
     turn: Option<Turn>,
 ) -> Stream<v1::ReadStatementResponse> {
     // What owners call their PCs is not for submitters.
@@ -184,7 +218,7 @@ pub(super) fn statement(
         },
     };
     stream(message, turn, move |pieces| async move {
-        let result = store.statement(holder, month, &pieces).await;
+        let result = store.statement(holder, month, only, &pieces).await;
         (pieces, result)
     })
 }
@@ -229,12 +263,14 @@ fn head(holder: Holder, month: Month, statement: &StatementHead) -> v1::Statemen
         accounts: statement
             .accounts
             .iter()
-            .map(|(kind, opening, closing)| v1::StatementAccount {
-                kind: kind.name().to_owned(),
-                opening: opening.to_string(),
-                closing: closing.to_string(),
+            .map(|account| v1::StatementAccount {
+                kind: account.kind.name().to_owned(),
+                opening: account.opening.to_string(),
+                closing: account.closing.to_string(),
+                currency: account.currency.to_string(),
             })
             .collect(),
+        currencies: statement.currencies.iter().copied().map(view::currency).collect(),
     }
 }
 
@@ -251,6 +287,7 @@ fn line(line: StatementLine, names_devices: bool) -> v1::StatementLine {
     v1::StatementLine {
         time: Some(view::timestamp(line.time)),
         transfer: line.transfer,
+        currency: line.currency.to_string(),
         account: line.account.name().to_owned(),
         category: line.code.map_or("carried", lull_ledger::Code::name).to_owned(),
         amount: line.amount.to_string(),

@@ -76,9 +76,17 @@ fn from_store_ref(error: &store::Error) -> Status {
         E::RequestReused(_) => {
             status(Code::AlreadyExists, "REQUEST_ID_REUSED", message, &[("field", "request_id")])
         }
-        E::InsufficientFunds { available, needed } => {
+        E::NoCurrency { known, .. } => {
+            let metadata = [("field", "currency"), ("known", known.as_str())];
+            status(Code::InvalidArgument, "NO_CURRENCY", format!("currency: {message}"), &metadata)
+        }
+        E::InsufficientFunds { available, needed, currency, .. } => {
             let (available, needed) = (available.to_string(), needed.to_string());
-            let metadata = [("available", available.as_str()), ("needed", needed.as_str())];
+            let metadata = [
+                ("available", available.as_str()),
+                ("needed", needed.as_str()),
+                ("currency", currency.as_str()),
+            ];
             status(Code::FailedPrecondition, "INSUFFICIENT_FUNDS", message, &metadata)
         }
         E::Precondition { reason, .. } => precondition(reason, message),

@@ -33,6 +33,8 @@ pub(super) async fn check(
     let mut message = request.spec.ok_or_else(|| status::invalid("spec", "is missing"))?;
     let spec = Spec::check(&message).map_err(|error| status::invalid(error.field, &error.problem))?;
     let prices = prices(&message)?;
+    let currency = context.store.currency(&message.currency).await.map_err(status::from_store)?;
+    message.currency = currency.currency.to_string();
     check_blobs(context, submitter, &spec).await?;
     let items = count_items(context, &spec).await?;
     let plan = spec.plan(items);
@@ -62,6 +64,7 @@ pub(super) async fn check(
         message,
         spec,
         items,
+        currency,
         prices,
         fee: context.fee,
         copies,

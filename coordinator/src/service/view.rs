@@ -3,19 +3,30 @@
 use std::time::SystemTime;
 
 use lull_job::{Share, Stage, stage_to_proto};
-use lull_ledger::Amount;
+use lull_ledger::{Amount, Currency, CurrencyId};
 use lull_proto::v1;
 
 use crate::core::{Copies, Job, JobState, Outcome};
-use crate::store::{JobView, UnitRow};
+use crate::store::{GridCurrency, JobView, UnitRow};
 
 pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     time.into()
 }
 
+/// A currency of the grid.
+pub(super) fn currency(GridCurrency { id, currency }: GridCurrency) -> v1::Currency {
+    v1::Currency {
+        code: currency.to_string(),
+        decimals: currency.decimals(),
+        default: id == CurrencyId::DEFAULT,
+    }
+}
+
 /// A job as its submitter sees it.
 pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
-    let JobView { job, message, submitter, created_at, ended_at, owners, leased } = view;
+    let JobView { job, currency, mut message, submitter, created_at, ended_at, owners, leased } = view;
+    // Jobs from before a job named one are in the default.
+    message.currency = currency.to_string();
     let state = match job.state {
         JobState::Running => v1::JobState::Running,
         JobState::Complete => v1::JobState::Complete,
@@ -26,7 +37,7 @@ pub(super) fn job(view: JobView, liars: Share) -> v1::Job {
         name: format!("jobs/{}", job.id),
         state: state.into(),
         settled: job.settled,
-        reason: reason(&job, leased),
+        reason: reason(&job, currency, leased),
         create_time: Some(timestamp(created_at)),
         complete_time: ended_at.map(timestamp),
         submitter: format!("submitters/{submitter}"),
@@ -65,14 +76,15 @@ pub(super) fn confidence(copies: Copies, liars: Share, owners: u64, units: u64) 
 }
 
 /// Why a job stands still, or ended as it did.
-fn reason(job: &Job, leased: bool) -> String {
-    let waits = if job.state == JobState::Running && !leased { waits_for(job) } else { String::new() };
+fn reason(job: &Job, currency: Currency, leased: bool) -> String {
+    let waits =
+        if job.state == JobState::Running && !leased { waits_for(job, currency) } else { String::new() };
     let reasons = [job.reason.as_str(), &waits].into_iter().filter(|reason| !reason.is_empty());
     reasons.collect::<Vec<_>>().join("; ")
 }
 
 /// Why a job of which nobody has units stands still.
-fn waits_for(job: &Job) -> String {
+fn waits_for(job: &Job, currency: Currency) -> String {
     let reward = job.reward(job.stage, 0);
     if job.has_work() && job.leasable() < reward {
         if job.round > 0 {
@@ -80,7 +92,7 @@ fn waits_for(job: &Job) -> String {
                 .to_owned();
         }
         return format!(
-            "its budget of {} does not cover another attempt: cancel it, and submit it with a larger one",
+            "its budget of {} {currency} does not cover another attempt: cancel it, and submit it with a larger one",
             job.budget
         );
     }

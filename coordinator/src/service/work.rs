@@ -15,7 +15,7 @@ use crate::auth::{self, Device};
 use crate::core::{
     self, HandBack, JobId, Lease, LeaseToken, Network, Outcome, Report, RunMode, UnitKey, Want,
 };
-use crate::store::{Extras, PartRow};
+use crate::store::{DeviceEarned, Extras, PartRow};
 
 /// A call is held no longer than this: proxies cut longer ones.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -204,12 +204,22 @@ impl Work for WorkService {
     ) -> Result<Response<v1::DeviceEarnings>, Status> {
         let device = self.context.auth.device(&request).await?;
         let earned = self.context.store.device_earnings(device.id).await.map_err(status::from_store)?;
+        let in_one = |one: &DeviceEarned| v1::CurrencyEarnings {
+            currency: one.currency.to_string(),
+            total_amount: one.total.to_string(),
+            total_units: one.total_units,
+            month_amount: one.month_total.to_string(),
+            month_units: one.month_units,
+        };
+        let by_currency: Vec<v1::CurrencyEarnings> = earned.by_currency.iter().map(in_one).collect();
+        let default = by_currency.first().cloned().unwrap_or_default();
         Ok(Response::new(v1::DeviceEarnings {
-            total_amount: earned.total.to_string(),
-            total_units: earned.total_units,
-            month_amount: earned.month_total.to_string(),
-            month_units: earned.month_units,
+            total_amount: default.total_amount,
+            total_units: default.total_units,
+            month_amount: default.month_amount,
+            month_units: default.month_units,
             month: earned.month,
+            by_currency,
         }))
     }
 

@@ -1,19 +1,22 @@
 //! The ledger's reports and deposits. Every figure is a query over transfers.
 
 use deadpool_postgres::Transaction;
-use lull_ledger::{AccountId, AccountKind, Amount, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, Currency, CurrencyId, Transfer};
 use tokio_postgres::Row;
 
 use super::batch::write_transfers;
+use super::currencies::{currency, insufficient, lock_free};
 use super::rows::From;
-use super::{Error, OperatorId, PendingPart, Store, run_tx};
+use super::{Error, GridCurrency, OperatorId, PendingPart, Store, run_tx};
 use crate::core::{DeviceId, OwnerId, SubmitterId};
 
-/// What a submitter has.
+/// What a submitter has in one currency.
 #[derive(Debug, Clone)]
 pub struct SubmitterBalance {
     /// Its name.
     pub name: String,
+    /// In what.
+    pub currency: Currency,
     /// Free.
     pub available: Amount,
     /// In escrow of its jobs.
@@ -22,11 +25,13 @@ pub struct SubmitterBalance {
     pub spent: Amount,
 }
 
-/// What an owner has.
+/// What an owner has in one currency.
 #[derive(Debug, Clone)]
 pub struct OwnerBalance {
     /// Its name.
     pub name: String,
+    /// In what.
+    pub currency: Currency,
     /// Held back.
     pub pending: Amount,
     /// Can be paid out.
@@ -35,21 +40,25 @@ pub struct OwnerBalance {
     pub payout: Amount,
     /// Paid.
     pub paid: Amount,
+    /// Left by the last payout in the account of remainders.
+    pub remainder: Amount,
     /// Why some is held back.
     pub pending_parts: Vec<PendingPart>,
 }
 
-/// What an owner has earned.
+/// What an owner has earned in one currency.
 #[derive(Debug, Clone)]
 pub struct OwnerEarnings {
     /// Its name.
     pub owner: String,
+    /// In what.
+    pub currency: Currency,
     /// All of it.
     pub total: Amount,
     /// Attempts paid.
     pub attempts: u64,
-    /// Where it is: pending, available, in a payout, paid.
-    pub balances: [Amount; 4],
+    /// Where it is: pending, available, in a payout, paid, among the remainders.
+    pub balances: [Amount; 5],
     /// By device, by job, by day in UTC.
     pub lines: [Vec<EarningsLine>; 3],
 }
@@ -57,6 +66,17 @@ pub struct OwnerEarnings {
 /// What the verified attempts of one device were paid.
 #[derive(Debug, Clone)]
 pub struct DeviceEarnings {
+    /// In each currency in which there is something, and in the default, which comes first.
+    pub by_currency: Vec<DeviceEarned>,
+    /// The running month by UTC, as "2026-11".
+    pub month: String,
+}
+
+/// What the verified attempts of one device were paid in one currency.
+#[derive(Debug, Clone)]
+pub struct DeviceEarned {
+    /// In what.
+    pub currency: Currency,
     /// In all: amount.
     pub total: Amount,
     /// In all: attempts paid.
@@ -65,8 +85,6 @@ pub struct DeviceEarnings {
     pub month_total: Amount,
     /// In the running month by UTC: attempts paid.
     pub month_units: u64,
-    /// That month, as "2026-11".
-    pub month: String,
 }
 
 /// A part of what an owner has earned.
@@ -83,14 +101,14 @@ pub struct EarningsLine {
 /// Whether the books balance.
 #[derive(Debug, Clone)]
 pub struct Books {
-    /// Sum of all balances.
-    pub sum: Amount,
+    /// Sum of all balances in each currency.
+    pub sums: Vec<(Currency, Amount)>,
     /// Number of transfers.
     pub transfers: u64,
     /// Number of accounts.
     pub accounts: u64,
-    /// Sum of balances by kind of account.
-    pub totals: Vec<(AccountKind, Amount)>,
+    /// Sum of balances in each currency, by kind of account.
+    pub totals: Vec<(Currency, AccountKind, Amount)>,
     /// What is wrong.
     pub faults: Vec<String>,
 }
@@ -107,53 +125,72 @@ impl Store {
     pub async fn deposit(
         &self,
         submitter: SubmitterId,
+        currency: CurrencyId,
         amount: Amount,
         request_id: &str,
     ) -> Result<(i64, Amount), Error> {
         run_tx!(self.pool, "deposit", tx => {
-            let account = AccountId::new(AccountKind::Submitter, submitter.0).number();
-            let lock = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
-            let row = tx.query_opt(lock, &[&account]).await?.ok_or(Error::NotFound("submitter"))?;
-            let balance = From("account").amount(&row, "balance")?;
-            let same = "SELECT id, amount FROM deposit WHERE submitter_id = $1 AND request_id = $2";
+            let balance = lock_free(tx, submitter, currency).await?;
+            let same = "SELECT id, amount, currency FROM deposit WHERE submitter_id = $1 AND request_id = $2";
             if let Some(row) = tx.query_opt(same, &[&submitter.0, &request_id]).await? {
-                if From("deposit").amount(&row, "amount")? != amount {
+                let from = From("deposit");
+                if from.amount(&row, "amount")? != amount || from.currency(&row, "currency")? != currency {
                     return Err(Error::RequestReused(request_id.to_owned()));
                 }
                 return Ok((row.try_get("id")?, balance));
             }
-            let insert = "INSERT INTO deposit (submitter_id, request_id, amount) VALUES ($1, $2, $3) RETURNING id";
-            let id = tx.query_one(insert, &[&submitter.0, &request_id, &amount.decimal()]).await?.try_get(0)?;
-            write_transfers(tx, &[Transfer::deposit(id, submitter.0, amount)]).await?;
+            let insert =
+                "INSERT INTO deposit (submitter_id, request_id, amount, currency) VALUES ($1, $2, $3, $4) RETURNING id";
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [&submitter.0, &request_id, &amount.decimal(), &currency.number()];
+            let id = tx.query_one(insert, &parameters).await?.try_get(0)?;
+            write_transfers(tx, &[Transfer::deposit(currency, id, submitter.0, amount)]).await?;
             Ok((id, balance + amount))
         })
     }
 
-    /// What a submitter has.
+    /// What a submitter has in one currency, or in each in which it ever had something and in the default.
     ///
     /// # Errors
     /// When there is none of that number.
-    pub async fn balance(&self, submitter: SubmitterId) -> Result<SubmitterBalance, Error> {
-        run_tx!(self.pool, "balance", tx => {
-            let select = "SELECT name,
-                    (SELECT balance FROM account WHERE id = $1::bigint * 8 + 1) AS available,
-                    (SELECT coalesce(sum(balance), 0) FROM job JOIN account ON account.id = job.id * 8 + 2
-                     WHERE submitter_id = $1) AS escrow,
-                    (SELECT coalesce(sum(spent), 0) FROM job WHERE submitter_id = $1) AS spent
-                FROM submitter WHERE id = $1";
-            let row = tx.query_opt(select, &[&submitter.0]).await?.ok_or(Error::NotFound("submitter"))?;
+    pub async fn balances(
+        &self,
+        submitter: SubmitterId,
+        only: Option<CurrencyId>,
+    ) -> Result<Vec<SubmitterBalance>, Error> {
+        run_tx!(self.pool, "balances", tx => {
+            let select = "SELECT name, code, decimals, account.balance AS available,
+                    coalesce(spending.escrow, 0) AS escrow, coalesce(spending.spent, 0) AS spent
+                FROM submitter CROSS JOIN currency
+                JOIN account ON account.id = (number::bigint << 48) + submitter.id * 8 + 1
+                LEFT JOIN (
+                    SELECT job.currency, sum(balance) AS escrow, sum(spent) AS spent FROM job
+                    JOIN account ON account.id = (job.currency::bigint << 48) + job.id * 8 + 2
+                    WHERE submitter_id = $1 GROUP BY 1) AS spending ON spending.currency = number
+                WHERE submitter.id = $1 AND CASE WHEN $2::smallint IS NOT NULL THEN number = $2
+                    ELSE number = 0 OR spending.spent IS NOT NULL
+                      OR EXISTS (SELECT FROM deposit WHERE submitter_id = $1 AND deposit.currency = number) END
+                ORDER BY number";
+            let rows = tx.query(select, &[&submitter.0, &only.map(CurrencyId::number)]).await?;
+            if rows.is_empty() {
+                return Err(Error::NotFound("submitter"));
+            }
             let from = From("account");
-            Ok(SubmitterBalance {
-                name: row.try_get("name")?,
-                available: from.amount(&row, "available")?,
-                escrow: from.amount(&row, "escrow")?,
-                spent: from.amount(&row, "spent")?,
-            })
+            let balance = |row: &Row| {
+                Ok(SubmitterBalance {
+                    name: row.try_get("name")?,
+                    currency: currency(row)?,
+                    available: from.amount(row, "available")?,
+                    escrow: from.amount(row, "escrow")?,
+                    spent: from.amount(row, "spent")?,
+                })
+            };
+            rows.iter().map(balance).collect()
         })
     }
 
     /// Undoes a deposit, with a reason; again it changes nothing. Returns the number of the reversal, what was
-    /// deposited, and the balance after it.
+    /// deposited in which currency, and the balance after it.
     ///
     /// # Errors
     /// When there is no such deposit, or the balance does not cover it any more.
@@ -163,25 +200,24 @@ impl Store {
         deposit: i64,
         reason: &str,
         operator: OperatorId,
-    ) -> Result<(i64, Amount, Amount), Error> {
+    ) -> Result<(i64, GridCurrency, Amount, Amount), Error> {
         run_tx!(self.pool, "reverse_deposit", tx => {
-            let account = AccountId::new(AccountKind::Submitter, submitter.0).number();
-            let lock = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
-            let row = tx.query_opt(lock, &[&account]).await?.ok_or(Error::NotFound("submitter"))?;
-            let available = From("account").amount(&row, "balance")?;
-            let select = "SELECT amount FROM deposit WHERE id = $1 AND submitter_id = $2";
+            let select = "SELECT amount, number, code, decimals FROM deposit JOIN currency ON number = currency
+                WHERE id = $1 AND submitter_id = $2";
             let row = tx.query_opt(select, &[&deposit, &submitter.0]).await?.ok_or(Error::NotFound("deposit"))?;
             let amount = From("deposit").amount(&row, "amount")?;
-            let original = Transfer::deposit(deposit, submitter.0, amount);
+            let of = GridCurrency { id: From("deposit").currency(&row, "number")?, currency: currency(&row)? };
+            let available = lock_free(tx, submitter, of.id).await?;
+            let original = Transfer::deposit(of.id, deposit, submitter.0, amount);
             if let Some(number) = known_reversal(tx, &original).await? {
-                return Ok((number, amount, available));
+                return Ok((number, of, amount, available));
             }
             if available < amount {
-                return Err(Error::InsufficientFunds { available, needed: amount });
+                return Err(insufficient(tx, submitter, of.id, amount).await?);
             }
             let (number, transfer) = reverse(tx, &original, reason, operator).await?;
             write_transfers(tx, &[transfer]).await?;
-            Ok((number, amount, available - amount))
+            Ok((number, of, amount, available - amount))
         })
     }
 
@@ -191,10 +227,21 @@ impl Store {
     /// When the database fails.
     pub async fn earnings(&self, owner: Option<OwnerId>) -> Result<Vec<OwnerEarnings>, Error> {
         run_tx!(self.pool, "earnings", tx => {
-            let owners = "SELECT id, name FROM owner WHERE $1::bigint IS NULL OR id = $1 ORDER BY name";
+            // In each currency in which somebody earned, and in the default where it is in none.
+            let owners = "SELECT owner.id, name, number, code, decimals FROM owner CROSS JOIN currency
+                WHERE ($1::bigint IS NULL OR owner.id = $1)
+                  AND CASE WHEN EXISTS (SELECT FROM device JOIN device_earning ON device_id = device.id
+                                        WHERE owner_id = owner.id)
+                      THEN EXISTS (SELECT FROM device JOIN device_earning ON device_id = device.id
+                                   WHERE owner_id = owner.id AND device_earning.currency = number)
+                      ELSE number = 0 END
+                ORDER BY name, number";
             let mut all = Vec::new();
             for row in tx.query(owners, &[&owner.map(|o| o.0)]).await? {
                 let id: i64 = row.try_get("id")?;
+                let of: i16 = row.try_get("number")?;
+                // The owner's accounts have numbers from this one.
+                let base = (i64::from(of) << AccountId::CURRENCY_SHIFT) + id * AccountId::KINDS;
                 let mut lines = [Vec::new(), Vec::new(), Vec::new()];
                 for (line, (key, join)) in lines.iter_mut().zip([
                     ("'devices/' || attempt.device_id", PAID_ATTEMPT),
@@ -204,21 +251,22 @@ impl Store {
                     let select = format!(
                         "SELECT {key} AS key, sum(CASE code WHEN 3 THEN amount ELSE -amount END) AS amount,
                              count(*) FILTER (WHERE code = 3) AS attempts FROM transfer {join}
-                         WHERE credit IN ($1::bigint * 8 + 3, $1::bigint * 8 + 4) AND code = 3
-                            OR debit = $1::bigint * 8 + 4 AND code = 6 GROUP BY 1 ORDER BY 1"
+                         WHERE credit IN ($1::bigint + 3, $1::bigint + 4) AND code = 3
+                            OR debit = $1::bigint + 4 AND code = 6 GROUP BY 1 ORDER BY 1"
                     );
-                    *line = tx.query(&select, &[&id]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
+                    *line = tx.query(&select, &[&base]).await?.iter().map(earnings_line).collect::<Result<_, _>>()?;
                 }
                 let balances = "SELECT balance FROM unnest(ARRAY[4, 3, 5, 6]) WITH ORDINALITY AS kind (code, place)
-                    JOIN account ON account.id = $1::bigint * 8 + code ORDER BY place";
-                let rows = tx.query(balances, &[&id]).await?;
+                    JOIN account ON account.id = $1::bigint + code ORDER BY place";
+                let rows = tx.query(balances, &[&base]).await?;
                 let balance = |at: usize| match rows.get(at) {
                     Some(row) => From("account").amount(row, "balance"),
                     None => Err(From("account").wrong("id", format!("owner {id} lacks an account"))),
                 };
                 all.push(OwnerEarnings {
                     owner: row.try_get("name")?,
-                    balances: [balance(0)?, balance(1)?, balance(2)?, balance(3)?],
+                    currency: currency(&row)?,
+                    balances: [balance(0)?, balance(1)?, balance(2)?, balance(3)?, remainder(tx, id, of).await?],
                     total: lines[1].iter().map(|line| line.amount).sum(),
                     attempts: lines[1].iter().map(|line| line.attempts).sum(),
                     lines,
@@ -234,20 +282,30 @@ impl Store {
     /// When the database fails.
     pub async fn device_earnings(&self, device: DeviceId) -> Result<DeviceEarnings, Error> {
         run_tx!(self.pool, "device_earnings", tx => {
-            let select = "SELECT coalesce(sum(amount), 0) AS total, coalesce(sum(units), 0)::bigint AS total_units,
+            let select = "SELECT code, decimals, coalesce(sum(amount), 0) AS total,
+                    coalesce(sum(units), 0)::bigint AS total_units,
                     coalesce(sum(amount) FILTER (WHERE is_running), 0) AS month_total,
                     coalesce(sum(units) FILTER (WHERE is_running), 0)::bigint AS month_units,
                     to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM') AS month
-                FROM (SELECT amount, units, month = date_trunc('month', now() AT TIME ZONE 'UTC')::date AS is_running
-                      FROM device_earning WHERE device_id = $1) AS earning";
-            let row = tx.query_one(select, &[&device.0]).await?;
+                FROM currency LEFT JOIN (
+                    SELECT currency, amount, units,
+                        month = date_trunc('month', now() AT TIME ZONE 'UTC')::date AS is_running
+                    FROM device_earning WHERE device_id = $1) AS earning ON earning.currency = number
+                WHERE number = 0 OR earning.currency IS NOT NULL GROUP BY number ORDER BY number";
+            let rows = tx.query(select, &[&device.0]).await?;
             let from = From("device_earning");
+            let earned = |row: &Row| {
+                Ok::<_, Error>(DeviceEarned {
+                    currency: currency(row)?,
+                    total: from.amount(row, "total")?,
+                    total_units: from.count(row, "total_units")?,
+                    month_total: from.amount(row, "month_total")?,
+                    month_units: from.count(row, "month_units")?,
+                })
+            };
             Ok(DeviceEarnings {
-                total: from.amount(&row, "total")?,
-                total_units: from.count(&row, "total_units")?,
-                month_total: from.amount(&row, "month_total")?,
-                month_units: from.count(&row, "month_units")?,
-                month: row.try_get("month")?,
+                by_currency: rows.iter().map(earned).collect::<Result<_, _>>()?,
+                month: rows.first().ok_or(Error::NotFound("currency"))?.try_get("month")?,
             })
         })
     }
@@ -261,17 +319,26 @@ impl Store {
             // One snapshot for all of it: the grid goes on meanwhile.
             tx.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
             // The grid's own accounts are all of kind 0: their numbers tell them apart.
-            let totals = "SELECT CASE WHEN id % 8 = 0 THEN id ELSE id % 8 END AS kind, sum(balance) AS balance,
-                    count(*) AS accounts FROM account GROUP BY 1";
+            let totals = "SELECT currency, CASE WHEN id % 8 = 0 THEN id & ((1::bigint << 48) - 1) ELSE id % 8 END AS kind,
+                    sum(balance) AS balance, count(*) AS accounts FROM account GROUP BY 1, 2";
             let rows = tx.query(totals, &[]).await?;
-            let mut totals = Vec::new();
+            let currencies = "SELECT number, code, decimals FROM currency ORDER BY number";
+            let (mut totals, mut sums) = (Vec::new(), Vec::new());
             let mut accounts = 0;
-            for kind in AccountKind::ALL {
-                let of_kind = if kind.code() == 0 { AccountId::new(kind, 0).number() } else { kind.code() };
-                let row = rows.iter().find(|row| row.get::<_, i64>("kind") == of_kind);
-                let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
-                accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
-                totals.push((kind, balance));
+            for of in tx.query(currencies, &[]).await? {
+                let (number, currency) = (of.try_get::<_, i16>("number")?, currency(&of)?);
+                let mut sum = Amount::ZERO;
+                for kind in AccountKind::ALL {
+                    let of_grid = AccountId::of_grid(CurrencyId::DEFAULT, kind).number();
+                    let of_kind = if kind.code() == 0 { of_grid } else { kind.code() };
+                    let is_it = |row: &&Row| (row.get("currency"), row.get("kind")) == (number, of_kind);
+                    let row = rows.iter().find(is_it);
+                    let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
+                    accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
+                    sum = sum + balance;
+                    totals.push((currency, kind, balance));
+                }
+                sums.push((currency, sum));
             }
             let transfers = tx.query_one("SELECT count(*) AS transfers FROM transfer", &[]).await?;
             let mut faults = Vec::new();
@@ -281,7 +348,7 @@ impl Store {
                 }
             }
             Ok(Books {
-                sum: totals.iter().map(|(_, balance)| *balance).sum(),
+                sums,
                 transfers: From("transfer").count(&transfers, "transfers")?,
                 accounts,
                 totals,
@@ -291,13 +358,51 @@ impl Store {
     }
 }
 
+/// What the last payout of an owner left in the account of remainders, of this currency.
+pub(super) async fn remainder(tx: &Transaction<'_>, owner: i64, currency: i16) -> Result<Amount, Error> {
+    let select =
+        "SELECT remainder FROM payout WHERE owner_id = $1 AND currency = $2 ORDER BY batch_id DESC LIMIT 1";
+    let row = tx.query_opt(&tx.prepare_cached(select).await?, &[&owner, &currency]).await?;
+    row.map_or(Ok(Amount::ZERO), |row| From("payout").amount(&row, "remainder"))
+}
+
 /// The attempt that a reward pays.
 const PAID_ATTEMPT: &str =
     "LEFT JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
     AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt";
 
 /// Each invariant of the books, as a query for the rows that break it.
-const FAULTS: [(&str, &str); 12] = [
+const FAULTS: [(&str, &str); 15] = [
+    (
+        "money moved between two currencies",
+        "SELECT 'transfer ' || id FROM transfer WHERE debit >> 48 <> credit >> 48 LIMIT 100",
+    ),
+    (
+        "a row is in another currency than its transfer",
+        "SELECT 'job ' || job_id || ', transfer ' || transfer.id FROM transfer JOIN job ON job.id = job_id
+         WHERE debit >> 48 <> job.currency
+         UNION ALL SELECT 'deposit ' || deposit.id FROM deposit JOIN transfer ON code = 1 AND job_id = 0 AND stage = 0
+             AND idx = 0 AND attempt = deposit.id WHERE debit >> 48 <> currency
+         UNION ALL SELECT 'release ' || release.id FROM release JOIN transfer ON code = 5 AND job_id = 0 AND stage = 0
+             AND idx = 0 AND attempt = release.id WHERE debit >> 48 <> currency LIMIT 100",
+    ),
+    (
+        "the remainders are not what the last payouts left",
+        "SELECT 'account ' || account.id || ' has ' || balance || ', the last payouts left ' || coalesce(kept, 0)
+         FROM account LEFT JOIN (
+             SELECT currency, sum(remainder) AS kept FROM (
+                 SELECT DISTINCT ON (owner_id, currency) currency, remainder FROM payout
+                 ORDER BY owner_id, currency, batch_id DESC) AS last GROUP BY 1) AS last USING (currency)
+         WHERE account.id & ((1::bigint << 48) - 1) = 24 AND balance <> coalesce(kept, 0)
+         UNION ALL SELECT 'transfer ' || coalesce(transfer.id, 0) || ' of batch ' || coalesce(idx, batch_id) FROM (
+             SELECT 14 AS code, batch_id, owner_id, remainder AS amount FROM payout WHERE remainder > 0
+             UNION ALL SELECT 15, batch_id, owner_id, kept FROM (
+                 SELECT *, lag(remainder) OVER (PARTITION BY owner_id, currency ORDER BY batch_id) AS kept FROM payout) AS payout
+             WHERE kept > 0) AS due
+         FULL JOIN (SELECT * FROM transfer WHERE code IN (14, 15)) AS transfer
+           ON transfer.code = due.code AND idx = batch_id AND attempt = owner_id
+         WHERE transfer.amount IS DISTINCT FROM due.amount LIMIT 100",
+    ),
     (
         "balance is not the sum of its transfers",
         "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
@@ -312,7 +417,7 @@ const FAULTS: [(&str, &str); 12] = [
         "SELECT 'job ' || job.id || ' spent ' || spent || ', rewards and fees make ' || coalesce(paid, 0)
          FROM job LEFT JOIN (
              SELECT job_id, sum(CASE WHEN code IN (3, 10) THEN amount ELSE -amount END) AS paid FROM transfer
-             WHERE code IN (3, 10, 11) OR code = 6 AND credit = job_id * 8 + 2 GROUP BY 1) AS reward
+             WHERE code IN (3, 10, 11) OR code = 6 AND credit & ((1::bigint << 48) - 1) = job_id * 8 + 2 GROUP BY 1) AS reward
            ON reward.job_id = job.id WHERE spent <> coalesce(paid, 0) LIMIT 100",
     ),
     (
@@ -325,25 +430,26 @@ const FAULTS: [(&str, &str); 12] = [
            USING (job_id, stage, idx, attempt)
          LEFT JOIN (SELECT job_id, stage, idx, attempt, credit AS lost_to FROM transfer WHERE code = 6) AS forfeit
            USING (job_id, stage, idx, attempt)
-         JOIN (SELECT id, fee_millionths FROM job) AS job ON job.id = job_id
+         JOIN (SELECT id, fee_millionths, currency::bigint << 48 AS base FROM job) AS job ON job.id = job_id
          WHERE amount IS NULL
             OR coalesce(fee, 0) <> trunc((amount + coalesce(fee, 0)) * fee_millionths * 0.000001, 12)
-            OR fee.debit <> job_id * 8 + 2 OR fee.credit <> 16
-            OR coalesce(back, 0) <> CASE WHEN lost_to = job_id * 8 + 2 THEN coalesce(fee, 0) ELSE 0 END LIMIT 100",
+            OR fee.debit <> job.base + job_id * 8 + 2 OR fee.credit <> job.base + 16
+            OR coalesce(back, 0) <> CASE WHEN lost_to = job.base + job_id * 8 + 2 THEN coalesce(fee, 0) ELSE 0 END LIMIT 100",
     ),
     (
         "an escrow is not what its job has left",
         "SELECT 'job ' || job.id || ' has ' || balance || ' in escrow'
-         FROM job JOIN account ON account.id = job.id * 8 + 2
+         FROM job JOIN account ON account.id = (job.currency::bigint << 48) + job.id * 8 + 2
          WHERE balance <> budget + granted - refunded - spent OR settled AND balance <> 0 LIMIT 100",
     ),
     (
         "pay that is held back is not in its owner's queue",
         "SELECT 'owner ' || owner_id || ' has rewards of ' || coalesce(rewards, 0) || ' held back, its queue makes '
              || coalesce(queued, 0)
-         FROM (SELECT credit / 8 AS owner_id, sum(amount) AS rewards FROM transfer WHERE code = 3 AND credit % 8 = 4
-               GROUP BY 1) AS reward
-         FULL JOIN (SELECT owner_id, sum(amount) AS queued FROM held GROUP BY 1) AS queue USING (owner_id)
+         FROM (SELECT attempt AS owner_id, credit >> 48 AS currency, sum(amount) AS rewards FROM transfer
+               WHERE code = 3 AND credit % 8 = 4 GROUP BY 1, 2) AS reward
+         FULL JOIN (SELECT owner_id, job.currency::bigint, sum(amount) AS queued FROM held JOIN job ON job.id = job_id
+               GROUP BY 1, 2) AS queue USING (owner_id, currency)
          WHERE rewards IS DISTINCT FROM queued LIMIT 100",
     ),
     (
@@ -362,11 +468,11 @@ const FAULTS: [(&str, &str); 12] = [
              || coalesce(known.units, 0) || ' units, its rewards make ' || coalesce(paid.amount, 0) || ' for '
              || coalesce(paid.units, 0)
          FROM device_earning AS known FULL JOIN (
-             SELECT attempt.device_id, date_trunc('month', transfer.created_at AT TIME ZONE 'UTC')::date AS month,
+             SELECT attempt.device_id, (transfer.credit >> 48)::smallint AS currency, date_trunc('month', transfer.created_at AT TIME ZONE 'UTC')::date AS month,
                  sum(transfer.amount) AS amount, count(*) AS units
              FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
                AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
-             WHERE transfer.code = 3 GROUP BY 1, 2) AS paid USING (device_id, month)
+             WHERE transfer.code = 3 GROUP BY 1, 2, 3) AS paid USING (device_id, currency, month)
          WHERE known.amount IS DISTINCT FROM paid.amount OR known.units IS DISTINCT FROM paid.units LIMIT 100",
     ),
     (
@@ -400,9 +506,10 @@ const FAULTS: [(&str, &str); 12] = [
              || coalesce(lines, 0) || ', and leaves ' || carried_out
          FROM payout LEFT JOIN (
              SELECT batch_id, owner_id,
-                 sum(CASE WHEN credit = owner_id * 8 + 3 THEN amount WHEN debit = owner_id * 8 + 3 THEN -amount END)
-                     AS lines
-             FROM payout_line JOIN transfer ON transfer.id = transfer_id GROUP BY 1, 2) AS line
+                 sum(CASE (payout.currency::bigint << 48) + owner_id * 8 + 3
+                         WHEN credit THEN transfer.amount WHEN debit THEN -transfer.amount END) AS lines
+             FROM payout_line JOIN payout USING (batch_id, owner_id) JOIN transfer ON transfer.id = transfer_id
+             GROUP BY 1, 2) AS line
            USING (batch_id, owner_id)
          WHERE carried_in + coalesce(lines, 0) <> amount + carried_out LIMIT 100",
     ),
@@ -419,6 +526,7 @@ const FAULTS: [(&str, &str); 12] = [
          LEFT JOIN reversal AS unpaid ON unpaid.code = 8 AND unpaid.job_id = 0 AND unpaid.stage = 0
            AND unpaid.idx = payout.batch_id AND unpaid.attempt = payout.owner_id
          WHERE proposed.amount IS DISTINCT FROM payout.amount OR paid.amount <> payout.amount
+            OR proposed.debit <> (payout.currency::bigint << 48) + payout.owner_id * 8 + 3
             OR (payout.state = 2) <> (paid.id IS NOT NULL AND unpaid.id IS NULL)
             OR (payout.state = 3) <> (back.id IS NOT NULL) LIMIT 100",
     ),

@@ -40,9 +40,27 @@ pub enum Error {
     /// The same request id with another request.
     #[error("request id {0} was used for another request: make a new one")]
     RequestReused(String),
+    /// A currency that the grid does not have.
+    #[error(
+        "this grid has no currency {code}: it has {known}. An operator adds one with `lull admin currency add`"
+    )]
+    NoCurrency {
+        /// What was asked for.
+        code: String,
+        /// Those that it has.
+        known: String,
+    },
     /// A submitter's balance is too small.
-    #[error("the balance of {available} does not cover {needed}: ask the operator to fund it")]
+    #[error(
+        "the balance of {available} {currency} does not cover {needed} {currency}{}: ask the operator to fund it, nothing is \
+         converted",
+        if others.is_empty() { String::new() } else { format!(", and {others} is another currency's") }
+    )]
     InsufficientFunds {
+        /// What both are in.
+        currency: String,
+        /// What there is in others.
+        others: String,
         /// What there is.
         available: lull_ledger::Amount,
         /// What was needed.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use lull_job::Digest;
-use lull_ledger::{AccountId, AccountKind};
+use lull_ledger::AccountKind;
 use tokio_postgres::Row;
 
 use super::batch::{load_standings, load_troubles};
@@ -114,7 +114,7 @@ impl Store {
         })
     }
 
-    /// A submitter with its account; an existing one is returned as it is.
+    /// A submitter with its accounts; an existing one is returned as it is.
     ///
     /// # Errors
     /// When the database fails.
@@ -157,9 +157,11 @@ impl Store {
             let insert = format!("INSERT INTO {table} (name) VALUES ($1) ON CONFLICT DO NOTHING");
             tx.execute(&insert, &[&name]).await?;
             let id: i64 = tx.query_one(&format!("SELECT id FROM {table} WHERE name = $1"), &[&name]).await?.try_get(0)?;
-            let accounts: Vec<i64> = kinds.iter().map(|kind| AccountId::new(*kind, id).number()).collect();
-            let insert = "INSERT INTO account (id) SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING";
-            tx.execute(insert, &[&accounts]).await?;
+            // In every currency: one that is added meanwhile waits for this, or is seen here.
+            let kinds: Vec<i64> = kinds.iter().map(|kind| kind.code()).collect();
+            let insert = "INSERT INTO account (id) SELECT (number::bigint << 48) + $1::bigint * 8 + kind
+                FROM currency, unnest($2::bigint[]) AS kinds (kind) ON CONFLICT DO NOTHING";
+            tx.execute(insert, &[&id, &kinds]).await?;
             Ok(id)
         })
     }

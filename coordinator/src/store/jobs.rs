@@ -3,15 +3,16 @@
 use std::time::SystemTime;
 
 use lull_job::{Digest, Spec, Stage};
-use lull_ledger::{AccountId, AccountKind, Amount, FeeRate, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, Currency, FeeRate, Transfer};
 use lull_proto::v1;
 use prost::Message;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::batch::{Aftermath, write_transfers};
+use super::currencies::{self, insufficient, lock_free};
 use super::rows::{self, From, bigint};
-use super::{Error, Store, run_tx};
+use super::{Error, GridCurrency, Store, run_tx};
 use crate::core::{Copies, DeviceId, Job, JobId, Lease, Outcome, Prices, SubmitterId, stage_number};
 
 /// A checked job that is to be accepted.
@@ -27,6 +28,8 @@ pub struct NewJob {
     pub spec: Spec,
     /// Items of the whole job; 0 while its split has not run.
     pub items: u64,
+    /// What all of its money is in.
+    pub currency: GridCurrency,
     /// What it pays.
     pub prices: Prices,
     /// The platform's share of it.
@@ -57,6 +60,8 @@ pub enum Uploader {
 pub struct JobView {
     /// The job.
     pub job: Job,
+    /// What all of its money is in.
+    pub currency: Currency,
     /// As it was submitted.
     pub message: v1::JobSpec,
     /// Name of its submitter.
@@ -107,15 +112,16 @@ pub struct PartRow {
     pub content: Option<Vec<u8>>,
 }
 
-const VIEW: &str = "SELECT {columns}, submitter.name AS submitter, job.created_at, job.ended_at,
+const VIEW: &str = "SELECT {columns}, submitter.name AS submitter, code, decimals, job.created_at, job.ended_at,
         (SELECT count(*) FROM job_owner WHERE job_id = job.id) AS owners,
         EXISTS (SELECT FROM lease WHERE job_id = job.id AND NOT expired) AS leased
-    FROM job JOIN submitter ON submitter.id = job.submitter_id";
+    FROM job JOIN submitter ON submitter.id = job.submitter_id JOIN currency ON currency.number = job.currency";
 
 fn view(row: &Row) -> Result<JobView, Error> {
     let (message, _) = rows::spec(row)?;
     Ok(JobView {
         job: rows::job(row)?,
+        currency: currencies::currency(row)?,
         message,
         submitter: row.try_get("submitter")?,
         created_at: row.try_get("created_at")?,
@@ -140,12 +146,8 @@ impl Store {
         let spec = new.message.encode_to_vec();
         let blobs = blobs_of(&new.spec);
         run_tx!(self.pool, "create_job", tx => {
-            // One submitter's jobs and deposits are decided one after the other.
-            let lock = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
-            let account = AccountId::new(AccountKind::Submitter, new.submitter.0);
-            let row = tx.query_opt(lock, &[&account.number()]).await?.ok_or(Error::NotFound("submitter"))?;
-            let available = From("account").amount(&row, "balance")?;
-            let same = "SELECT id, spec FROM job WHERE submitter_id = $1 AND request_id = $2";
+            let available = lock_free(tx, new.submitter, new.currency.id).await?;
+            let same = "SELECT id, spec, currency FROM job WHERE submitter_id = $1 AND request_id = $2";
             if let Some(row) = tx.query_opt(same, &[&new.submitter.0, &new.request_id]).await? {
                 let mut known = v1::JobSpec::decode(row.try_get::<_, &[u8]>("spec")?)
                     .map_err(|error| From("job").wrong("spec", error))?;
@@ -153,7 +155,12 @@ impl Store {
                     // It follows from who was there then.
                     known.budget.clone_from(&new.message.budget);
                 }
-                if known != new.message {
+                if known.currency.is_empty() {
+                    // From before a job named one.
+                    known.currency.clone_from(&new.message.currency);
+                }
+                let currency = From("job").currency(&row, "currency")?;
+                if known != new.message || currency != new.currency.id {
                     return Err(Error::RequestReused(new.request_id.clone()));
                 }
                 return Ok((JobId(row.try_get("id")?), Aftermath::default()));
@@ -165,14 +172,14 @@ impl Store {
                 return Err(Error::NotFound("uploaded blob"));
             }
             if available < new.budget {
-                return Err(Error::InsufficientFunds { available, needed: new.budget });
+                return Err(insufficient(tx, new.submitter, new.currency.id, new.budget).await?);
             }
             let insert = "INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price,
-                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies, fee_millionths)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15) RETURNING id";
+                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies, fee_millionths, currency)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id";
             let plan = new.spec.plan(new.items);
             let stage = plan.first_stage();
-            let parameters: [&(dyn ToSql + Sync); 15] = [
+            let parameters: [&(dyn ToSql + Sync); 16] = [
                 &new.submitter.0,
                 &new.request_id,
                 &spec,
@@ -188,11 +195,12 @@ impl Store {
                 &bigint(new.spec.max_answer_error.number()),
                 &bigint(if new.strangers > 0 { new.copies.number() } else { 0 }),
                 &i32::try_from(new.fee.millionths()).unwrap_or(i32::MAX),
+                &new.currency.id.number(),
             ];
             let id: i64 = tx.query_one(insert, &parameters).await?.try_get(0)?;
-            let escrow = AccountId::new(AccountKind::Escrow, id).number();
+            let escrow = AccountId::new(new.currency.id, AccountKind::Escrow, id).number();
             tx.execute("INSERT INTO account (id) VALUES ($1)", &[&escrow]).await?;
-            write_transfers(tx, &[Transfer::escrow(id, new.submitter.0, new.budget)]).await?;
+            write_transfers(tx, &[Transfer::escrow(new.currency.id, id, new.submitter.0, new.budget)]).await?;
             let id = JobId(id);
             Ok((id, Aftermath { changed: [id].into(), new_work: true, ..Aftermath::default() }))
         })

@@ -5,6 +5,7 @@
 
 mod batch;
 mod books;
+mod currencies;
 mod error;
 mod identity;
 mod jobs;
@@ -22,7 +23,10 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 
 pub use batch::{Aftermath, Decided, Extras, Hints, Tokens};
-pub use books::{Books, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance};
+pub use books::{
+    Books, DeviceEarned, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance,
+};
+pub use currencies::{CURRENCIES_MAX, GridCurrency};
 pub use error::Error;
 pub use identity::{BlameRow, DeviceRow, DeviceSeen, OperatorId, Subject};
 pub use jobs::{JobView, NewJob, PartRow, UnitRow, Uploader};
@@ -31,8 +35,8 @@ pub use payouts::{Batch, BatchState, Payee, Payer, Payout, PayoutState, Proposal
 pub use receipts::{Lacking, Posting, PostingLine};
 pub use seal::Sealed;
 pub use statements::{
-    BalanceLine, BalancePart, BalancePiece, Holder, LedgerUnit, PendingPart, Pieces, StatementHead,
-    StatementLine, StatementPart, UnitVerdict,
+    BalanceLine, BalancePart, BalancePiece, Holder, LedgerUnit, PendingPart, Pieces, StatementAccount,
+    StatementHead, StatementLine, StatementPart, UnitVerdict,
 };
 
 /// Tries of one transaction; conflicts are rare, as everything locks in one order.
@@ -59,6 +63,8 @@ pub struct Store {
     /// sequential scan of a full one, so these connections have nothing else to choose from. Bitmap scans are out too: unlike index scans they
     /// never mark the dead entries that short-lived leases leave behind, and walk them again each time.
     batch_pool: Pool,
+    /// Those that were seen: they never change.
+    currencies: currencies::Known,
 }
 
 impl Store {
@@ -72,8 +78,12 @@ impl Store {
         config.options(APP_ROLE);
         let reading_pool = pool(config.clone(), READING_CONNECTIONS)?;
         batch_config.options(format!("{APP_ROLE} {LOOK_UPS_ONLY}"));
-        let batch_pool = pool(batch_config, BATCH_CONNECTIONS)?;
-        Ok(Self { pool: pool(config, CONNECTIONS)?, reading_pool, batch_pool })
+        Ok(Self {
+            pool: pool(config, CONNECTIONS)?,
+            reading_pool,
+            batch_pool: pool(batch_config, BATCH_CONNECTIONS)?,
+            currencies: currencies::Known::default(),
+        })
     }
 }
 

@@ -2,27 +2,31 @@
 //!
 //! Locks are taken in the order batch, accounts.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use deadpool_postgres::Transaction;
 use lull_ledger::payout::payable;
-use lull_ledger::{AccountId, AccountKind, Amount, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, CurrencyId, Transfer};
 use rust_decimal::Decimal;
 use tokio_postgres::Row;
 
 use super::batch::write_transfers;
 use super::books::reverse;
+use super::currencies::grid_currency;
 use super::error::precondition;
 use super::rows::From;
-use super::{Error, OperatorId, Store, run_tx};
+use super::{Error, GridCurrency, OperatorId, Store, run_tx};
 use crate::core::OwnerId;
 
 /// Payouts in one batch: what a bank's file and one message hold. The rest comes with the next batch.
 const PAYOUTS_MAX: i64 = 20_000;
 
-/// The grid's own account at its bank.
+/// The grid's own account at its bank, for one currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payer {
+    /// What is paid from there.
+    pub currency: GridCurrency,
     /// As the bank has it.
     pub name: String,
     /// Its IBAN.
@@ -31,9 +35,11 @@ pub struct Payer {
     pub bic: String,
 }
 
-/// Who is paid for an owner.
+/// Who is paid for an owner in one currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payee {
+    /// What the account takes.
+    pub currency: GridCurrency,
     /// The owner's number.
     pub owner: OwnerId,
     /// The owner's name.
@@ -75,6 +81,8 @@ pub struct Batch {
     pub id: i64,
     /// How far it is.
     pub state: BatchState,
+    /// What all of it is in.
+    pub currency: GridCurrency,
     /// Owners with less wait.
     pub minimum: Amount,
     /// All its payouts together.
@@ -108,6 +116,8 @@ pub struct Payout {
     pub carried_in: Amount,
     /// Left for the next.
     pub carried_out: Amount,
+    /// Of that: what lies in the account of remainders.
+    pub remainder: Amount,
     /// Transfers that it pays.
     pub lines: u64,
     /// Why it was returned.
@@ -130,9 +140,9 @@ impl Store {
     /// When the database fails.
     pub async fn set_payer(&self, payer: &Payer, operator: OperatorId) -> Result<(), Error> {
         run_tx!(self.pool, "set_payer", tx => {
-            let upsert = "INSERT INTO payer (name, iban, bic, operator_id) VALUES ($1, $2, $3, $4)
-                ON CONFLICT (only_row) DO UPDATE SET name = $1, iban = $2, bic = $3, operator_id = $4, updated_at = now()";
-            tx.execute(upsert, &[&payer.name, &payer.iban, &payer.bic, &operator.0]).await?;
+            let upsert = "INSERT INTO payer (name, iban, bic, operator_id, currency) VALUES ($1, $2, $3, $4, $5)
+                ON CONFLICT (currency) DO UPDATE SET name = $1, iban = $2, bic = $3, operator_id = $4, updated_at = now()";
+            tx.execute(upsert, &[&payer.name, &payer.iban, &payer.bic, &operator.0, &payer.currency.id.number()]).await?;
             Ok(())
         })
     }
@@ -143,61 +153,81 @@ impl Store {
     /// When the database fails.
     pub async fn set_payee(&self, payee: &Payee, operator: OperatorId) -> Result<(), Error> {
         run_tx!(self.pool, "set_payee", tx => {
-            let upsert = "INSERT INTO payee (owner_id, name, iban, operator_id) VALUES ($1, $2, $3, $4)
-                ON CONFLICT (owner_id) DO UPDATE SET name = $2, iban = $3, operator_id = $4, updated_at = now()";
-            tx.execute(upsert, &[&payee.owner.0, &payee.name, &payee.iban, &operator.0]).await?;
+            let upsert = "INSERT INTO payee (owner_id, name, iban, operator_id, currency) VALUES ($1, $2, $3, $4, $5)
+                ON CONFLICT (owner_id, currency)
+                DO UPDATE SET name = $2, iban = $3, operator_id = $4, updated_at = now()";
+            let number = payee.currency.id.number();
+            tx.execute(upsert, &[&payee.owner.0, &payee.name, &payee.iban, &operator.0, &number]).await?;
             Ok(())
         })
     }
 
-    /// Payees of owners with numbers above `after`.
+    /// Payees after those of an owner in a currency, by owner and currency.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn payees(&self, after: OwnerId, limit: i64) -> Result<Vec<Payee>, Error> {
+    pub async fn payees(&self, after: (OwnerId, i16), limit: i64) -> Result<Vec<Payee>, Error> {
         run_tx!(self.pool, "payees", tx => {
-            let select = "SELECT owner_id, owner.name AS owner_name, payee.name AS payee_name, iban AS payee_iban
-                FROM payee JOIN owner ON owner.id = owner_id WHERE owner_id > $1 ORDER BY owner_id LIMIT $2";
-            tx.query(select, &[&after.0, &limit]).await?.iter().map(payee).collect()
+            let select = "SELECT owner_id, owner.name AS owner_name, payee.name AS payee_name, iban AS payee_iban,
+                    number, code, decimals
+                FROM payee JOIN owner ON owner.id = owner_id JOIN currency ON number = currency
+                WHERE (owner_id, currency) > ($1, $2) ORDER BY owner_id, currency LIMIT $3";
+            let rows = tx.query(select, &[&after.0.0, &after.1, &limit]).await?;
+            rows.iter().map(payee).collect()
         })
     }
 
-    /// Proposes to pay every owner who has a payee and at least `minimum` available; the same request id does it
-    /// once.
+    /// Proposes to pay every owner who has a payee and at least `minimum` available in a currency, what the payout before left
+    /// included; the same request id does it once.
     ///
     /// # Errors
     /// When nobody says who pays, nobody has enough, or the request id was used for another proposal.
     pub async fn propose_payouts(
         &self,
         request_id: &str,
+        of: GridCurrency,
         minimum: Amount,
         operator: OperatorId,
     ) -> Result<Proposal, Error> {
+        let GridCurrency { id, currency } = of;
         run_tx!(self.pool, "propose_payouts", tx => {
-            let payer = tx.query_opt("SELECT name, iban, bic FROM payer", &[]).await?;
+            // Locked, so that the batches of a currency are made one after the other, in the order of their numbers.
+            let payer = "SELECT name, iban, bic FROM payer WHERE currency = $1 FOR UPDATE";
+            let payer = tx.query_opt(payer, &[&id.number()]).await?;
             let payer = payer.ok_or_else(|| {
-                precondition("NO_PAYER", "nobody has said which account pays: `lull admin payer set` does")
+                let message = format!(
+                    "nobody has said which account pays {currency}: `lull admin payer set --currency {currency}` does"
+                );
+                precondition("NO_PAYER", message)
             })?;
             let [name, iban, bic]: [String; 3] =
                 [payer.try_get("name")?, payer.try_get("iban")?, payer.try_get("bic")?];
-            let insert = "INSERT INTO payout_batch (request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by)
-                VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (request_id) DO NOTHING RETURNING id";
-            let row =
-                tx.query_opt(insert, &[&request_id, &minimum.decimal(), &name, &iban, &bic, &operator.0]).await?;
-            let without_payee = without_payee(tx, minimum).await?;
+            let insert = "INSERT INTO payout_batch
+                    (request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by, currency, decimals)
+                SELECT $1, $2, $3, $4, $5, $6, number, decimals FROM currency WHERE number = $7
+                ON CONFLICT (request_id) DO NOTHING RETURNING id";
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+                [&request_id, &minimum.decimal(), &name, &iban, &bic, &operator.0, &id.number()];
+            let row = tx.query_opt(insert, &parameters).await?;
+            let without_payee = without_payee(tx, id, minimum).await?;
             let Some(row) = row else {
-                let batch = known_proposal(tx, request_id, minimum, operator).await?;
+                let batch = known_proposal(tx, request_id, id, minimum, operator).await?;
                 return Ok(Proposal { batch, without_payee });
             };
             let batch: i64 = row.try_get(0)?;
-            let due = lock_due(tx, minimum).await?;
+            let due = lock_due(tx, of, minimum).await?;
             if due.is_empty() {
-                let hint = if without_payee.is_empty() { "" } else { "; some who do have no payee" };
-                let message = format!("no owner with a payee has {minimum} or more available{hint}");
+                let hint = if without_payee.is_empty() {
+                    String::new()
+                } else {
+                    format!("; some who do have no payee that takes {currency}: `lull admin payee set` names one")
+                };
+                let message =
+                    format!("no owner with a payee that takes {currency} has {minimum} {currency} or more available{hint}");
                 return Err(precondition("NOTHING_TO_PAY", message));
             }
-            let transfers = insert_payouts(tx, batch, &due).await?;
-            take_lines(tx, batch, &due).await?;
+            let transfers = insert_payouts(tx, batch, id, &due).await?;
+            take_lines(tx, batch, id, &due).await?;
             write_transfers(tx, &transfers).await?;
             Ok(Proposal { batch, without_payee })
         })
@@ -264,8 +294,8 @@ impl Store {
             }
             tx.execute("UPDATE payout_batch SET state = 4 WHERE id = $1", &[&id]).await?;
             let mut back = Vec::new();
-            for (owner, amount, _) in payouts_of(tx, id, None).await? {
-                back.push(reverse(tx, &Transfer::payout(id, owner, amount), reason, operator).await?.1);
+            for Paid { currency, owner, amount, .. } in payouts_of(tx, id, None).await? {
+                back.push(reverse(tx, &Transfer::payout(currency, id, owner, amount), reason, operator).await?.1);
             }
             tx.execute("UPDATE payout SET state = 3 WHERE batch_id = $1", &[&id]).await?;
             write_transfers(tx, &back).await
@@ -281,16 +311,12 @@ impl Store {
         run_tx!(self.pool, "mark_paid", tx => {
             exported(tx, id).await?;
             let payouts = payouts_of(tx, id, owners).await?;
-            let open: Vec<(i64, Amount)> = payouts
-                .into_iter()
-                .filter(|(.., state)| *state == PayoutState::Open)
-                .map(|(owner, amount, _)| (owner, amount))
-                .collect();
-            let paid: Vec<i64> = open.iter().map(|(owner, _)| *owner).collect();
+            let open: Vec<Paid> = payouts.into_iter().filter(|one| one.state == PayoutState::Open).collect();
+            let paid: Vec<i64> = open.iter().map(|one| one.owner).collect();
             let update = "UPDATE payout SET state = 2 WHERE batch_id = $1 AND owner_id = ANY($2)";
             tx.execute(update, &[&id, &paid]).await?;
             let transfers: Vec<Transfer> =
-                open.iter().map(|(owner, amount)| Transfer::paid(id, *owner, *amount)).collect();
+                open.iter().map(|one| Transfer::paid(one.currency, id, one.owner, one.amount)).collect();
             write_transfers(tx, &transfers).await
         })
     }
@@ -309,11 +335,12 @@ impl Store {
         run_tx!(self.pool, "mark_returned", tx => {
             exported(tx, id).await?;
             let payouts = payouts_of(tx, id, Some(&[owner.0])).await?;
-            let Some((owner, amount, state)) = payouts.into_iter().next() else { return Ok(()) };
+            let Some(Paid { currency, owner, amount, state }) = payouts.into_iter().next() else { return Ok(()) };
+            let proposed = Transfer::payout(currency, id, owner, amount);
             let undone = match state {
                 PayoutState::Returned => return Ok(()),
-                PayoutState::Open => vec![Transfer::payout(id, owner, amount)],
-                PayoutState::Paid => vec![Transfer::paid(id, owner, amount), Transfer::payout(id, owner, amount)],
+                PayoutState::Open => vec![proposed],
+                PayoutState::Paid => vec![Transfer::paid(currency, id, owner, amount), proposed],
             };
             let mut back = Vec::new();
             for transfer in &undone {
@@ -332,10 +359,10 @@ impl Store {
         run_tx!(self.pool, "payout_batch", tx => {
             let select = format!("{BATCHES} WHERE payout_batch.id = $1");
             let row = tx.query_opt(&select, &[&id]).await?.ok_or(Error::NotFound("batch of payouts"))?;
-            let payouts = "SELECT payout.*, owner.name AS owner_name, coalesce(reversal.reason, '') AS reason,
+            let payouts = "SELECT payout.*, currency.number, currency.code, owner.name AS owner_name, coalesce(reversal.reason, '') AS reason,
                     (SELECT count(*) FROM payout_line WHERE payout_line.batch_id = payout.batch_id
                          AND payout_line.owner_id = payout.owner_id) AS lines
-                FROM payout JOIN owner ON owner.id = owner_id
+                FROM payout JOIN owner ON owner.id = owner_id JOIN currency ON number = payout.currency
                 LEFT JOIN reversal ON reversal.code = 7 AND reversal.job_id = 0 AND reversal.stage = 0
                   AND reversal.idx = batch_id AND reversal.attempt = owner_id
                 WHERE batch_id = $1 ORDER BY owner_id";
@@ -358,9 +385,9 @@ impl Store {
 
 /// Batches with names and sums.
 const BATCHES: &str = "
-    SELECT payout_batch.*, proposer.name AS proposer, approver.name AS approver, exporter.name AS exporter,
+    SELECT payout_batch.*, currency.number, currency.code, proposer.name AS proposer, approver.name AS approver, exporter.name AS exporter,
         coalesce(total.amount, 0) AS amount, coalesce(total.payouts, 0) AS payouts, coalesce(total.open, 0) AS open
-    FROM payout_batch JOIN operator AS proposer ON proposer.id = proposed_by
+    FROM payout_batch JOIN currency ON number = currency JOIN operator AS proposer ON proposer.id = proposed_by
     LEFT JOIN operator AS approver ON approver.id = approved_by
     LEFT JOIN operator AS exporter ON exporter.id = exported_by
     LEFT JOIN LATERAL (
@@ -370,58 +397,103 @@ const BATCHES: &str = "
 /// An owner who is to be paid.
 struct Due {
     owner: i64,
+    /// What the payout before left in the account of remainders.
+    taken_up: Amount,
+    /// With that.
     available: Amount,
     amount: Amount,
+    /// What is less than the currency has decimals for.
+    remainder: Amount,
+}
+
+/// A payout that was proposed.
+struct Paid {
+    currency: CurrencyId,
+    owner: i64,
+    amount: Amount,
+    state: PayoutState,
 }
 
 /// The number of a batch that was proposed before.
 async fn known_proposal(
     tx: &Transaction<'_>,
     request_id: &str,
+    currency: CurrencyId,
     minimum: Amount,
     operator: OperatorId,
 ) -> Result<i64, Error> {
-    let same = "SELECT id, minimum, proposed_by FROM payout_batch WHERE request_id = $1";
+    let same = "SELECT id, minimum, proposed_by, currency FROM payout_batch WHERE request_id = $1";
     let row = tx.query_one(same, &[&request_id]).await?;
-    let is_same = From("payout_batch").amount(&row, "minimum")? == minimum
+    let from = From("payout_batch");
+    let is_same = from.amount(&row, "minimum")? == minimum
+        && from.currency(&row, "currency")? == currency
         && OperatorId(row.try_get("proposed_by")?) == operator;
     if is_same { Ok(row.try_get("id")?) } else { Err(Error::RequestReused(request_id.to_owned())) }
 }
 
+/// What an owner's last payout left in the account of remainders.
+const REMAINDER: &str = "coalesce((SELECT last.remainder FROM payout AS last
+    WHERE last.owner_id = {owner} AND last.currency = {currency} ORDER BY last.batch_id DESC LIMIT 1), 0)";
+
 /// Names of owners with enough who have no payee.
-async fn without_payee(tx: &Transaction<'_>, minimum: Amount) -> Result<Vec<String>, Error> {
-    let select = "SELECT name FROM owner JOIN account ON account.id = owner.id * 8 + 3
-        WHERE balance >= $1 AND NOT EXISTS (SELECT FROM payee WHERE owner_id = owner.id) ORDER BY name LIMIT $2";
-    let rows = tx.query(select, &[&minimum.decimal(), &PAYOUTS_MAX]).await?;
+async fn without_payee(
+    tx: &Transaction<'_>,
+    currency: CurrencyId,
+    minimum: Amount,
+) -> Result<Vec<String>, Error> {
+    let select = format!(
+        "SELECT name FROM owner JOIN account ON account.id = ($3::bigint << 48) + owner.id * 8 + 3
+         WHERE balance + {} >= $1
+           AND NOT EXISTS (SELECT FROM payee WHERE owner_id = owner.id AND payee.currency = $3::bigint)
+         ORDER BY name LIMIT $2",
+        REMAINDER.replace("{owner}", "owner.id").replace("{currency}", "$3::bigint")
+    );
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&minimum.decimal(), &PAYOUTS_MAX, &i64::from(currency.number())];
+    let rows = tx.query(&select, &parameters).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 /// Owners with a payee and enough, with their accounts locked in order: nothing comes onto them until this commits.
-async fn lock_due(tx: &Transaction<'_>, minimum: Amount) -> Result<Vec<Due>, Error> {
-    let candidates = "SELECT owner_id FROM payee JOIN account ON account.id = owner_id * 8 + 3
-        WHERE balance >= $1 ORDER BY owner_id LIMIT $2";
-    let owners: Vec<i64> = tx
-        .query(candidates, &[&minimum.decimal(), &PAYOUTS_MAX])
+async fn lock_due(
+    tx: &Transaction<'_>,
+    GridCurrency { id, currency }: GridCurrency,
+    minimum: Amount,
+) -> Result<Vec<Due>, Error> {
+    let candidates = format!(
+        "SELECT owner_id, {} AS remainder FROM payee JOIN account ON account.id = ($3::bigint << 48) + owner_id * 8 + 3
+         WHERE payee.currency = $3::bigint AND balance + {} >= $1 ORDER BY owner_id LIMIT $2",
+        REMAINDER.replace("{owner}", "payee.owner_id").replace("{currency}", "$3::bigint"),
+        REMAINDER.replace("{owner}", "payee.owner_id").replace("{currency}", "$3::bigint")
+    );
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&minimum.decimal(), &PAYOUTS_MAX, &i64::from(id.number())];
+    // What the last payouts left cannot change meanwhile: batches of a currency are made one after the other.
+    let remainders: BTreeMap<i64, Amount> = tx
+        .query(&candidates, &parameters)
         .await?
         .iter()
-        .map(|row| row.get(0))
-        .collect();
-    let accounts: Vec<i64> = owners
-        .iter()
-        .flat_map(|owner| {
-            [AccountKind::Available, AccountKind::Payout].map(|kind| AccountId::new(kind, *owner))
-        })
+        .map(|row| Ok((row.try_get("owner_id")?, From("payout").amount(row, "remainder")?)))
+        .collect::<Result<_, Error>>()?;
+    // The account of remainders comes first, as its number is the lowest.
+    let kinds = [AccountKind::Available, AccountKind::Payout];
+    let owned = remainders.keys().flat_map(|owner| kinds.map(|kind| AccountId::new(id, kind, *owner)));
+    let accounts: Vec<i64> = [AccountId::of_grid(id, AccountKind::Remainders)]
+        .into_iter()
+        .chain(owned)
         .map(AccountId::number)
         .collect();
     let lock = "SELECT id, balance FROM account WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     let mut due = Vec::new();
     for row in tx.query(lock, &[&accounts]).await? {
-        let account: i64 = row.try_get("id")?;
-        let available = From("account").amount(&row, "balance")?;
-        let amount = payable(available);
-        let is_available = AccountId::from_number(account).kind() == Some(AccountKind::Available);
+        let account = AccountId::from_number(row.try_get("id")?);
+        let Some(taken_up) = remainders.get(&account.holder()).copied() else { continue };
+        let available = From("account").amount(&row, "balance")? + taken_up;
+        let amount = payable(available, currency);
+        let is_available = account.kind() == Some(AccountKind::Available);
         if is_available && available >= minimum && amount.is_positive() {
-            due.push(Due { owner: account / 8, available, amount });
+            let remainder = available - currency.payable(available);
+            due.push(Due { owner: account.holder(), taken_up, available, amount, remainder });
         }
     }
     Ok(due)
@@ -429,18 +501,23 @@ async fn lock_due(tx: &Transaction<'_>, minimum: Amount) -> Result<Vec<Due>, Err
 
 /// Gives the payouts every transfer on their owners' available accounts that no payout has yet. With what the last
 /// payout left, these must make what is available.
-async fn take_lines(tx: &Transaction<'_>, batch: i64, due: &[Due]) -> Result<(), Error> {
+async fn take_lines(
+    tx: &Transaction<'_>,
+    batch: i64,
+    currency: CurrencyId,
+    due: &[Due],
+) -> Result<(), Error> {
     let owners: Vec<i64> = due.iter().map(|due| due.owner).collect();
     let insert = "WITH line AS (
             SELECT transfer.id, due.owner, posting.change FROM transfer
             CROSS JOIN LATERAL (VALUES (credit, amount), (debit, -amount)) AS posting (account, change)
-            JOIN unnest($2::bigint[]) AS due (owner) ON posting.account = due.owner * 8 + 3
-            WHERE transfer.code <> 7 AND NOT EXISTS (SELECT FROM payout_line WHERE transfer_id = transfer.id)),
+            JOIN unnest($2::bigint[]) AS due (owner) ON posting.account = ($3::bigint << 48) + due.owner * 8 + 3
+            WHERE transfer.code NOT IN (7, 14, 15) AND NOT EXISTS (SELECT FROM payout_line WHERE transfer_id = transfer.id)),
         taken AS (INSERT INTO payout_line (transfer_id, batch_id, owner_id) SELECT id, $1, owner FROM line),
         made AS (SELECT owner, sum(change) AS lines FROM line GROUP BY owner)
         SELECT owner_id FROM payout LEFT JOIN made ON made.owner = owner_id
         WHERE batch_id = $1 AND carried_in + coalesce(lines, 0) <> amount + carried_out";
-    match tx.query(insert, &[&batch, &owners]).await?.first() {
+    match tx.query(insert, &[&batch, &owners, &i64::from(currency.number())]).await?.first() {
         None => Ok(()),
         Some(row) => {
             let problem = format!("the lines of owner {} do not make the balance", row.try_get::<_, i64>(0)?);
@@ -450,21 +527,41 @@ async fn take_lines(tx: &Transaction<'_>, batch: i64, due: &[Due]) -> Result<(),
 }
 
 /// Writes the payouts; returns what moves.
-async fn insert_payouts(tx: &Transaction<'_>, batch: i64, due: &[Due]) -> Result<Vec<Transfer>, Error> {
+async fn insert_payouts(
+    tx: &Transaction<'_>,
+    batch: i64,
+    currency: CurrencyId,
+    due: &[Due],
+) -> Result<Vec<Transfer>, Error> {
     let owners: Vec<i64> = due.iter().map(|due| due.owner).collect();
     let available: Vec<Decimal> = due.iter().map(|due| due.available.decimal()).collect();
     let amounts: Vec<Decimal> = due.iter().map(|due| due.amount.decimal()).collect();
-    let insert =
-        "INSERT INTO payout (batch_id, owner_id, amount, payee_name, payee_iban, carried_in, carried_out)
-        SELECT $1, due.owner, due.amount, payee.name, payee.iban, coalesce(last.carried_out, 0),
-            due.available - due.amount
-        FROM unnest($2::bigint[], $3::numeric[], $4::numeric[]) AS due (owner, available, amount)
-        JOIN payee ON payee.owner_id = due.owner
-        LEFT JOIN LATERAL (SELECT carried_out FROM payout WHERE payout.owner_id = due.owner
+    let remainders: Vec<Decimal> = due.iter().map(|due| due.remainder.decimal()).collect();
+    let insert = "INSERT INTO payout (batch_id, currency, decimals, owner_id, amount, payee_name, payee_iban, carried_in,
+            carried_out, remainder)
+        SELECT $1, batch.currency, batch.decimals, due.owner, due.amount, payee.name, payee.iban,
+            coalesce(last.carried_out, 0), due.available - due.amount, due.remainder
+        FROM unnest($2::bigint[], $3::numeric[], $4::numeric[], $5::numeric[]) AS due (owner, available, amount, remainder)
+        JOIN payout_batch AS batch ON batch.id = $1
+        JOIN payee ON payee.owner_id = due.owner AND payee.currency = batch.currency
+        LEFT JOIN LATERAL (SELECT carried_out FROM payout
+            WHERE payout.owner_id = due.owner AND payout.currency = batch.currency
             ORDER BY batch_id DESC LIMIT 1) AS last ON true";
-    let inserted = tx.execute(insert, &[&batch, &owners, &available, &amounts]).await?;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&batch, &owners, &available, &amounts, &remainders];
+    let inserted = tx.execute(insert, &parameters).await?;
     super::error::ensure_affected("payout insert", due.len(), inserted)?;
-    Ok(due.iter().map(|due| Transfer::payout(batch, due.owner, due.amount)).collect())
+    let mut transfers = Vec::with_capacity(3 * due.len());
+    for Due { owner, taken_up, amount, remainder, .. } in due {
+        if taken_up.is_positive() {
+            transfers.push(Transfer::taken_up(currency, batch, *owner, *taken_up));
+        }
+        transfers.push(Transfer::payout(currency, batch, *owner, *amount));
+        if remainder.is_positive() {
+            transfers.push(Transfer::remainder(currency, batch, *owner, *remainder));
+        }
+    }
+    Ok(transfers)
 }
 
 /// Locks a batch; returns how far it is, and who proposed it.
@@ -491,19 +588,22 @@ fn rejected(id: i64) -> Error {
 }
 
 /// Payouts of a locked batch, of all owners or of each of these.
-async fn payouts_of(
-    tx: &Transaction<'_>,
-    id: i64,
-    owners: Option<&[i64]>,
-) -> Result<Vec<(i64, Amount, PayoutState)>, Error> {
-    let select = "SELECT owner_id, amount, state FROM payout
+async fn payouts_of(tx: &Transaction<'_>, id: i64, owners: Option<&[i64]>) -> Result<Vec<Paid>, Error> {
+    let select = "SELECT owner_id, amount, state, currency FROM payout
         WHERE batch_id = $1 AND ($2::bigint[] IS NULL OR owner_id = ANY($2)) ORDER BY owner_id";
     let rows = tx.query(select, &[&id, &owners]).await?;
     if owners.is_some_and(|owners| owners.len() != rows.len()) {
         return Err(Error::NotFound("payout of that owner in this batch"));
     }
     rows.iter()
-        .map(|row| Ok((row.try_get("owner_id")?, From("payout").amount(row, "amount")?, payout_state(row)?)))
+        .map(|row| {
+            Ok(Paid {
+                currency: From("payout").currency(row, "currency")?,
+                owner: row.try_get("owner_id")?,
+                amount: From("payout").amount(row, "amount")?,
+                state: payout_state(row)?,
+            })
+        })
         .collect()
 }
 
@@ -535,11 +635,13 @@ fn batch(row: &Row) -> Result<Batch, Error> {
     Ok(Batch {
         id: row.try_get("id")?,
         state: batch_state(row)?,
+        currency: grid_currency(row)?,
         minimum: from.amount(row, "minimum")?,
         amount: from.amount(row, "amount")?,
         payouts_count: from.count(row, "payouts")?,
         open_count: from.count(row, "open")?,
         payer: Payer {
+            currency: grid_currency(row)?,
             name: row.try_get("payer_name")?,
             iban: row.try_get("payer_iban")?,
             bic: row.try_get("payer_bic")?,
@@ -553,6 +655,7 @@ fn batch(row: &Row) -> Result<Batch, Error> {
 
 fn payee(row: &Row) -> Result<Payee, Error> {
     Ok(Payee {
+        currency: grid_currency(row)?,
         owner: OwnerId(row.try_get("owner_id")?),
         owner_name: row.try_get("owner_name")?,
         name: row.try_get("payee_name")?,
@@ -568,6 +671,7 @@ fn payout(row: &Row) -> Result<Payout, Error> {
         state: payout_state(row)?,
         carried_in: from.amount(row, "carried_in")?,
         carried_out: from.amount(row, "carried_out")?,
+        remainder: from.amount(row, "remainder")?,
         lines: from.count(row, "lines")?,
         reason: row.try_get("reason")?,
     })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use deadpool_postgres::Transaction;
-use lull_ledger::{Amount, Code};
+use lull_ledger::{AccountId, Amount, Code, CurrencyId};
 use tokio_postgres::Row;
 
 use super::rows::{From, bigint};
@@ -41,6 +41,8 @@ pub struct PostingLine {
     pub stage: i16,
     /// Index of the unit.
     pub index: u64,
+    /// In which currency.
+    pub currency: CurrencyId,
     /// How much.
     pub amount: Amount,
     /// Why it was taken back since; empty when it was not, or nobody looked.
@@ -208,7 +210,7 @@ async fn posting(
     taken_back: &str,
 ) -> Result<Posting, Error> {
     let select = format!(
-        "SELECT transfer.job_id, transfer.stage, transfer.idx, transfer.amount, transfer.created_at,
+        "SELECT transfer.job_id, transfer.stage, transfer.idx, transfer.credit, transfer.amount, transfer.created_at,
              {taken_back} AS taken_back
          FROM transfer JOIN attempt ON attempt.job_id = transfer.job_id AND attempt.stage = transfer.stage
            AND attempt.idx = transfer.idx AND attempt.owner_id = transfer.attempt
@@ -224,6 +226,9 @@ async fn posting(
             job: JobId(row.try_get("job_id")?),
             stage: row.try_get("stage")?,
             index: from.count(row, "idx")?,
+            currency: AccountId::from_number(row.try_get("credit")?)
+                .currency()
+                .ok_or_else(|| from.wrong("credit", "no account"))?,
             amount: from.amount(row, "amount")?,
             taken_back: row.try_get("taken_back")?,
         })
@@ -244,7 +249,8 @@ pub(super) async fn write_postings(tx: &Transaction<'_>, changes: &Changes) -> R
     }
     let insert =
         "INSERT INTO posting (device_id) SELECT unnest($1::bigint[]) RETURNING xid::text, now() AS time";
-    let devices: Vec<i64> = changes.earned.keys().map(|device| device.0).collect();
+    let devices: BTreeSet<i64> = changes.earned.keys().map(|(device, _)| device.0).collect();
+    let devices: Vec<i64> = devices.into_iter().collect();
     let rows = tx.query(&tx.prepare_cached(insert).await?, &[&devices]).await?;
     let stamp = |row: &Row| Ok(Stamp { number: number(row, "xid")?, time: row.try_get("time")? });
     rows.first().map(stamp).transpose()
@@ -261,8 +267,8 @@ pub(super) fn postings(slice: &Slice, changes: &Changes, stamp: Option<Stamp>) -
         let unit = UnitKey { job, stage, index };
         let attempts = slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         if let Some(attempt) = attempts.iter().find(|attempt| attempt.owner.0 == key.attempt) {
-            let (stage, amount) = (key.stage, transfer.amount);
-            let line = PostingLine { job, stage, index, amount, taken_back: String::new() };
+            let (stage, currency, amount) = (key.stage, transfer.currency(), transfer.amount);
+            let line = PostingLine { job, stage, index, currency, amount, taken_back: String::new() };
             paid.entry(attempt.device).or_default().push(line);
         }
     }

@@ -1,7 +1,7 @@
 //! Rows become domain values, or a typed error that names table and column.
 
 use lull_job::{Digest, Plan, Spec, Stage};
-use lull_ledger::{Amount, FeeRate};
+use lull_ledger::{Amount, CurrencyId, FeeRate};
 use lull_proto::v1;
 use prost::Message;
 use rust_decimal::Decimal;
@@ -20,7 +20,7 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
     job.items_accepted, job.answer_digest, job.answer_bytes, \
     job.checkpointed, job.max_error, job.max_answer_error, job.wish_copies, job.strict, job.reviewed, job.doubtful, \
-    job.fee_millionths, job.round, job.granted, job.refunded, job.settled";
+    job.fee_millionths, job.round, job.granted, job.refunded, job.settled, job.currency";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -62,6 +62,11 @@ impl From {
     pub(super) fn amount(self, row: &Row, column: &'static str) -> Result<Amount, Error> {
         let value: Decimal = row.try_get(column)?;
         Amount::new(value).map_err(|error| self.wrong(column, error))
+    }
+
+    pub(super) fn currency(self, row: &Row, column: &'static str) -> Result<CurrencyId, Error> {
+        let number: i16 = row.try_get(column)?;
+        CurrencyId::from_number(number).ok_or_else(|| self.wrong(column, number))
     }
 
     pub(super) fn digest(self, row: &Row, column: &'static str) -> Result<Digest, Error> {
@@ -142,6 +147,7 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
         stage_failed: from.count(row, "stage_failed")?,
         wanted: from.count(row, "wanted")?,
         unit_micros: from.count(row, "unit_micros")?,
+        currency: from.currency(row, "currency")?,
         prices: Prices { item: from.amount(row, "item_price")?, service: from.amount(row, "service_price")? },
         fee: u32::try_from(row.try_get::<_, i32>("fee_millionths")?)
             .map_err(|error| from.wrong("fee_millionths", error))

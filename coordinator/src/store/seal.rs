@@ -17,7 +17,7 @@ const TRANSACTIONS_PER_SEAL: usize = 20_000;
 const LEASE_SECS: i32 = 30;
 
 /// What is sealed: number, table, columns that never change, and the key that orders the rows of a transaction.
-const KINDS: [(i16, &str, &str, &str); 7] = [
+const KINDS: [(i16, &str, &str, &str); 8] = [
     (
         1,
         "job",
@@ -46,6 +46,7 @@ const KINDS: [(i16, &str, &str, &str); 7] = [
         "id, owner_id, device_id, job_id, stage, idx, from_seq, to_seq, reason, correct, created_at",
         "id",
     ),
+    (8, "currency", "number, code, decimals, created_at", "number"),
 ];
 
 /// A seal that was just made.

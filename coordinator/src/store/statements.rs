@@ -5,11 +5,13 @@ use std::time::{Duration, SystemTime};
 use deadpool_postgres::{Client, Transaction};
 use lull_job::{Digest, Stage};
 use lull_ledger::statement::Month;
-use lull_ledger::{AccountId, AccountKind, Amount, Code};
+use lull_ledger::{AccountId, AccountKind, Amount, Code, Currency, CurrencyId};
 use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
+use super::books::remainder;
+use super::currencies::{self, GridCurrency};
 use super::rows::From;
 use super::trust::HELD_DAYS_MAX;
 use super::{Error, OwnerBalance, Store};
@@ -43,8 +45,23 @@ pub struct StatementHead {
     pub as_of: SystemTime,
     /// Whether nothing can be added.
     pub is_final: bool,
-    /// Account, opening, closing.
-    pub accounts: Vec<(AccountKind, Amount, Amount)>,
+    /// Of each currency that is stated, in order: account, opening, closing.
+    pub accounts: Vec<StatementAccount>,
+    /// The currencies that are stated, by number.
+    pub currencies: Vec<GridCurrency>,
+}
+
+/// Where an account stood.
+#[derive(Debug, Clone, Copy)]
+pub struct StatementAccount {
+    /// In which currency.
+    pub currency: Currency,
+    /// Which.
+    pub kind: AccountKind,
+    /// Before the month.
+    pub opening: Amount,
+    /// After it.
+    pub closing: Amount,
 }
 
 /// What one transfer did to one account.
@@ -54,6 +71,8 @@ pub struct StatementLine {
     pub time: SystemTime,
     /// Number of the transfer.
     pub transfer: u64,
+    /// In which currency.
+    pub currency: Currency,
     /// The account.
     pub account: AccountKind,
     /// Why; none: what one payout left for the next.
@@ -165,7 +184,7 @@ const UNIT_COLUMNS: &str = "
         AS stands,
     EXISTS (SELECT FROM reopened WHERE reopened.job_id = attempt.job_id AND reopened.stage = attempt.stage
         AND reopened.idx = attempt.idx) AS is_reopened,
-    CASE WHEN paid.code IN (7, 8) THEN paid.idx WHEN reversal.code IN (7, 8) THEN reversal.idx END AS batch,
+    CASE WHEN paid.code IN (7, 8, 14, 15) THEN paid.idx WHEN reversal.code IN (7, 8) THEN reversal.idx END AS batch,
     coalesce(reversal.reason, '') AS reason";
 
 impl Store {
@@ -177,14 +196,15 @@ impl Store {
         &self,
         holder: Holder,
         month: Month,
+        only: Option<CurrencyId>,
         pieces: &Pieces<StatementPart>,
     ) -> Result<(), Error> {
         let mut client = self.reading_pool.get().await?;
         // Nothing is started again: lines have been passed on by then.
         let tx = snapshot(&mut client).await?;
-        let (name, accounts) = accounts_of(&tx, holder).await?;
+        let Accounts { name, numbers: accounts, shared, currencies } = accounts_of(&tx, holder, only).await?;
         let [start, end] = [month, month.next()].map(|month| month.first_day().to_string());
-        let head = statement_head(&tx, holder, name, &accounts, &start, &end).await?;
+        let head = statement_head(&tx, holder, name, (&accounts, &currencies), [&start, &end]).await?;
         if !send(pieces, StatementPart::Head(head)).await? {
             return Ok(());
         }
@@ -195,50 +215,72 @@ impl Store {
              {UNIT_OF}
              WHERE paid.created_at >= ($2::text || ' 00:00Z')::timestamptz
                AND paid.created_at < ($3::text || ' 00:00Z')::timestamptz
-               AND (paid.debit = ANY($1) OR paid.credit = ANY($1)) AND posting.account = ANY($1)
+               AND (paid.debit = ANY($1) OR paid.credit = ANY($1))
+               AND (posting.account = ANY($1) OR posting.account = ANY($4))
              ORDER BY paid.created_at, paid.id, posting.account"
         );
         let select = tx.prepare(&select).await?;
-        let portal = tx.bind(&select, &[&accounts, &start, &end]).await?;
+        let portal = tx.bind(&select, &[&accounts, &start, &end, &shared]).await?;
         loop {
             let rows = tx.query_portal(&portal, LINES_PER_PART).await?;
             if rows.is_empty() {
                 return Ok(());
             }
-            let lines = rows.iter().map(line).collect::<Result<_, _>>()?;
+            let lines = rows.iter().map(|row| line(row, &currencies)).collect::<Result<_, _>>()?;
             if !send(pieces, StatementPart::Lines(lines)).await? {
                 return Ok(());
             }
         }
     }
 
-    /// What an owner has.
+    /// What an owner has in one currency, or in each in which it earned and in the default, in one snapshot.
     ///
     /// # Errors
     /// When there is no such owner.
-    pub async fn owner_balance(&self, owner: OwnerId) -> Result<OwnerBalance, Error> {
+    pub async fn owner_balances(
+        &self,
+        owner: OwnerId,
+        only: Option<CurrencyId>,
+    ) -> Result<Vec<OwnerBalance>, Error> {
         let mut client = self.reading_pool.get().await?;
-        owner_balance(&snapshot(&mut client).await?, owner).await
+        let tx = snapshot(&mut client).await?;
+        let mut balances = Vec::new();
+        for of in currencies_of(&tx, Holder::Owner(owner), only).await? {
+            balances.push(owner_balance(&tx, owner, of).await?);
+        }
+        Ok(balances)
     }
 
-    /// Passes on what an owner has, and what these parts of it are made of, in one snapshot.
+    /// Passes on what an owner has in a currency, and what these parts of it are made of, in one snapshot. A payout's lines
+    /// are in the currency of its batch.
     ///
     /// # Errors
     /// When there is no such owner, the database fails, or the reader is gone.
     pub async fn balance_lines(
         &self,
         owner: OwnerId,
+        of: GridCurrency,
         parts: &[BalancePart],
         pieces: &Pieces<BalancePiece>,
     ) -> Result<(), Error> {
         let mut client = self.reading_pool.get().await?;
         let tx = snapshot(&mut client).await?;
-        let balance = owner_balance(&tx, owner).await?;
+        let of = match parts {
+            [BalancePart::Batch(number)] => {
+                let select = "SELECT number, code, currency.decimals FROM payout_batch
+                    JOIN currency ON number = currency WHERE id = $1";
+                let row =
+                    tx.query_opt(select, &[number]).await?.ok_or(Error::NotFound("batch of payouts"))?;
+                currencies::grid_currency(&row)?
+            }
+            _ => of,
+        };
+        let balance = owner_balance(&tx, owner, of).await?;
         if !send(pieces, BalancePiece::Balance(balance)).await? {
             return Ok(());
         }
         for part in parts {
-            if !part_lines(&tx, owner, *part, pieces).await? {
+            if !part_lines(&tx, owner, of, *part, pieces).await? {
                 return Ok(());
             }
         }
@@ -250,10 +292,11 @@ impl Store {
 async fn part_lines(
     tx: &Transaction<'_>,
     owner: OwnerId,
+    of: GridCurrency,
     part: BalancePart,
     pieces: &Pieces<BalancePiece>,
 ) -> Result<bool, Error> {
-    let carried = carried(tx, owner, part).await?;
+    let carried = carried(tx, owner, of, part).await?;
     if !carried.is_empty() && !send(pieces, BalancePiece::Lines(part, carried)).await? {
         return Ok(false);
     }
@@ -263,10 +306,12 @@ async fn part_lines(
         BalancePart::Pending | BalancePart::Available | BalancePart::Batch(_) => 0,
     };
     let batch = if let BalancePart::Batch(number) = part { Some(number) } else { None };
+    let number = of.id.number();
+    let available = AccountId::new(of.id, AccountKind::Available, owner.0).number();
     let (select, parameters): (_, Vec<&(dyn ToSql + Sync)>) = match part {
-        BalancePart::Pending => (pending_lines(), vec![&owner.0, &HELD_DAYS_MAX]),
+        BalancePart::Pending => (pending_lines(), vec![&owner.0, &HELD_DAYS_MAX, &number]),
         BalancePart::Available | BalancePart::Payout | BalancePart::Paid | BalancePart::Batch(_) => {
-            (available_lines(), vec![&owner.0, &state, &batch])
+            (available_lines(), vec![&available, &state, &batch])
         }
     };
     let select = tx.prepare(&select).await?;
@@ -276,34 +321,45 @@ async fn part_lines(
         if rows.is_empty() {
             return Ok(true);
         }
-        let lines = rows.iter().map(balance_line).collect::<Result<_, _>>()?;
+        let lines = rows.iter().map(|row| balance_line(row, &[of])).collect::<Result<_, _>>()?;
         if !send(pieces, BalancePiece::Lines(part, lines)).await? {
             return Ok(false);
         }
     }
 }
 
-async fn owner_balance(tx: &Transaction<'_>, owner: OwnerId) -> Result<OwnerBalance, Error> {
+async fn owner_balance(
+    tx: &Transaction<'_>,
+    owner: OwnerId,
+    of: GridCurrency,
+) -> Result<OwnerBalance, Error> {
     let select = "SELECT name,
-            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 4) AS pending,
-            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 3) AS available,
-            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 5) AS payout,
-            (SELECT balance FROM account WHERE id = $1::bigint * 8 + 6) AS paid
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 4) AS pending,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 3) AS available,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 5) AS payout,
+            (SELECT balance FROM account WHERE id = $2::bigint + $1::bigint * 8 + 6) AS paid
         FROM owner WHERE id = $1";
-    let row = tx.query_opt(select, &[&owner.0]).await?.ok_or(Error::NotFound("owner"))?;
+    let base = i64::from(of.id.number()) << AccountId::CURRENCY_SHIFT;
+    let row = tx.query_opt(select, &[&owner.0, &base]).await?.ok_or(Error::NotFound("owner"))?;
     let from = From("account");
     Ok(OwnerBalance {
         name: row.try_get("name")?,
+        currency: of.currency,
         pending: from.amount(&row, "pending")?,
         available: from.amount(&row, "available")?,
         payout: from.amount(&row, "payout")?,
         paid: from.amount(&row, "paid")?,
-        pending_parts: pending_parts(tx, owner).await?,
+        remainder: remainder(tx, owner.0, of.id.number()).await?,
+        pending_parts: pending_parts(tx, owner, of.id).await?,
     })
 }
 
 /// Why an owner's pay is pending.
-async fn pending_parts(tx: &Transaction<'_>, owner: OwnerId) -> Result<Vec<PendingPart>, Error> {
+async fn pending_parts(
+    tx: &Transaction<'_>,
+    owner: OwnerId,
+    currency: CurrencyId,
+) -> Result<Vec<PendingPart>, Error> {
     let select = format!(
         "SELECT job_id, sum(amount) AS amount, count(*) AS results,
              min(after_results) AS first_after, max(after_results) AS last_after,
@@ -320,7 +376,7 @@ async fn pending_parts(tx: &Transaction<'_>, owner: OwnerId) -> Result<Vec<Pendi
             times: [row.try_get("first_at")?, row.try_get("last_at")?],
         })
     };
-    tx.query(&select, &[&owner.0, &HELD_DAYS_MAX]).await?.iter().map(part).collect()
+    tx.query(&select, &[&owner.0, &HELD_DAYS_MAX, &currency.number()]).await?.iter().map(part).collect()
 }
 
 /// A transaction that sees one state of the books and changes nothing.
@@ -346,11 +402,14 @@ pub struct PendingPart {
     pub times: [SystemTime; 2],
 }
 
-/// What is held back, as `Store::release_held` will look at it: in order, each not before the one that it follows.
+/// What is held back in one currency, as `Store::release_held` will look at it: in order, each not before the one that it
+/// follows, whatever that is in.
 const QUEUE: &str = "
+    SELECT queue.* FROM (
     SELECT held.*, greatest(max(until_seq) OVER (ORDER BY seq) - held_to, 0) AS after_results,
         created_at + $2::integer * interval '1 day' AS available_at
-    FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to";
+    FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to) AS queue
+    JOIN job ON job.id = queue.job_id WHERE job.currency = $3";
 
 fn pending_lines() -> String {
     format!(
@@ -363,15 +422,15 @@ fn pending_lines() -> String {
     )
 }
 
-/// Everything that came onto an available account, releases as the rewards that they released: what no payout has
+/// Everything that came onto an available account (`$1`), releases as the rewards that they released: what no payout has
 /// paid (0), what payouts in a state have, or what the payout of a batch has.
 fn available_lines() -> String {
     format!(
         "SELECT paid.id, paid.created_at, paid.account, paid.amount, NULL::bigint AS after_results,
              NULL::timestamptz AS available_at, {UNIT_COLUMNS}
          FROM (
-             SELECT source.id, source.created_at, $1::bigint * 8 + 3 AS account,
-                 coalesce(held.amount, CASE WHEN source.debit = $1 * 8 + 3 THEN -source.amount ELSE source.amount END)
+             SELECT source.id, source.created_at, $1::bigint AS account,
+                 coalesce(held.amount, CASE WHEN source.debit = $1 THEN -source.amount ELSE source.amount END)
                      AS amount,
                  CASE WHEN held.seq IS NULL THEN source.code ELSE 3::smallint END AS code,
                  coalesce(held.job_id, source.job_id) AS job_id, coalesce(held.stage, source.stage) AS stage,
@@ -380,9 +439,11 @@ fn available_lines() -> String {
              LEFT JOIN payout_line ON payout_line.transfer_id = source.id
              LEFT JOIN payout ON payout.batch_id = payout_line.batch_id AND payout.owner_id = payout_line.owner_id
              LEFT JOIN release ON source.code = 5 AND release.id = source.attempt
-             LEFT JOIN held ON held.owner_id = release.owner_id AND held.seq > release.from_seq
-               AND held.seq <= release.to_seq
-             WHERE (source.credit = $1 * 8 + 3 OR source.debit = $1 * 8 + 3) AND source.code <> 7
+             LEFT JOIN LATERAL (
+                 SELECT held.* FROM held JOIN job ON job.id = held.job_id AND job.currency = release.currency
+                 WHERE held.owner_id = release.owner_id AND held.seq > release.from_seq
+                   AND held.seq <= release.to_seq) AS held ON true
+             WHERE (source.credit = $1 OR source.debit = $1) AND source.code NOT IN (7, 14, 15)
                AND CASE WHEN $3::bigint IS NOT NULL THEN payout.batch_id = $3
                         WHEN $2::smallint = 0 THEN payout.batch_id IS NULL ELSE payout.state = $2 END) AS paid
          {UNIT_OF} ORDER BY paid.created_at, paid.id, paid.seq"
@@ -390,7 +451,12 @@ fn available_lines() -> String {
 }
 
 /// What payouts left for the next one, as lines: with these the lines of a part make its balance.
-async fn carried(tx: &Transaction<'_>, owner: OwnerId, part: BalancePart) -> Result<Vec<BalanceLine>, Error> {
+async fn carried(
+    tx: &Transaction<'_>,
+    owner: OwnerId,
+    of: GridCurrency,
+    part: BalancePart,
+) -> Result<Vec<BalanceLine>, Error> {
     let (state, batch) = match part {
         BalancePart::Pending => return Ok(Vec::new()),
         BalancePart::Available => (0i16, None),
@@ -400,24 +466,25 @@ async fn carried(tx: &Transaction<'_>, owner: OwnerId, part: BalancePart) -> Res
     };
     let select = if matches!(part, BalancePart::Available) {
         "SELECT * FROM (
-             SELECT batch_id, proposed_at, carried_out AS amount, '' AS reason, $2::smallint, $3::bigint FROM payout
-             JOIN payout_batch ON payout_batch.id = batch_id
-             WHERE owner_id = $1 ORDER BY batch_id DESC LIMIT 1) AS last WHERE amount > 0"
+             SELECT batch_id, proposed_at, carried_out - remainder AS amount, '' AS reason, $2::smallint, $3::bigint
+             FROM payout JOIN payout_batch ON payout_batch.id = batch_id
+             WHERE owner_id = $1 AND payout.currency = $4 ORDER BY batch_id DESC LIMIT 1) AS last WHERE amount > 0"
     } else {
         "SELECT batch_id, proposed_at, carried.amount, carried.reason FROM payout
          JOIN payout_batch ON payout_batch.id = batch_id
          CROSS JOIN LATERAL (VALUES (carried_in, 'left by the payout before'), (-carried_out, 'left for the next'))
              AS carried (amount, reason)
-         WHERE owner_id = $1 AND carried.amount <> 0
+         WHERE owner_id = $1 AND payout.currency = $4 AND carried.amount <> 0
            AND CASE WHEN $3::bigint IS NOT NULL THEN batch_id = $3 ELSE payout.state = $2::smallint END
          ORDER BY batch_id, carried.amount DESC"
     };
-    let rows = tx.query(select, &[&owner.0, &state, &batch]).await?;
+    let rows = tx.query(select, &[&owner.0, &state, &batch, &of.id.number()]).await?;
     rows.iter()
         .map(|row| {
             let line = StatementLine {
                 time: row.try_get("proposed_at")?,
                 transfer: 0,
+                currency: of.currency,
                 account: AccountKind::Available,
                 code: None,
                 amount: From("payout").amount(row, "amount")?,
@@ -431,29 +498,79 @@ async fn carried(tx: &Transaction<'_>, owner: OwnerId, part: BalancePart) -> Res
         .collect()
 }
 
-/// The holder's name, and the numbers of its accounts.
-async fn accounts_of(tx: &Transaction<'_>, holder: Holder) -> Result<(String, Vec<i64>), Error> {
+/// A holder's accounts.
+struct Accounts {
+    name: String,
+    numbers: Vec<i64>,
+    /// Of the grid, with a part of this holder: of what moves between one of these and one of the holder's, all is its own.
+    shared: Vec<i64>,
+    currencies: Vec<GridCurrency>,
+}
+
+/// One currency, or each in which somebody ever had something, and the default.
+async fn currencies_of(
+    tx: &Transaction<'_>,
+    holder: Holder,
+    only: Option<CurrencyId>,
+) -> Result<Vec<GridCurrency>, Error> {
+    let (id, used) = match holder {
+        Holder::Owner(id) => (
+            id.0,
+            "SELECT device_earning.currency FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $1",
+        ),
+        Holder::Submitter(id) => (
+            id.0,
+            "SELECT currency FROM deposit WHERE submitter_id = $1 UNION SELECT currency FROM job WHERE submitter_id = $1",
+        ),
+    };
+    let select = format!(
+        "SELECT number, code, decimals FROM currency
+         WHERE CASE WHEN $2::smallint IS NOT NULL THEN number = $2 ELSE number = 0 OR number IN ({used}) END
+         ORDER BY number"
+    );
+    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&id, &only.map(CurrencyId::number)]).await?;
+    rows.iter().map(currencies::grid_currency).collect()
+}
+
+/// The holder's name, and its accounts in one currency or in all.
+async fn accounts_of(
+    tx: &Transaction<'_>,
+    holder: Holder,
+    only: Option<CurrencyId>,
+) -> Result<Accounts, Error> {
     let (table, id) = match holder {
         Holder::Owner(id) => ("owner", id.0),
         Holder::Submitter(id) => ("submitter", id.0),
     };
     let row = tx.query_opt(&format!("SELECT name FROM {table} WHERE id = $1"), &[&id]).await?;
     let name = row.ok_or(Error::NotFound(table))?.try_get(0)?;
-    let mut accounts: Vec<i64> =
-        kinds(holder).iter().map(|kind| AccountId::new(*kind, id).number()).collect();
-    if let Holder::Submitter(_) = holder {
-        accounts.pop();
-        let jobs = tx.query("SELECT id * 8 + 2 FROM job WHERE submitter_id = $1", &[&id]).await?;
-        accounts.extend(jobs.iter().map(|row| row.get::<_, i64>(0)));
+    let currencies = currencies_of(tx, holder, only).await?;
+    let (mut numbers, mut shared) = (Vec::new(), Vec::new());
+    for of in &currencies {
+        for kind in kinds(holder) {
+            match kind {
+                // There is one for each job.
+                AccountKind::Escrow => {}
+                AccountKind::Remainders => shared.push(AccountId::of_grid(of.id, *kind).number()),
+                _ => numbers.push(AccountId::new(of.id, *kind, id).number()),
+            }
+        }
     }
-    Ok((name, accounts))
+    if let Holder::Submitter(_) = holder {
+        let escrows = "SELECT (currency::bigint << 48) + id * 8 + 2 FROM job
+            WHERE submitter_id = $1 AND currency = ANY($2)";
+        let of: Vec<i16> = currencies.iter().map(|one| one.id.number()).collect();
+        numbers.extend(tx.query(escrows, &[&id, &of]).await?.iter().map(|row| row.get::<_, i64>(0)));
+    }
+    Ok(Accounts { name, numbers, shared, currencies })
 }
 
 /// The kinds of a holder's accounts. A submitter has an escrow for each job.
 const fn kinds(holder: Holder) -> &'static [AccountKind] {
     match holder {
         Holder::Owner(_) => {
-            &[AccountKind::Pending, AccountKind::Available, AccountKind::Payout, AccountKind::Paid]
+            use AccountKind::{Available, Paid, Payout, Pending, Remainders};
+            &[Pending, Available, Payout, Paid, Remainders]
         }
         Holder::Submitter(_) => &[AccountKind::Submitter, AccountKind::Escrow],
     }
@@ -470,32 +587,41 @@ const MOVED_OF_OWNER: &str = "
     SELECT credit AS account, amount AS change, created_at FROM transfer
     WHERE credit = ANY($1) AND code NOT IN (3, 10)
     UNION ALL SELECT debit, -amount, created_at FROM transfer WHERE debit = ANY($1) AND code NOT IN (3, 10)
-    UNION ALL SELECT owner_id * 8 + 3, amount, month::timestamp AT TIME ZONE 'UTC'
+    UNION ALL SELECT (currency::bigint << 48) + owner_id * 8 + 3, amount, month::timestamp AT TIME ZONE 'UTC'
         FROM device JOIN device_earning ON device_id = device.id WHERE owner_id = $4
-    UNION ALL SELECT owner_id * 8 + kind, CASE kind WHEN 4 THEN amount ELSE -amount END, created_at
-        FROM held CROSS JOIN (VALUES (3), (4)) AS kinds (kind) WHERE owner_id = $4";
+    UNION ALL SELECT (job.currency::bigint << 48) + owner_id * 8 + kind, CASE kind WHEN 4 THEN amount ELSE -amount END,
+            held.created_at
+        FROM held JOIN job ON job.id = job_id CROSS JOIN (VALUES (3), (4)) AS kinds (kind) WHERE owner_id = $4";
+
+/// What an owner's payouts left in the account of remainders, at both edges of a month: the transfer of a remainder, or its
+/// taking up, is of its payout's time.
+const REMAINDERS: &str = "
+    SELECT (debit >> 48)::smallint AS currency,
+        coalesce(sum(change) FILTER (WHERE created_at < ($2::text || ' 00:00Z')::timestamptz), 0) AS opening,
+        coalesce(sum(change) FILTER (WHERE created_at < ($3::text || ' 00:00Z')::timestamptz), 0) AS closing
+    FROM (SELECT debit, created_at, CASE code WHEN 14 THEN amount ELSE -amount END AS change FROM transfer
+          WHERE attempt = $1 AND job_id = 0 AND stage = 0 AND code IN (14, 15)) AS moved GROUP BY 1";
 
 async fn statement_head(
     tx: &Transaction<'_>,
     holder: Holder,
     name: String,
-    accounts: &[i64],
-    start: &str,
-    end: &str,
+    (accounts, currencies): (&[i64], &[GridCurrency]),
+    [start, end]: [&str; 2],
 ) -> Result<StatementHead, Error> {
     let time = "SELECT now() AS as_of, now() > ($1::text || ' 00:00Z')::timestamptz + $2::bigint * interval '1 second'";
     let time = tx.query_one(time, &[&end, &FINAL_AFTER_SECS]).await?;
     // From what the accounts have now, back to then: statements are of late months mostly.
     let select = |moved| {
         format!(
-            "SELECT id % 8 AS kind, sum(balance - coalesce(in_and_after, 0)) AS opening,
+            "SELECT currency, id % 8 AS kind, sum(balance - coalesce(in_and_after, 0)) AS opening,
                  sum(balance - coalesce(after, 0)) AS closing
              FROM account LEFT JOIN (
                  SELECT account, sum(change) AS in_and_after,
                      sum(change) FILTER (WHERE created_at >= ($3::text || ' 00:00Z')::timestamptz) AS after
                  FROM ({moved}) AS posting WHERE created_at >= ($2::text || ' 00:00Z')::timestamptz GROUP BY 1
              ) AS moved ON account = id
-             WHERE id = ANY($1) GROUP BY 1"
+             WHERE id = ANY($1) GROUP BY 1, 2"
         )
     };
     let rows = match holder {
@@ -506,29 +632,45 @@ async fn statement_head(
         }
         Holder::Submitter(_) => tx.query(&select(MOVED), &[&accounts, &start, &end]).await?,
     };
-    let from = From("account");
-    let of = |kind: &AccountKind| {
-        let row = rows.iter().find(|row| row.get::<_, i64>("kind") == kind.code());
-        let edge = |name| row.map_or(Ok(Amount::ZERO), |row| from.amount(row, name));
-        Ok((*kind, edge("opening")?, edge("closing")?))
+    let kept = match holder {
+        Holder::Owner(owner) => tx.query(REMAINDERS, &[&owner.0, &start, &end]).await?,
+        Holder::Submitter(_) => Vec::new(),
     };
+    let from = From("account");
+    let mut stated = Vec::new();
+    for of in currencies {
+        for kind in kinds(holder) {
+            let is_it = |row: &&Row| row.get::<_, i16>("currency") == of.id.number();
+            let row = match kind {
+                AccountKind::Remainders => kept.iter().find(is_it),
+                _ => rows.iter().filter(is_it).find(|row| row.get::<_, i64>("kind") == kind.code()),
+            };
+            let edge = |name| row.map_or(Ok(Amount::ZERO), |row| from.amount(row, name));
+            let (opening, closing) = (edge("opening")?, edge("closing")?);
+            stated.push(StatementAccount { currency: of.currency, kind: *kind, opening, closing });
+        }
+    }
     Ok(StatementHead {
         name,
         as_of: time.try_get(0)?,
         is_final: time.try_get(1)?,
-        accounts: kinds(holder).iter().map(of).collect::<Result<_, Error>>()?,
+        accounts: stated,
+        currencies: currencies.to_vec(),
     })
 }
 
-fn line(row: &Row) -> Result<StatementLine, Error> {
+fn line(row: &Row, currencies: &[GridCurrency]) -> Result<StatementLine, Error> {
     let from = From("transfer");
     let number: i64 = row.try_get("account")?;
+    let account = AccountId::from_number(number);
+    let of = currencies.iter().find(|one| Some(one.id) == account.currency());
     let code: i16 = row.try_get("code")?;
     let job: i64 = row.try_get("job_id")?;
     Ok(StatementLine {
         time: row.try_get("created_at")?,
         transfer: from.count(row, "id")?,
-        account: AccountId::from_number(number).kind().ok_or_else(|| from.wrong("credit", number))?,
+        currency: of.ok_or_else(|| from.wrong("credit", number))?.currency,
+        account: account.kind().ok_or_else(|| from.wrong("credit", number))?,
         code: Some(Code::from_number(code).ok_or_else(|| from.wrong("code", code))?),
         amount: from.amount(row, "amount")?,
         job: (job > 0).then_some(JobId(job)),
@@ -563,12 +705,12 @@ fn unit(row: &Row) -> Result<Option<LedgerUnit>, Error> {
     }))
 }
 
-fn balance_line(row: &Row) -> Result<BalanceLine, Error> {
+fn balance_line(row: &Row, currencies: &[GridCurrency]) -> Result<BalanceLine, Error> {
     let until = match row.try_get::<_, Option<SystemTime>>("available_at")? {
         Some(at) => Some((From("held").count(row, "after_results")?, at)),
         None => None,
     };
-    Ok(BalanceLine { line: line(row)?, until })
+    Ok(BalanceLine { line: line(row, currencies)?, until })
 }
 
 /// Whether the reader took it; it has not when it is gone.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use lull_job::Stage;
-use lull_ledger::{AccountId, AccountKind, Key, Transfer};
+use lull_ledger::{AccountKind, Key, Transfer};
 
 use super::batch::{Aftermath, overdue_slice, review_slice, write_overdue, write_review, write_transfers};
 use super::rows::From;
@@ -49,11 +49,11 @@ impl Store {
             let (mut slice, caught) = review_slice(tx, id, policy).await?;
             let mut lost = Vec::new();
             if let Some(job) = slice.jobs.get_mut(&id) {
-                lost = forfeits(tx, id, &caught, job.state == JobState::Running).await?;
-                let back = lost.iter().filter(|one| one.credit == AccountId::new(AccountKind::Escrow, id.0));
+                lost = forfeits(tx, job, &caught).await?;
+                let back = lost.iter().filter(|one| one.credit().kind() == Some(AccountKind::Escrow));
                 job.spent = job.spent - back.map(|one| one.amount).sum();
             }
-            let gone = lost.iter().filter(|one| one.credit == AccountId::LOSSES);
+            let gone = lost.iter().filter(|one| one.credit().kind() == Some(AccountKind::Losses));
             slice.losses = slice.losses + gone.map(|one| one.amount).sum();
             let mut changes = review(&mut slice, id);
             changes.transfers.extend(lost);
@@ -168,14 +168,13 @@ impl Store {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE, &CHECK_DAYS_MAX];
             let owners: Vec<i64> = tx.query(&due, &parameters).await?.iter().map(|row| row.get("owner_id")).collect();
-            // Accounts are locked before standings, as batches do; what is due is read again under the locks.
-            let accounts: Vec<i64> = owners
-                .iter()
-                .flat_map(|owner| [AccountKind::Available, AccountKind::Pending].map(|kind| AccountId::new(kind, *owner)))
-                .map(AccountId::number)
-                .collect();
-            let lock = "SELECT id FROM account WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-            tx.query(&tx.prepare_cached(lock).await?, &[&accounts]).await?;
+            // Accounts are locked before standings, as batches do, in every currency; what is due is read again under the
+            // locks.
+            let lock = "SELECT id FROM account WHERE id = ANY(
+                    SELECT (currency.number::bigint << 48) + owner.id * 8 + kind
+                    FROM unnest($1::bigint[]) AS owner (id), currency, (VALUES (3), (4)) AS kinds (kind))
+                ORDER BY id FOR UPDATE";
+            tx.query(&tx.prepare_cached(lock).await?, &[&owners]).await?;
             let lock = "SELECT owner_id FROM standing WHERE owner_id = ANY($1) ORDER BY owner_id FOR UPDATE";
             tx.query(&tx.prepare_cached(lock).await?, &[&owners]).await?;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
@@ -185,12 +184,15 @@ impl Store {
             for row in &rows {
                 let owner: i64 = row.try_get("owner_id")?;
                 let (from_seq, to_seq): (i64, i64) = (row.try_get("released_to")?, row.try_get("to_seq")?);
-                let insert = "INSERT INTO release (owner_id, from_seq, to_seq, amount)
-                    SELECT $1, $2, $3, sum(amount) FROM held WHERE owner_id = $1 AND seq > $2 AND seq <= $3
-                    RETURNING id, amount";
-                let release = tx.query_one(&tx.prepare_cached(insert).await?, &[&owner, &from_seq, &to_seq]).await?;
-                let amount = From("release").amount(&release, "amount")?;
-                transfers.push(Transfer::release(release.try_get("id")?, owner, amount));
+                let insert = "INSERT INTO release (owner_id, from_seq, to_seq, currency, amount)
+                    SELECT $1, $2, $3, job.currency, sum(amount) FROM held JOIN job ON job.id = held.job_id
+                    WHERE owner_id = $1 AND seq > $2 AND seq <= $3 GROUP BY job.currency
+                    RETURNING id, currency, amount";
+                for release in tx.query(&tx.prepare_cached(insert).await?, &[&owner, &from_seq, &to_seq]).await? {
+                    let from = From("release");
+                    let (currency, amount) = (from.currency(&release, "currency")?, from.amount(&release, "amount")?);
+                    transfers.push(Transfer::release(currency, release.try_get("id")?, owner, amount));
+                }
                 let update = "UPDATE standing SET released_to = $2 WHERE owner_id = $1";
                 tx.execute(&tx.prepare_cached(update).await?, &[&owner, &to_seq]).await?;
             }
@@ -201,12 +203,8 @@ impl Store {
 }
 
 /// What owners lose of a job's pay: back to its escrow while the work can be done again.
-async fn forfeits(
-    tx: &Transaction<'_>,
-    id: JobId,
-    caught: &[i64],
-    can_be_done_again: bool,
-) -> Result<Vec<Transfer>, Error> {
+async fn forfeits(tx: &Transaction<'_>, job: &Job, caught: &[i64]) -> Result<Vec<Transfer>, Error> {
+    let Job { id, currency, .. } = *job;
     let select = "SELECT held.owner_id, held.stage, held.idx, held.amount, fee.amount AS fee FROM catch
         JOIN held ON held.owner_id = catch.owner_id AND held.seq > catch.from_seq AND held.seq <= catch.to_seq
         LEFT JOIN transfer AS fee ON fee.code = 10 AND fee.job_id = held.job_id AND fee.stage = held.stage
@@ -220,13 +218,13 @@ async fn forfeits(
         let stage: i16 = row.try_get("stage")?;
         let key = Key { job: id.0, stage, index: row.try_get("idx")?, attempt: owner };
         let amount = from.amount(row, "amount")?;
-        if !can_be_done_again {
-            lost.push(Transfer::forfeit_to_losses(key, owner, amount));
+        if job.state != JobState::Running {
+            lost.push(Transfer::forfeit_to_losses(currency, key, owner, amount));
             continue;
         }
-        lost.push(Transfer::forfeit(key, owner, amount));
+        lost.push(Transfer::forfeit(currency, key, owner, amount));
         if row.try_get::<_, Option<rust_decimal::Decimal>>("fee")?.is_some() {
-            lost.push(Transfer::fee_back(key, from.amount(row, "fee")?));
+            lost.push(Transfer::fee_back(currency, key, from.amount(row, "fee")?));
         }
     }
     Ok(lost)

@@ -1,6 +1,6 @@
-//! Sums: every balance from its transfers, every escrow from its job, what can be summed while rows go by.
+//! Sums: every balance from its transfers, in every currency, every escrow from its job, what can be summed while rows go by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::amount::Amount;
 use crate::fault::{Check, broken};
@@ -8,6 +8,10 @@ use crate::kinds::{JOB, Kind, TRANSFER};
 use crate::source::{Row, Session};
 
 const CHECK: &str = "balances";
+const CURRENCIES: &str = "currencies";
+/// Decimals of an amount, and the most that a currency has.
+const AMOUNT_DECIMALS: u32 = 12;
+const DECIMALS_MAX: i64 = 6;
 
 /// Kinds of transfers, by number.
 pub(crate) mod code {
@@ -37,16 +41,39 @@ pub(crate) mod code {
     pub(crate) const GRANT: i64 = 12;
     /// What a job did not spend of its grants.
     pub(crate) const UNSPENT: i64 = 13;
+    /// Of a payout: what is less than its currency has decimals for.
+    pub(crate) const REMAINDER: i64 = 14;
+    /// A remainder, for the payout after it.
+    pub(crate) const TAKEN_UP: i64 = 15;
 }
 
-/// Numbers of accounts: the holder's times eight, and the kind's.
+/// Numbers of accounts: the holder's times eight, and the kind's, below the currency's in the upper 16 bits. Those here are of
+/// currency 0; [`of`] makes another's of one.
 pub(crate) mod account {
+    /// The currency's number is above so many bits.
+    const CURRENCY_SHIFT: u32 = 48;
+
+    /// The same account in this currency.
+    pub(crate) const fn of(currency: i64, account: i64) -> i64 {
+        account.wrapping_add(currency.wrapping_shl(CURRENCY_SHIFT))
+    }
+    /// What an account is in.
+    pub(crate) const fn currency(account: i64) -> i64 {
+        account >> CURRENCY_SHIFT
+    }
+    /// The same account in currency 0.
+    pub(crate) const fn within(account: i64) -> i64 {
+        account & ((1 << CURRENCY_SHIFT) - 1)
+    }
+
     /// The world outside, which alone may be negative.
     pub(crate) const BANK: i64 = 0;
     /// What was forfeited when its job was over.
     pub(crate) const LOSSES: i64 = 8;
     /// What the platform took of rewards.
     pub(crate) const FEES: i64 = 16;
+    /// What payouts left, as it is less than the currency has decimals for.
+    pub(crate) const REMAINDERS: i64 = 24;
 
     /// A submitter's balance.
     pub(crate) const fn submitter(id: i64) -> i64 {
@@ -87,6 +114,8 @@ pub(crate) struct Books {
 /// What transfers say of a job.
 #[derive(Default)]
 struct Moved {
+    /// In which currency; none where nothing moved.
+    currency: Option<i64>,
     /// Rewards and fees less what was forfeited back to it.
     spent: Amount,
     /// From losses, less what went back.
@@ -108,9 +137,12 @@ pub(crate) struct Totals {
     pub(crate) transfers: u64,
     /// Number of jobs.
     pub(crate) jobs: u64,
-    /// What came from outside and has not gone back.
-    pub(crate) deposited: Amount,
+    /// What came from outside and has not gone back, by code of the currency, the default's first.
+    pub(crate) deposited: Vec<(String, Amount)>,
 }
+
+/// What the grid has: code and decimals, by number.
+type Currencies = BTreeMap<i64, (String, u32)>;
 
 impl Books {
     /// Adds a row.
@@ -130,26 +162,39 @@ impl Books {
         if amount.0 <= 0 || debit == credit {
             return broken(CHECK, kind.name(row), "moves nothing");
         }
+        let currency = account::currency(debit);
+        if currency != account::currency(credit) {
+            let problem = format!("goes from currency {currency} to currency {}", account::currency(credit));
+            return broken(CURRENCIES, kind.name(row), problem);
+        }
+        if job != 0 && *self.jobs_moved.entry(job).or_default().currency.get_or_insert(currency) != currency {
+            return broken(
+                CURRENCIES,
+                kind.name(row),
+                "is in another currency than the job's other transfers",
+            );
+        }
         self.transfers += 1;
         self.accounts.entry(debit).or_default().0 -= amount.0;
         self.accounts.entry(credit).or_default().0 += amount.0;
+        let between = (account::within(debit), account::within(credit));
         match code {
             code::REWARD | code::FEE => self.jobs_moved.entry(job).or_default().spent.0 += amount.0,
-            code::FORFEIT if credit == account::escrow(job) => {
+            code::FORFEIT if account::within(credit) == account::escrow(job) => {
                 self.jobs_moved.entry(job).or_default().spent.0 -= amount.0
             }
             code::REFUND => self.jobs_moved.entry(job).or_default().refunded.0 += amount.0,
-            code::GRANT if (debit, credit) == (account::LOSSES, account::escrow(job)) => {
+            code::GRANT if between == (account::LOSSES, account::escrow(job)) => {
                 self.jobs_moved.entry(job).or_default().granted.0 += amount.0
             }
-            code::UNSPENT if (debit, credit) == (account::escrow(job), account::LOSSES) => {
+            code::UNSPENT if between == (account::escrow(job), account::LOSSES) => {
                 self.jobs_moved.entry(job).or_default().granted.0 -= amount.0
             }
             code::GRANT | code::UNSPENT => {
                 return broken(CHECK, kind.name(row), "is not between losses and its job");
             }
             code::FEE_BACK => self.jobs_moved.entry(job).or_default().spent.0 -= amount.0,
-            code::DEPOSIT..=code::REVERSAL => {}
+            code::DEPOSIT..=code::REVERSAL | code::REMAINDER | code::TAKEN_UP => {}
             _ => return broken(CHECK, kind.name(row), "has a code that there is not"),
         }
         Ok(())
@@ -158,9 +203,10 @@ impl Books {
     /// Compares the sums with accounts and jobs.
     pub(crate) fn close(mut self, session: &mut Session) -> Check<Totals> {
         let mut totals =
-            Totals { accounts: 0, transfers: self.transfers, jobs: self.jobs, deposited: Amount::default() };
+            Totals { accounts: 0, transfers: self.transfers, jobs: self.jobs, deposited: Vec::new() };
+        let currencies = currencies(session)?;
         let mut balances = BTreeMap::new();
-        let mut sum = 0;
+        let mut sums: BTreeMap<i64, i128> = BTreeMap::new();
         let mut rows = session.rows("SELECT id, balance FROM account ORDER BY id")?;
         while let Some(row) = rows.next()? {
             let (id, balance) = (row.int(0)?, row.amount(1)?);
@@ -173,34 +219,41 @@ impl Books {
                     format!("has a balance of {balance}, its transfers make {moved}"),
                 );
             }
-            if balance.0 < 0 && id != account::BANK {
+            if !currencies.contains_key(&account::currency(id)) {
+                return broken(CURRENCIES, name, "is in a currency that there is not");
+            }
+            if balance.0 < 0 && account::within(id) != account::BANK {
                 return broken(CHECK, name, format!("has a negative balance of {balance}"));
             }
             if balances.insert(id, balance).is_some() {
                 return broken(CHECK, name, "is there twice");
             }
-            sum += balance.0;
+            *sums.entry(account::currency(id)).or_default() += balance.0;
             totals.accounts += 1;
         }
         drop(rows);
         if let Some((id, moved)) = self.accounts.pop_first() {
             return broken(CHECK, format!("account {id}"), format!("is missing: its transfers make {moved}"));
         }
-        if sum != 0 {
-            return broken(
-                CHECK,
-                "table account",
-                format!("its balances make {} instead of nothing", Amount(sum)),
-            );
+        for (number, (code, _)) in &currencies {
+            let sum = sums.get(number).copied().unwrap_or_default();
+            if sum != 0 {
+                let problem = format!("its balances in {code} make {} instead of nothing", Amount(sum));
+                return broken(CHECK, "table account", problem);
+            }
+            let bank = balances.get(&account::of(*number, account::BANK)).copied().unwrap_or_default();
+            totals.deposited.push((code.clone(), Amount(-bank.0)));
         }
-        totals.deposited = Amount(-balances.get(&account::BANK).copied().unwrap_or_default().0);
         self.escrows(session, &balances)?;
+        remainders(session, &currencies, &balances)?;
         Ok(totals)
     }
 
     fn escrows(mut self, session: &mut Session, balances: &BTreeMap<i64, Amount>) -> Check<()> {
         const CHECK: &str = "escrow";
-        let select = "SELECT id, budget, spent, reserved, granted, refunded, settled::integer, state FROM job ORDER BY id";
+        let select =
+            "SELECT id, budget, spent, reserved, granted, refunded, settled::integer, state, currency
+            FROM job ORDER BY id";
         let mut rows = session.rows(select)?;
         while let Some(row) = rows.next()? {
             let (id, is_settled, state) = (row.int(0)?, row.int(6)? == 1, row.int(7)?);
@@ -208,6 +261,11 @@ impl Books {
             let (granted, refunded) = (row.amount(4)?, row.amount(5)?);
             let name = format!("job (id {id})");
             let moved = self.jobs_moved.remove(&id).unwrap_or_default();
+            let currency = row.int(8)?;
+            if let Some(other) = moved.currency.filter(|moved| *moved != currency) {
+                let problem = format!("is in currency {currency}, its transfers in currency {other}");
+                return broken(CURRENCIES, name, problem);
+            }
             for (said, made, what) in [
                 (spent, moved.spent, "spent"),
                 (granted, moved.granted, "was granted"),
@@ -232,7 +290,8 @@ impl Books {
                     format!("has spent {spent} of {budget}, and reserved {reserved} of {left}"),
                 );
             }
-            let escrow = balances.get(&account::escrow(id)).copied().unwrap_or_default();
+            let escrow =
+                balances.get(&account::of(currency, account::escrow(id))).copied().unwrap_or_default();
             if escrow != left || (is_settled && left.0 != 0) {
                 return broken(CHECK, name, format!("has {escrow} in escrow and {left} left of its budget"));
             }
@@ -244,4 +303,62 @@ impl Books {
             None => Ok(()),
         }
     }
+}
+
+fn currencies(session: &mut Session) -> Check<Currencies> {
+    let mut currencies = BTreeMap::new();
+    let mut codes = BTreeSet::new();
+    let mut rows = session.rows("SELECT number, code, decimals FROM currency ORDER BY number")?;
+    while let Some(row) = rows.next()? {
+        let (number, code, decimals) = (row.int(0)?, row.text(1)?.to_owned(), row.int(2)?);
+        let name = format!("currency (number {number})");
+        if !(0..=DECIMALS_MAX).contains(&decimals) || number < 0 {
+            return broken(CURRENCIES, name, format!("has {decimals} decimals"));
+        }
+        let decimals = u32::try_from(decimals)?;
+        if !codes.insert(code.clone()) || currencies.insert(number, (code, decimals)).is_some() {
+            return broken(CURRENCIES, name, "is there twice");
+        }
+    }
+    Ok(currencies)
+}
+
+/// The one rule of rounding: a payout has no more decimals than its currency, what is less than those is its remainder, and
+/// the account of remainders has what the last payout of each owner left.
+fn remainders(session: &mut Session, currencies: &Currencies, balances: &BTreeMap<i64, Amount>) -> Check<()> {
+    const CHECK: &str = "remainders";
+    let mut last: BTreeMap<(i64, i64), Amount> = BTreeMap::new();
+    let select = "SELECT payout.batch_id, owner_id, payout.currency, payout.amount, payout.remainder, payout.carried_out,
+            coalesce(payout_batch.currency, -1)
+        FROM payout LEFT JOIN payout_batch ON payout_batch.id = batch_id ORDER BY batch_id, owner_id";
+    let mut rows = session.rows(select)?;
+    while let Some(row) = rows.next()? {
+        let (batch, owner, currency) = (row.int(0)?, row.int(1)?, row.int(2)?);
+        let (amount, remainder, left) = (row.amount(3)?, row.amount(4)?, row.amount(5)?);
+        let name = format!("payout (batch_id {batch}, owner_id {owner})");
+        let Some((code, decimals)) = currencies.get(&currency).filter(|_| row.int(6).ok() == Some(currency))
+        else {
+            return broken(CURRENCIES, name, "is not in the currency of its batch");
+        };
+        let smallest = 10_i128.pow(AMOUNT_DECIMALS - decimals);
+        if amount.0 % smallest != 0 {
+            return broken(CHECK, name, format!("pays {amount}, which {code} has no decimals for"));
+        }
+        if remainder.0 < 0 || remainder.0 >= smallest || remainder > left {
+            let problem =
+                format!("leaves {remainder} of {left} as a remainder, where {code} has {decimals} decimals");
+            return broken(CHECK, name, problem);
+        }
+        last.insert((currency, owner), remainder);
+    }
+    for (number, (code, _)) in currencies {
+        let kept = last.range((*number, i64::MIN)..=(*number, i64::MAX)).map(|(_, kept)| kept.0).sum();
+        let id = account::of(*number, account::REMAINDERS);
+        let balance = balances.get(&id).copied().unwrap_or_default();
+        if balance.0 != kept {
+            let problem = format!("has {balance} {code}, the last payouts left {}", Amount(kept));
+            return broken(CHECK, format!("account {id}"), problem);
+        }
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ pub(crate) const JOB: i64 = 1;
 pub(crate) const TRANSFER: i64 = 3;
 
 /// All of them, in the order of a seal.
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 8] = [
     Kind {
         number: JOB,
         table: "job",
@@ -119,6 +119,12 @@ pub(crate) const KINDS: [Kind; 7] = [
             "created_at",
         ],
         key: &["id"],
+    },
+    Kind {
+        number: 8,
+        table: "currency",
+        columns: &["number", "code", "decimals", "created_at"],
+        key: &["number"],
     },
 ];
 

@@ -153,6 +153,11 @@ fn show(report: &Report, output: Output) -> String {
     let Report { chain, totals, units } = report;
     let keys: Vec<String> = chain.keys.iter().map(hex::encode).collect();
     if output == Output::Json {
+        let deposited: serde_json::Map<_, _> = totals
+            .deposited
+            .iter()
+            .map(|(code, amount)| (code.clone(), serde_json::Value::String(amount.to_string())))
+            .collect();
         let object = serde_json::json!({
             "ok": true,
             "seals": chain.seals,
@@ -166,7 +171,7 @@ fn show(report: &Report, output: Output) -> String {
             "units": units.units,
             "attempts": units.attempts,
             "rewards": units.rewards,
-            "deposited": totals.deposited.to_string(),
+            "deposited": deposited,
         });
         return format!("{object}\n");
     }
@@ -181,7 +186,7 @@ fn show(report: &Report, output: Output) -> String {
         chain.unsealed_rows,
         totals.transfers,
         totals.accounts,
-        totals.deposited,
+        totals.deposited.iter().map(|(code, sum)| format!("{sum} {code}")).collect::<Vec<_>>().join(" and "),
         units.rewards,
         units.attempts,
         units.units,

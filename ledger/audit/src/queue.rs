@@ -56,32 +56,48 @@ pub(crate) fn check(source: &Source) -> Check<()> {
         both,
         code::DEPOSIT,
         "deposit",
-        "SELECT id, submitter_id, amount FROM deposit ORDER BY id",
+        "SELECT id, submitter_id, amount, currency FROM deposit ORDER BY id",
         |row| {
             let (key, submitter) = ((0, 0, 0, row.int(0)?), row.int(1)?);
-            let credit = account::submitter(submitter);
-            Ok(Expected { key, debit: account::BANK, credit, amount: row.amount(2)? })
+            let between = (account::BANK, account::submitter(submitter));
+            Ok(Expected::new(key, row.int(3)?, between, row.amount(2)?))
         },
     )?;
     let both = (&mut moves, &mut rows);
-    compare(both, code::ESCROW, "job", "SELECT id, submitter_id, budget FROM job ORDER BY id", |row| {
-        let (job, submitter) = (row.int(0)?, row.int(1)?);
-        let (debit, credit) = (account::submitter(submitter), account::escrow(job));
-        let key = (job, 0, 0, 0);
-        Ok(Expected { key, debit, credit, amount: row.amount(2)? })
-    })?;
+    compare(
+        both,
+        code::ESCROW,
+        "job",
+        "SELECT id, submitter_id, budget, currency FROM job ORDER BY id",
+        |row| {
+            let (job, submitter) = (row.int(0)?, row.int(1)?);
+            let between = (account::submitter(submitter), account::escrow(job));
+            Ok(Expected::new((job, 0, 0, 0), row.int(3)?, between, row.amount(2)?))
+        },
+    )?;
     refunds(&mut moves, &mut rows)?;
     let both = (&mut moves, &mut rows);
-    compare(both, code::RELEASE, "release", "SELECT id, owner_id, amount FROM release ORDER BY id", |row| {
-        let (key, owner) = ((0, 0, 0, row.int(0)?), row.int(1)?);
-        let (debit, credit) = (account::pending(owner), account::available(owner));
-        Ok(Expected { key, debit, credit, amount: row.amount(2)? })
-    })?;
+    compare(
+        both,
+        code::RELEASE,
+        "release",
+        "SELECT id, owner_id, amount, currency FROM release ORDER BY id",
+        |row| {
+            let (key, owner) = ((0, 0, 0, row.int(0)?), row.int(1)?);
+            let between = (account::pending(owner), account::available(owner));
+            Ok(Expected::new(key, row.int(3)?, between, row.amount(2)?))
+        },
+    )?;
     payouts((&mut moves, &mut rows))?;
     queues(&mut moves, &mut rows)
 }
 
 impl Expected {
+    /// Between two accounts of one currency.
+    fn new(key: (i64, i64, i64, i64), currency: i64, (debit, credit): (i64, i64), amount: Amount) -> Self {
+        Self { key, debit: account::of(currency, debit), credit: account::of(currency, credit), amount }
+    }
+
     /// The row that it is made of, by its key: a batch and an owner, or a number.
     fn name(&self) -> String {
         match self.key {
@@ -94,13 +110,13 @@ impl Expected {
 /// Refunds go from a job's escrow to its submitter: one each time that it ended, and one when it was settled. What they
 /// come to is compared with the job elsewhere.
 fn refunds(moves: &mut Session, rows: &mut Session) -> Check<()> {
-    let mut rows = rows.rows("SELECT id, submitter_id, round FROM job ORDER BY id")?;
+    let mut rows = rows.rows("SELECT id, submitter_id, round, currency FROM job ORDER BY id")?;
     let mut moves = moves.rows(&format!(
         "SELECT code, job_id, stage, idx, attempt, debit, credit, amount FROM transfer WHERE code = {}
          ORDER BY job_id, stage, idx, attempt",
         code::REFUND
     ))?;
-    let mut job: Option<(i64, i64, i64)> = None;
+    let mut job: Option<(i64, i64, i64, i64)> = None;
     let mut last = None;
     while let Some(row) = moves.next()? {
         let one = Move::read(&row)?;
@@ -110,12 +126,14 @@ fn refunds(moves: &mut Session, rows: &mut Session) -> Check<()> {
         let (id, stage, round, settled) = one.key;
         while job.is_none_or(|(job, ..)| job < id) {
             let Some(row) = rows.next()? else { break };
-            job = Some((row.int(0)?, row.int(1)?, row.int(2)?));
+            job = Some((row.int(0)?, row.int(1)?, row.int(2)?, row.int(3)?));
         }
-        let Some((_, submitter, rounds)) = job.filter(|(job, ..)| *job == id) else {
+        let Some((_, submitter, rounds, currency)) = job.filter(|(job, ..)| *job == id) else {
             return broken(CHECK, one.name(), "is for no row of job");
         };
-        let is_right = (one.debit, one.credit) == (account::escrow(id), account::submitter(submitter))
+        let between = (account::escrow(id), account::submitter(submitter));
+        let is_right = (one.debit, one.credit)
+            == (account::of(currency, between.0), account::of(currency, between.1))
             && stage == 0
             && (0..=rounds).contains(&round)
             && (0..=1).contains(&settled);
@@ -128,20 +146,36 @@ fn refunds(moves: &mut Session, rows: &mut Session) -> Check<()> {
 
 /// Checks payouts and reversals.
 fn payouts((moves, rows): (&mut Session, &mut Session)) -> Check<()> {
-    let all = "SELECT batch_id, owner_id, amount FROM payout ORDER BY batch_id, owner_id";
+    let all = "SELECT batch_id, owner_id, amount, currency FROM payout ORDER BY batch_id, owner_id";
     compare((moves, rows), code::PAYOUT, "payout", all, |row| {
         let (batch, owner) = (row.int(0)?, row.int(1)?);
-        let (debit, credit) = (account::available(owner), account::payout(owner));
-        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: row.amount(2)? })
+        let between = (account::available(owner), account::payout(owner));
+        Ok(Expected::new((0, 0, batch, owner), row.int(3)?, between, row.amount(2)?))
+    })?;
+    let left = "SELECT batch_id, owner_id, remainder, currency FROM payout WHERE remainder > 0 ORDER BY batch_id, owner_id";
+    compare((moves, rows), code::REMAINDER, "payout", left, |row| {
+        let (batch, owner) = (row.int(0)?, row.int(1)?);
+        let between = (account::available(owner), account::REMAINDERS);
+        Ok(Expected::new((0, 0, batch, owner), row.int(3)?, between, row.amount(2)?))
+    })?;
+    // Whatever one payout left, the next one of that owner in that currency takes up.
+    let taken_up = "SELECT batch_id, owner_id, kept, currency FROM (
+            SELECT batch_id, owner_id, currency,
+                lag(remainder) OVER (PARTITION BY owner_id, currency ORDER BY batch_id) AS kept FROM payout) AS payout
+        WHERE kept > 0 ORDER BY batch_id, owner_id";
+    compare((moves, rows), code::TAKEN_UP, "payout", taken_up, |row| {
+        let (batch, owner) = (row.int(0)?, row.int(1)?);
+        let between = (account::REMAINDERS, account::available(owner));
+        Ok(Expected::new((0, 0, batch, owner), row.int(3)?, between, row.amount(2)?))
     })?;
     // One that came back from the bank was paid before.
-    let paid = "SELECT batch_id, owner_id, amount FROM payout
+    let paid = "SELECT batch_id, owner_id, amount, currency FROM payout
         WHERE state = 2 OR EXISTS (SELECT FROM reversal WHERE code = 8 AND idx = batch_id AND attempt = owner_id)
         ORDER BY batch_id, owner_id";
     compare((moves, rows), code::PAID, "payout", paid, |row| {
         let (batch, owner) = (row.int(0)?, row.int(1)?);
-        let (debit, credit) = (account::payout(owner), account::paid(owner));
-        Ok(Expected { key: (0, 0, batch, owner), debit, credit, amount: row.amount(2)? })
+        let between = (account::payout(owner), account::paid(owner));
+        Ok(Expected::new((0, 0, batch, owner), row.int(3)?, between, row.amount(2)?))
     })?;
     // What it undoes may be missing: then it moves between other accounts than any transfer does.
     let reversals = "SELECT reversal.id, coalesce(credit, -1), coalesce(debit, -1), coalesce(amount, 0)
@@ -200,36 +234,46 @@ struct Range {
     owner: i64,
     from_seq: i64,
     to_seq: i64,
-    /// What was released; none where it was lost.
-    amount: Option<Amount>,
+    /// What was released, and in which currency; none where it was lost.
+    released: Option<(i64, Amount)>,
     name: String,
 }
 
-/// Queues have no gaps; releases and catches cut them into ranges, one after the other; a release is the sum of its
-/// range.
+/// Queues have no gaps; releases and catches cut them into ranges, one after the other; of a range that was released there is
+/// a release in each currency that is in it, and it is the sum of that.
 fn queues(held: &mut Session, others: &mut Session) -> Check<()> {
     let mut places = Places::open(held)?;
     let mut ends: BTreeMap<i64, i64> = BTreeMap::new();
     let mut ranges = others.rows(
-        "SELECT owner_id, from_seq, to_seq, amount, id FROM release
-         UNION ALL SELECT owner_id, from_seq, to_seq, NULL, id FROM catch ORDER BY 1, 2, 3, 5",
+        "SELECT owner_id, from_seq, to_seq, amount, id, currency FROM release
+         UNION ALL SELECT owner_id, from_seq, to_seq, NULL, id, NULL FROM catch ORDER BY 1, 2, 3, 6, 5",
     )?;
+    // Of the range that goes by: what was held in it and not released yet, by currency.
+    let mut open: Option<(Range, Sums)> = None;
     while let Some(row) = ranges.next()? {
         let range = Range::read(&row)?;
+        if let Some((begun, left)) = open.as_mut().filter(|(begun, _)| begun.is_same(&range)) {
+            range.release(left)?;
+            begun.name.clone_from(&range.name);
+            continue;
+        }
+        all_released(open.take())?;
         let end = ends.insert(range.owner, range.to_seq).unwrap_or(0);
         if range.from_seq != end || range.to_seq < range.from_seq {
             let problem =
                 format!("begins after place {} of its owner's queue, not after {end}", range.from_seq);
             return broken(QUEUES, range.name, problem);
         }
-        let (sum, reached) = places.sum(range.owner, range.to_seq)?;
+        let (mut sums, reached) = places.sum(range.owner, range.to_seq)?;
         if reached < range.to_seq {
             return broken(QUEUES, range.name, format!("its owner's queue ends at place {reached}"));
         }
-        if let Some(amount) = range.amount.filter(|amount| *amount != sum) {
-            return broken(QUEUES, range.name, format!("releases {amount} where {sum} was held"));
+        if range.released.is_some() {
+            range.release(&mut sums)?;
+            open = Some((range, sums));
         }
     }
+    all_released(open)?;
     drop(ranges);
     let mut lengths = places.finish()?;
     let mut standings =
@@ -253,24 +297,62 @@ fn queues(held: &mut Session, others: &mut Session) -> Check<()> {
 
 impl Range {
     fn read(row: &Row<'_>) -> Result<Self> {
-        let amount = row.field(3).map(Amount::read).transpose()?;
-        let table = if amount.is_some() { "release" } else { "catch" };
+        let released = match row.field(3) {
+            Some(amount) => Some((row.int(5)?, Amount::read(amount)?)),
+            None => None,
+        };
+        let table = if released.is_some() { "release" } else { "catch" };
         let name = format!("{table} (id {})", row.int(4)?);
-        Ok(Self { owner: row.int(0)?, from_seq: row.int(1)?, to_seq: row.int(2)?, amount, name })
+        Ok(Self { owner: row.int(0)?, from_seq: row.int(1)?, to_seq: row.int(2)?, released, name })
+    }
+
+    /// Whether both are releases of the same places.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.owner, self.from_seq, self.to_seq) == (other.owner, other.from_seq, other.to_seq)
+            && other.released.is_some()
+    }
+
+    /// Takes what it releases off what was held.
+    fn release(&self, held: &mut Sums) -> Check<()> {
+        let Some((currency, amount)) = self.released else { return Ok(()) };
+        let sum = held.remove(&currency).unwrap_or_default();
+        if amount != sum {
+            return broken(QUEUES, &self.name, format!("releases {amount} where {sum} was held"));
+        }
+        Ok(())
+    }
+}
+
+/// Amounts by number of their currency.
+type Sums = BTreeMap<i64, Amount>;
+
+/// Nothing is left of a range that was released.
+fn all_released(range: Option<(Range, Sums)>) -> Check<()> {
+    let Some((range, mut left)) = range else { return Ok(()) };
+    match left.pop_first() {
+        Some((currency, amount)) => {
+            let problem = format!("leaves {amount} of its places, in currency {currency}, without a release");
+            broken(QUEUES, range.name, problem)
+        }
+        None => Ok(()),
     }
 }
 
 /// Places of all queues, in order.
 struct Places<'a> {
     rows: Rows<'a>,
-    next: Option<(i64, i64, Amount)>,
+    /// Owner, place, amount and its currency.
+    next: Option<(i64, i64, Amount, i64)>,
     /// How long each owner's queue is, as far as it was read.
     lengths: BTreeMap<i64, i64>,
 }
 
 impl<'a> Places<'a> {
     fn open(session: &'a mut Session) -> Check<Self> {
-        let rows = session.rows("SELECT owner_id, seq, amount FROM held ORDER BY owner_id, seq")?;
+        let rows = session.rows(
+            "SELECT owner_id, seq, amount, coalesce(currency, 0) FROM held LEFT JOIN job ON job.id = job_id
+             ORDER BY owner_id, seq",
+        )?;
         let mut places = Self { rows, next: None, lengths: BTreeMap::new() };
         places.advance()?;
         Ok(places)
@@ -278,10 +360,10 @@ impl<'a> Places<'a> {
 
     fn advance(&mut self) -> Check<()> {
         self.next = match self.rows.next()? {
-            Some(row) => Some((row.int(0)?, row.int(1)?, row.amount(2)?)),
+            Some(row) => Some((row.int(0)?, row.int(1)?, row.amount(2)?, row.int(3)?)),
             None => None,
         };
-        let Some((owner, seq, _)) = self.next else { return Ok(()) };
+        let Some((owner, seq, ..)) = self.next else { return Ok(()) };
         let length = self.lengths.entry(owner).or_default();
         *length += 1;
         if seq != *length {
@@ -295,18 +377,18 @@ impl<'a> Places<'a> {
     }
 
     /// What is held for an owner up to this place, from where the last sum ended; and how far its queue goes.
-    fn sum(&mut self, owner: i64, to_seq: i64) -> Check<(Amount, i64)> {
-        let mut sum = Amount::default();
-        while let Some((of, seq, amount)) = self.next {
+    fn sum(&mut self, owner: i64, to_seq: i64) -> Check<(Sums, i64)> {
+        let mut sums = Sums::new();
+        while let Some((of, seq, amount, currency)) = self.next {
             if (of, seq) > (owner, to_seq) {
                 break;
             }
             if of == owner {
-                sum.0 += amount.0;
+                sums.entry(currency).or_default().0 += amount.0;
             }
             self.advance()?;
         }
-        Ok((sum, self.lengths.get(&owner).copied().unwrap_or(0)))
+        Ok((sums, self.lengths.get(&owner).copied().unwrap_or(0)))
     }
 
     /// Reads what is left.

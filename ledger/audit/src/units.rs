@@ -24,6 +24,7 @@ const CATCH_MICROS: i64 = 60_000_000;
 type Unit = (i64, i64, i64);
 
 struct Terms {
+    currency: i64,
     item_price: Amount,
     service_price: Amount,
     fee_millionths: i64,
@@ -242,13 +243,14 @@ impl Lists {
             rechecks: BTreeSet::new(),
             reopened: BTreeSet::new(),
         };
-        let mut rows =
-            session.rows("SELECT id, item_price, service_price, fee_millionths::bigint FROM job")?;
+        let mut rows = session
+            .rows("SELECT id, item_price, service_price, fee_millionths::bigint, currency FROM job")?;
         while let Some(row) = rows.next()? {
             let terms = Terms {
                 item_price: row.amount(1)?,
                 service_price: row.amount(2)?,
                 fee_millionths: row.int(3)?,
+                currency: row.int(4)?,
             };
             lists.jobs.insert(row.int(0)?, terms);
         }
@@ -335,8 +337,15 @@ struct OfUnit {
     held: Vec<Held>,
 }
 
-/// What a device earned in a month: (device, months since January of year 0) to (amount, attempts).
-type Earned = BTreeMap<(i64, i64), (Amount, i64)>;
+/// What a device earned in a month: (device, currency, months since January of year 0) to (amount, attempts).
+type Earned = BTreeMap<(i64, i64, i64), (Amount, i64)>;
+
+impl Terms {
+    /// This account, in the job's currency.
+    const fn of(&self, account: i64) -> i64 {
+        account::of(self.currency, account)
+    }
+}
 
 impl OfUnit {
     fn rewards(&self) -> impl Iterator<Item = &Move> {
@@ -367,11 +376,11 @@ impl OfUnit {
     }
 
     /// Every fee is of a reward, and is given back with what was forfeited to its job, and only then.
-    fn check_fees(&self, unit: Unit) -> Check<()> {
+    fn check_fees(&self, unit: Unit, terms: &Terms) -> Check<()> {
         const CHECK: &str = "fees";
-        let escrow = account::escrow(unit.0);
+        let (escrow, fees) = (terms.of(account::escrow(unit.0)), terms.of(account::FEES));
         for fee in self.moves.iter().filter(|one| one.code == code::FEE) {
-            if (fee.debit, fee.credit) != (escrow, account::FEES)
+            if (fee.debit, fee.credit) != (escrow, fees)
                 || !self.rewards().any(|reward| reward.owner == fee.owner)
             {
                 return broken(CHECK, owned("fee", unit, fee.owner), "is not of a reward of its job");
@@ -384,8 +393,7 @@ impl OfUnit {
         }
         for back in self.moves.iter().filter(|one| one.code == code::FEE_BACK) {
             let fee = self.of(code::FEE, back.owner);
-            if (back.debit, back.credit) != (account::FEES, escrow)
-                || fee.is_none_or(|fee| fee.amount != back.amount)
+            if (back.debit, back.credit) != (fees, escrow) || fee.is_none_or(|fee| fee.amount != back.amount)
             {
                 return broken(CHECK, owned("fee back", unit, back.owner), "gives no fee back");
             }
@@ -405,7 +413,7 @@ impl OfUnit {
         };
         self.check_verdicts(unit)?;
         for reward in self.rewards() {
-            self.check_reward(unit, reward)?;
+            self.check_reward(unit, reward, terms)?;
             if let Err(problem) = self
                 .cost(unit, reward, terms)
                 .and_then(|cost| prices.entry(unit.0).or_default().check(unit, cost, terms))
@@ -413,13 +421,14 @@ impl OfUnit {
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
             }
             if let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) {
-                let sum = earned.entry((attempt.device, month(reward.created_at))).or_default();
+                let sum =
+                    earned.entry((attempt.device, terms.currency, month(reward.created_at))).or_default();
                 sum.0.0 += reward.amount.0;
                 sum.1 += 1;
             }
         }
-        self.check_fees(unit)?;
-        self.check_held(unit, lists)?;
+        self.check_fees(unit, terms)?;
+        self.check_held(unit, lists, terms)?;
         self.check_unpaid(unit, lists, terms)
     }
 
@@ -450,7 +459,7 @@ impl OfUnit {
         Ok(())
     }
 
-    fn check_reward(&self, unit: Unit, reward: &Move) -> Check<()> {
+    fn check_reward(&self, unit: Unit, reward: &Move, terms: &Terms) -> Check<()> {
         let name = || owned("transfer", unit, reward.owner);
         let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) else {
             return broken(CHECK, name(), "pays an attempt that there is not");
@@ -459,19 +468,21 @@ impl OfUnit {
         if !self.verdicts.iter().any(|verdict| is_earned(&verdict)) {
             return broken(CHECK, name(), "pays an attempt that agrees with no accepted verdict");
         }
-        if reward.debit != account::escrow(unit.0) {
+        if reward.debit != terms.of(account::escrow(unit.0)) {
             return broken(CHECK, name(), "is not paid by its job");
         }
-        if ![account::available(reward.owner), account::pending(reward.owner)].contains(&reward.credit) {
+        let credits = [account::available(reward.owner), account::pending(reward.owner)];
+        if !credits.map(|account| terms.of(account)).contains(&reward.credit) {
             return broken(CHECK, name(), "is not paid to the attempt's owner");
         }
         Ok(())
     }
 
     /// Pay that was held back is in its owner's queue, and forfeited exactly where a catch took it.
-    fn check_held(&self, unit: Unit, lists: &Lists) -> Check<()> {
+    fn check_held(&self, unit: Unit, lists: &Lists, terms: &Terms) -> Check<()> {
         const CHECK: &str = "pending pay";
-        for reward in self.rewards().filter(|one| one.credit == account::pending(one.owner)) {
+        let pending = |owner| terms.of(account::pending(owner));
+        for reward in self.rewards().filter(|one| one.credit == pending(one.owner)) {
             if !self.held.iter().any(|one| (one.owner, one.amount) == (reward.owner, reward.amount)) {
                 let problem = "was held back, and is not in its owner's queue";
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
@@ -479,7 +490,7 @@ impl OfUnit {
         }
         for held in &self.held {
             let is_its = |one: &&Move| {
-                (one.owner, one.amount, one.credit) == (held.owner, held.amount, account::pending(held.owner))
+                (one.owner, one.amount, one.credit) == (held.owner, held.amount, pending(held.owner))
             };
             if !self.rewards().any(|reward| is_its(&reward)) {
                 return broken(CHECK, owned("held", unit, held.owner), "is of a reward that there is not");
@@ -499,8 +510,8 @@ impl OfUnit {
         }
         for forfeit in self.moves.iter().filter(|one| one.code == code::FORFEIT) {
             let is_its = |one: &Held| (one.owner, one.amount) == (forfeit.owner, forfeit.amount);
-            let credits = [account::escrow(unit.0), account::LOSSES];
-            if forfeit.debit != account::pending(forfeit.owner)
+            let credits = [account::escrow(unit.0), account::LOSSES].map(|account| terms.of(account));
+            if forfeit.debit != pending(forfeit.owner)
                 || !credits.contains(&forfeit.credit)
                 || !self.held.iter().any(is_its)
             {
@@ -558,20 +569,21 @@ fn month(micros: i64) -> i64 {
 fn check_earnings(session: &mut Session, mut earned: Earned) -> Check<()> {
     const CHECK: &str = "earnings";
     let select = "SELECT device_id, month::text, amount, units,
-            (extract(year FROM month) * 12 + extract(month FROM month) - 1)::bigint
-        FROM device_earning ORDER BY device_id, month";
+            (extract(year FROM month) * 12 + extract(month FROM month) - 1)::bigint, currency
+        FROM device_earning ORDER BY device_id, currency, month";
     let mut rows = session.rows(select)?;
     while let Some(row) = rows.next()? {
         let (device, amount, units) = (row.int(0)?, row.amount(2)?, row.int(3)?);
-        let (paid, attempts) = earned.remove(&(device, row.int(4)?)).unwrap_or_default();
+        let (paid, attempts) = earned.remove(&(device, row.int(5)?, row.int(4)?)).unwrap_or_default();
         if (amount, units) != (paid, attempts) {
-            let name = format!("device_earning (device_id {device}, month {})", row.text(1)?);
+            let (currency, month) = (row.int(5)?, row.text(1)?);
+            let name = format!("device_earning (device_id {device}, currency {currency}, month {month})");
             let problem = format!("says {amount} for {units} units, its rewards make {paid} for {attempts}");
             return broken(CHECK, name, problem);
         }
     }
     match earned.pop_first() {
-        Some(((device, _), (paid, _))) => {
+        Some(((device, ..), (paid, _))) => {
             broken(CHECK, format!("device_earning (device_id {device})"), format!("lacks {paid}"))
         }
         None => Ok(()),

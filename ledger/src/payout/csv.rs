@@ -1,6 +1,6 @@
 //! A batch as CSV (RFC 4180), for banks and people without ISO 20022.
 
-use super::{CURRENCY, CURRENCY_PLACES, Order};
+use super::Order;
 use crate::statement::cell;
 
 /// The batch as CSV, a row for each payout. Names that a spreadsheet would take for formulas are escaped.
@@ -16,8 +16,8 @@ pub fn csv(order: &Order) -> Result<Vec<u8>, ::csv::Error> {
             cell(&payment.owner_name),
             cell(payment.payee.name()),
             payment.payee.iban.to_string(),
-            payment.amount.fixed(CURRENCY_PLACES),
-            CURRENCY.to_owned(),
+            payment.amount.fixed(order.currency.decimals()),
+            order.currency.to_string(),
             order.end_to_end_id(payment),
         ])?;
     }

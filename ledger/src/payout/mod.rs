@@ -15,23 +15,18 @@ use rust_decimal::Decimal;
 
 pub use self::csv::csv;
 pub use self::iban::{Iban, IbanError};
-pub use self::pain::pain;
+pub use self::pain::{PainError, pain};
 pub use self::party::{Bic, NAME_CHARS_MAX, Party, PartyError};
-use crate::Amount;
+use crate::{Amount, Currency};
 
-/// What amounts are in: payouts are SEPA credit transfers, and those are in euros.
-pub const CURRENCY: &str = "EUR";
-/// Decimal places of [`CURRENCY`]: a payout has no more, the rest stays available.
-pub const CURRENCY_PLACES: u32 = 2;
-/// The smallest and the largest amount of one SEPA credit transfer (EPC132-08: 0.01 to 999,999,999.99).
-pub const PAYOUT_MIN: Amount = Amount::of_parts(Decimal::from_parts(1, 0, 0, false, 2));
-/// See [`PAYOUT_MIN`]; whatever an owner has beyond it waits for the next batch.
+/// The largest amount of one SEPA credit transfer (EPC132-08: 0.01 to 999,999,999.99), and of one payout in any other
+/// currency; whatever an owner has beyond it waits for the next batch.
 pub const PAYOUT_MAX: Amount = Amount::of_parts(Decimal::from_parts(0x4876_E7FF, 0x17, 0, false, 2));
 
-/// What is paid out of so much: whole parts of the currency, at most [`PAYOUT_MAX`].
+/// What is paid out of so much: what the currency has decimals for, at most [`PAYOUT_MAX`].
 #[must_use]
-pub fn payable(available: Amount) -> Amount {
-    available.rounded_down(CURRENCY_PLACES).min(PAYOUT_MAX)
+pub fn payable(available: Amount, currency: Currency) -> Amount {
+    currency.payable(available.min(PAYOUT_MAX))
 }
 
 /// A batch as a bank is told of it.
@@ -39,6 +34,8 @@ pub fn payable(available: Amount) -> Amount {
 pub struct Order {
     /// Number of the batch.
     pub batch: u64,
+    /// What all of it is in.
+    pub currency: Currency,
     /// When it was first exported: a repeated export gives the same bytes.
     pub exported_at: DateTime<Utc>,
     /// Who pays.

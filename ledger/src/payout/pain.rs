@@ -1,23 +1,38 @@
 //! A batch as ISO 20022 `pain.001.001.09` (CustomerCreditTransferInitiationV09), as the EPC's guidelines for SEPA
-//! credit transfers between customers and banks (EPC132-08) narrow it down.
+//! credit transfers between customers and banks (EPC132-08) narrow it down. Orders in other currencies than the euro are the
+//! same without the service level of SEPA.
 
 use std::io;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::{CURRENCY, CURRENCY_PLACES, Order, Payment};
-use crate::Amount;
+use super::{Order, Payment};
+use crate::{Amount, Currency};
 
 const NAMESPACE: &str = "urn:iso:std:iso:20022:tech:xsd:pain.001.001.09";
 
 type Xml = Writer<Vec<u8>>;
 
+/// A batch that cannot be such a message.
+#[derive(Debug, thiserror::Error)]
+pub enum PainError {
+    /// Banks know the currencies of ISO 4217 alone.
+    #[error("{0} is no currency that a bank knows: export the batch as csv")]
+    Currency(Currency),
+    /// The text cannot be written, which a vector never refuses.
+    #[error(transparent)]
+    Write(#[from] io::Error),
+}
+
 /// The batch as one message with one payment information block. The same batch gives the same bytes.
 ///
 /// # Errors
-/// When the text cannot be written, which a vector never refuses.
-pub fn pain(order: &Order) -> io::Result<Vec<u8>> {
+/// When it is in a currency of the grid's own.
+pub fn pain(order: &Order) -> Result<Vec<u8>, PainError> {
+    if !order.currency.is_iso() {
+        return Err(PainError::Currency(order.currency));
+    }
     let mut xml = Writer::new_with_indent(Vec::new(), b' ', 1);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     xml.create_element("Document").with_attribute(("xmlns", NAMESPACE)).write_inner_content(|xml| {
@@ -40,14 +55,17 @@ fn group_header(xml: &mut Xml, order: &Order) -> io::Result<()> {
 
 fn totals(xml: &mut Xml, order: &Order) -> io::Result<()> {
     leaf(xml, "NbOfTxs", &order.payments.len().to_string())?;
-    leaf(xml, "CtrlSum", &money(order.sum()))
+    leaf(xml, "CtrlSum", &money(order, order.sum()))
 }
 
 fn payment_information(xml: &mut Xml, order: &Order) -> io::Result<()> {
     leaf(xml, "PmtInfId", &order.message_id())?;
     leaf(xml, "PmtMtd", "TRF")?;
     totals(xml, order)?;
-    within(xml, "PmtTpInf", |xml| within(xml, "SvcLvl", |xml| leaf(xml, "Cd", "SEPA")))?;
+    let is_sepa = order.currency == Currency::EUR;
+    if is_sepa {
+        within(xml, "PmtTpInf", |xml| within(xml, "SvcLvl", |xml| leaf(xml, "Cd", "SEPA")))?;
+    }
     let day = order.exported_at.format("%Y-%m-%d").to_string();
     within(xml, "ReqdExctnDt", |xml| leaf(xml, "Dt", &day))?;
     within(xml, "Dbtr", |xml| leaf(xml, "Nm", order.payer.name()))?;
@@ -59,7 +77,7 @@ fn payment_information(xml: &mut Xml, order: &Order) -> io::Result<()> {
             None => within(xml, "Othr", |xml| leaf(xml, "Id", "NOTPROVIDED")),
         })
     })?;
-    leaf(xml, "ChrgBr", "SLEV")?;
+    leaf(xml, "ChrgBr", if is_sepa { "SLEV" } else { "SHAR" })?;
     for payment in &order.payments {
         within(xml, "CdtTrfTxInf", |xml| transaction(xml, order, payment))?;
     }
@@ -69,8 +87,8 @@ fn payment_information(xml: &mut Xml, order: &Order) -> io::Result<()> {
 fn transaction(xml: &mut Xml, order: &Order, payment: &Payment) -> io::Result<()> {
     within(xml, "PmtId", |xml| leaf(xml, "EndToEndId", &order.end_to_end_id(payment)))?;
     within(xml, "Amt", |xml| {
-        let amount = money(payment.amount);
-        let element = xml.create_element("InstdAmt").with_attribute(("Ccy", CURRENCY));
+        let amount = money(order, payment.amount);
+        let element = xml.create_element("InstdAmt").with_attribute(("Ccy", order.currency.code()));
         element.write_text_content(BytesText::new(&amount)).map(drop)
     })?;
     within(xml, "Cdtr", |xml| leaf(xml, "Nm", payment.payee.name()))?;
@@ -84,8 +102,8 @@ fn account(xml: &mut Xml, name: &str, iban: &str) -> io::Result<()> {
     within(xml, name, |xml| within(xml, "Id", |xml| leaf(xml, "IBAN", iban)))
 }
 
-fn money(amount: Amount) -> String {
-    amount.fixed(CURRENCY_PLACES)
+fn money(order: &Order, amount: Amount) -> String {
+    amount.fixed(order.currency.decimals())
 }
 
 fn leaf(xml: &mut Xml, name: &str, text: &str) -> io::Result<()> {

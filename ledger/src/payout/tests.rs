@@ -38,17 +38,18 @@ fn names_are_what_every_bank_takes() {
 }
 
 #[test]
-fn only_whole_cents_are_paid() {
-    let check = |available: &str, expected: &str| {
-        assert_eq!(payable(available.parse().unwrap()).to_string(), expected, "{available}");
+fn only_what_the_currency_has_decimals_for_is_paid() {
+    let check = |code: &str, available: &str, expected: &str| {
+        let currency = Currency::new(code, None).unwrap();
+        assert_eq!(payable(available.parse().unwrap(), currency).to_string(), expected, "{code} {available}");
     };
-    check("12.349999999999", "12.34");
-    check("0.009999", "0");
-    check("0.01", "0.01");
-    check("999999999.99", "999999999.99");
-    check("1000000000", "999999999.99");
-    assert_eq!(
-        (PAYOUT_MIN.to_string(), PAYOUT_MAX.to_string()),
-        ("0.01".to_owned(), "999999999.99".to_owned())
-    );
+    check("EUR", "12.349999999999", "12.34");
+    check("EUR", "0.009999", "0");
+    check("EUR", "0.01", "0.01");
+    check("EUR", "999999999.99", "999999999.99");
+    check("EUR", "1000000000", "999999999.99");
+    check("JPY", "12.999999999999", "12");
+    check("JPY", "1000000000", "999999999");
+    check("BHD", "12.34999", "12.349");
+    assert_eq!(PAYOUT_MAX.to_string(), "999999999.99");
 }

@@ -2,11 +2,11 @@
 
 use chrono::SecondsFormat;
 
-use super::{PLACES_SHOWN, Row, Statement, UnitOf, rows};
+use super::{AccountLines, PLACES_SHOWN, Row, Statement, UnitOf, rows};
 use crate::Amount;
 
 /// The columns. `amount` and `balance` are exact; `shown` is what pages show of the amount.
-const HEADER: [&str; 18] = [
+const HEADER: [&str; 19] = [
     "time",
     "account",
     "category",
@@ -25,6 +25,7 @@ const HEADER: [&str; 18] = [
     "transfer",
     "final",
     "reason",
+    "currency",
 ];
 
 /// The statement as CSV: for each account a row `opening`, then every line by time, then for each account a row
@@ -36,27 +37,34 @@ pub fn csv(statement: &Statement) -> Result<Vec<u8>, ::csv::Error> {
     let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
     writer.write_record(HEADER)?;
     let is_final = if statement.is_final { "yes" } else { "no" };
-    let edge = |category: &'static str, account: &'static str, amount: Amount| {
+    let edge = |category: &'static str, account: &AccountLines, amount: Amount| {
         let (exact, shown) = (amount.fixed(Amount::PLACES), amount.fixed(PLACES_SHOWN));
-        let mut record =
-            vec![String::new(), account.to_owned(), category.to_owned(), exact.clone(), shown, exact];
+        let mut record = vec![
+            String::new(),
+            account.account.name().to_owned(),
+            category.to_owned(),
+            exact.clone(),
+            shown,
+            exact,
+        ];
         record.resize(HEADER.len(), String::new());
         record[16] = is_final.to_owned();
+        record[18] = account.currency.to_string();
         record
     };
     for account in &statement.accounts {
-        writer.write_record(edge("opening", account.account.name(), account.opening))?;
+        writer.write_record(edge("opening", account, account.opening))?;
     }
     for row in rows(statement) {
         writer.write_record(record(&row, is_final))?;
     }
     for account in &statement.accounts {
-        writer.write_record(edge("closing", account.account.name(), account.closing))?;
+        writer.write_record(edge("closing", account, account.closing))?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-fn record(row: &Row<'_>, is_final: &str) -> [String; 18] {
+fn record(row: &Row<'_>, is_final: &str) -> [String; 19] {
     let line = row.line;
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     let unit = |field: fn(&UnitOf) -> String| line.unit.as_ref().map(field).unwrap_or_default();
@@ -79,6 +87,7 @@ fn record(row: &Row<'_>, is_final: &str) -> [String; 18] {
         line.transfer.to_string(),
         is_final.to_owned(),
         cell(&line.reason),
+        line.currency.to_string(),
     ]
 }
 

@@ -8,7 +8,6 @@ use super::rows::about;
 use super::text::state_of;
 use super::{PLACES_SHOWN, Section, Statement, sections};
 use crate::Amount;
-use crate::payout::CURRENCY;
 
 const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}\
     table{border-collapse:collapse;width:100%;margin:0 0 2em}th,td{text-align:left;padding:.15em .5em}\
@@ -26,7 +25,7 @@ pub fn html(statement: &Statement) -> String {
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\n<body>\n\
-         <h1>{title}</h1>\n<p>Months and times are in UTC, amounts in {CURRENCY}. {}</p>\n",
+         <h1>{title}</h1>\n<p>Months and times are in UTC. {}</p>\n",
         escape(state_of(statement).as_str())
     );
     summary(&mut page, &sections);
@@ -43,7 +42,7 @@ fn shown(amount: Amount) -> String {
 
 fn summary(page: &mut String, sections: &[Section<'_>]) {
     page.push_str(
-        "<table><thead><tr><th>account</th><th class=\"n\">opening</th><th class=\"n\">lines</th>\
+        "<table><thead><tr><th>account</th><th>currency</th><th class=\"n\">opening</th><th class=\"n\">lines</th>\
          <th class=\"n\">closing</th><th class=\"n\">lines, exact</th><th class=\"n\">closing, exact</th></tr></thead>\n<tbody>\n",
     );
     for Section { account, parts } in sections {
@@ -52,9 +51,10 @@ fn summary(page: &mut String, sections: &[Section<'_>]) {
         // Writing to a string cannot fail.
         let _ = writeln!(
             page,
-            "<tr><th>{}</th><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+            "<tr><th>{}</th><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
              <td class=\"n exact\">{}</td><td class=\"n exact\">{}</td></tr>",
             account.account.name(),
+            account.currency,
             shown(account.opening),
             shown(lines),
             shown(account.closing),
@@ -74,7 +74,7 @@ fn account(page: &mut String, section: &Section<'_>) {
             shown(amount)
         );
     };
-    let _ = writeln!(page, "<h2>{}</h2>\n<table><tbody>", account.account.name());
+    let _ = writeln!(page, "<h2>{}, in {}</h2>\n<table><tbody>", account.account.name(), account.currency);
     edge(page, "opening", account.opening);
     for part in parts {
         let (code, count) = (part.code.name(), part.rows.len());

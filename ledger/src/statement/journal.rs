@@ -1,6 +1,6 @@
 //! A statement as a plain-text journal, for hledger and ledger.
 //!
-//! Accounts and commodity are declared, dates are in order, and at the end of each day every account's balance is
+//! Accounts and commodities, one for each currency, are declared, dates are in order, and at the end of each day every account's balance is
 //! asserted.
 
 use std::collections::BTreeSet;
@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use super::rows::{about, plain};
 use super::text::state_of;
 use super::{Holder, Line, Statement};
-use crate::payout::CURRENCY;
-use crate::{Amount, Code};
+use crate::{Amount, Code, Currency};
 
 /// The statement as a journal.
 #[must_use]
@@ -41,7 +40,9 @@ impl Journal<'_> {
         accounts.insert(OPENING.to_owned());
         accounts.extend(self.statement.lines.iter().map(|line| elsewhere(holder, line.code)));
         self.line(&format!("; Statement of {holder} for {month} (UTC). {}", state_of(self.statement)));
-        self.line(&format!("commodity {CURRENCY}\n    format 1000.{:0<12} {CURRENCY}\n", ""));
+        for currency in self.statement.currencies() {
+            self.line(&format!("commodity {currency}\n    format 1000.{:0<12} {currency}\n", ""));
+        }
         for account in accounts {
             self.line(&format!("account {account}"));
         }
@@ -49,12 +50,15 @@ impl Journal<'_> {
 
     fn opening(&mut self) {
         self.balances = self.statement.accounts.iter().map(|account| account.opening).collect();
-        let sum: Amount = self.balances.iter().copied().sum();
         self.line(&format!("\n{} opening", self.statement.month.first_day()));
         for account in &self.statement.accounts {
-            self.posting(&own(account.account.name()), account.opening, None);
+            self.posting(&own(account.account.name()), account.opening, account.currency, None);
         }
-        self.posting(OPENING, -sum, None);
+        for currency in self.statement.currencies() {
+            let of = self.statement.accounts.iter().filter(|account| account.currency == currency);
+            let sum: Amount = of.map(|account| account.opening).sum();
+            self.posting(OPENING, -sum, currency, None);
+        }
     }
 
     /// A transfer: a line on one of the holder's accounts, or on two.
@@ -66,29 +70,29 @@ impl Journal<'_> {
         self.line(&format!("\n{} {what}{about}", first.time.format("%Y-%m-%d")));
         let mut rest = Amount::ZERO;
         for line in lines {
-            self.posting(&own(line.account.name()), line.amount, None);
+            self.posting(&own(line.account.name()), line.amount, line.currency, None);
             rest = rest - line.amount;
-            let at = self.statement.accounts.iter().position(|account| account.account == line.account);
+            let at = self.statement.accounts.iter().position(|account| account.has(line));
             if let Some(balance) = at.and_then(|at| self.balances.get_mut(at)) {
                 *balance = *balance + line.amount;
             }
         }
         if rest != Amount::ZERO {
-            self.posting(&elsewhere(&self.statement.holder, first.code), rest, None);
+            self.posting(&elsewhere(&self.statement.holder, first.code), rest, first.currency, None);
         }
     }
 
     fn assertions(&mut self, day: &str) {
         self.line(&format!("\n{day} balances"));
         for (account, balance) in self.statement.accounts.iter().zip(self.balances.clone()) {
-            self.posting(&own(account.account.name()), Amount::ZERO, Some(balance));
+            self.posting(&own(account.account.name()), Amount::ZERO, account.currency, Some(balance));
         }
     }
 
-    fn posting(&mut self, account: &str, amount: Amount, balance: Option<Amount>) {
+    fn posting(&mut self, account: &str, amount: Amount, currency: Currency, balance: Option<Amount>) {
         let amount = amount.fixed(Amount::PLACES);
-        let assertion = balance.map(|balance| format!(" = {} {CURRENCY}", balance.fixed(Amount::PLACES)));
-        self.line(&format!("    {account}  {amount} {CURRENCY}{}", assertion.unwrap_or_default()));
+        let assertion = balance.map(|balance| format!(" = {} {currency}", balance.fixed(Amount::PLACES)));
+        self.line(&format!("    {account}  {amount} {currency}{}", assertion.unwrap_or_default()));
     }
 
     fn line(&mut self, line: &str) {

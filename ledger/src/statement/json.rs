@@ -5,13 +5,12 @@ use serde::Serialize;
 
 use super::{PLACES_SHOWN, Row, Statement, rows};
 use crate::Amount;
-use crate::payout::CURRENCY;
 
 #[derive(Serialize)]
 struct Page<'a> {
     holder: String,
     month: String,
-    currency: &'static str,
+    currencies: Vec<String>,
     as_of: String,
     r#final: bool,
     accounts: Vec<Account>,
@@ -20,6 +19,7 @@ struct Page<'a> {
 
 #[derive(Serialize)]
 struct Account {
+    currency: String,
     account: &'static str,
     opening: String,
     closing: String,
@@ -29,6 +29,7 @@ struct Account {
 struct LineOf<'a> {
     time: String,
     transfer: u64,
+    currency: String,
     account: &'static str,
     category: &'static str,
     amount: String,
@@ -61,6 +62,7 @@ struct Unit<'a> {
 /// When it cannot be written, which a string never refuses.
 pub fn json(statement: &Statement) -> Result<String, serde_json::Error> {
     let accounts = statement.accounts.iter().map(|account| Account {
+        currency: account.currency.to_string(),
         account: account.account.name(),
         opening: exact(account.opening),
         closing: exact(account.closing),
@@ -68,7 +70,7 @@ pub fn json(statement: &Statement) -> Result<String, serde_json::Error> {
     serde_json::to_string(&Page {
         holder: statement.holder.to_string(),
         month: statement.month.to_string(),
-        currency: CURRENCY,
+        currencies: statement.currencies().iter().map(ToString::to_string).collect(),
         as_of: statement.as_of.to_rfc3339_opts(SecondsFormat::Micros, true),
         r#final: statement.is_final,
         accounts: accounts.collect(),
@@ -85,6 +87,7 @@ fn line<'a>(row: &Row<'a>) -> LineOf<'a> {
     LineOf {
         time: line.time.to_rfc3339_opts(SecondsFormat::Micros, true),
         transfer: line.transfer,
+        currency: line.currency.to_string(),
         account: line.account.name(),
         category: line.code.name(),
         amount: exact(line.amount),

@@ -5,7 +5,7 @@
 //! order by category, and a line differs from its exact amount by less than a millionth.
 
 use super::{AccountLines, Line, Statement};
-use crate::{AccountKind, Amount, Code};
+use crate::{Amount, Code};
 
 /// Decimal places on pages.
 pub const PLACES_SHOWN: u32 = 6;
@@ -44,11 +44,11 @@ pub struct SectionPart<'a> {
 /// Every line with its balance, in the statement's order.
 #[must_use]
 pub fn rows(statement: &Statement) -> Vec<Row<'_>> {
-    let mut balances: Vec<(AccountKind, Amount)> =
-        statement.accounts.iter().map(|account| (account.account, account.opening)).collect();
+    let mut balances: Vec<(&AccountLines, Amount)> =
+        statement.accounts.iter().map(|account| (account, account.opening)).collect();
     let mut rows = Vec::with_capacity(statement.lines.len());
     for line in &statement.lines {
-        let Some((_, balance)) = balances.iter_mut().find(|(account, _)| *account == line.account) else {
+        let Some((_, balance)) = balances.iter_mut().find(|(account, _)| account.has(line)) else {
             continue;
         };
         let before = *balance;
@@ -65,7 +65,7 @@ pub fn sections(statement: &Statement) -> Vec<Section<'_>> {
     let rows = rows(statement);
     let section = |account: &AccountLines| {
         let part = |code| {
-            let of = |row: &&Row<'_>| row.line.account == account.account && row.line.code == code;
+            let of = |row: &&Row<'_>| account.has(row.line) && row.line.code == code;
             let rows: Vec<Row<'_>> = rows.iter().filter(of).copied().collect();
             let shown = rows.iter().map(|row| row.shown).sum();
             (!rows.is_empty()).then_some(SectionPart { code, shown, rows })

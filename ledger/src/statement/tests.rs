@@ -2,7 +2,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{AccountKind, Amount, Code};
+use crate::{AccountKind, Amount, Code, Currency};
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -16,6 +16,7 @@ fn line(transfer: u64, time: &str, account: AccountKind, code: Code, moved: &str
     Line {
         time: at(time),
         transfer,
+        currency: Currency::EUR,
         account,
         code,
         amount: amount(moved),
@@ -55,6 +56,7 @@ fn of_owner() -> Statement {
         is_final: true,
         accounts: accounts
             .map(|(account, opening, closing)| AccountLines {
+                currency: Currency::EUR,
                 account,
                 opening: amount(opening),
                 closing: amount(closing),
@@ -85,9 +87,50 @@ fn a_statement_adds_up_or_says_where_not() {
     let mut unordered = good.clone();
     unordered.lines.swap(0, 3);
     assert!(matches!(unordered.check(), Err(StatementError::Line(_))));
+    let mut mixed = good.clone();
+    mixed.lines[0].currency = Currency::new("JPY", None).unwrap();
+    assert_eq!(mixed.check(), Err(StatementError::Line(10)), "it has no account in yen");
     let mut unknown = good;
     unknown.lines[0].account = AccountKind::Escrow;
     assert_eq!(unknown.check(), Err(StatementError::Line(10)));
+}
+
+#[test]
+fn currencies_are_stated_apart() {
+    let yen = Currency::new("JPY", None).unwrap();
+    let mut statement = of_owner();
+    let account = |account, opening, closing| AccountLines {
+        currency: yen,
+        account,
+        opening: amount(opening),
+        closing: amount(closing),
+    };
+    statement.accounts.push(account(AccountKind::Available, "0", "0"));
+    statement.accounts.push(account(AccountKind::Remainders, "0", "0.25"));
+    let on = |account, moved| Line {
+        currency: yen,
+        ..line(14, "2026-11-30T23:59:59Z", account, Code::Remainder, moved)
+    };
+    statement.lines.push(Line {
+        currency: yen,
+        ..line(13, "2026-11-30T23:59:59Z", AccountKind::Available, Code::Reward, "0.25")
+    });
+    statement.lines.push(on(AccountKind::Available, "-0.25"));
+    statement.lines.push(on(AccountKind::Remainders, "0.25"));
+    assert_eq!(statement.check(), Ok(()));
+    assert_eq!(statement.currencies(), [Currency::EUR, yen]);
+    let of_yen: Vec<_> = rows(&statement).into_iter().filter(|row| row.line.currency == yen).collect();
+    assert_eq!(of_yen.iter().map(|row| row.balance).collect::<Vec<_>>(), ["0.25", "0", "0.25"].map(amount));
+    assert!(text(&statement).contains("\nremainders, in JPY\n            0.000000  opening\n"));
+    let json: serde_json::Value = serde_json::from_str(&json(&statement).unwrap()).unwrap();
+    assert_eq!(json["currencies"], serde_json::json!(["EUR", "JPY"]));
+    assert_eq!(
+        (&json["lines"][7]["currency"], &json["accounts"][4]["currency"]),
+        (&"JPY".into(), &"JPY".into())
+    );
+    let csv = String::from_utf8(csv(&statement).unwrap()).unwrap();
+    assert_eq!((csv.matches(",EUR\r\n").count(), csv.matches(",JPY\r\n").count()), (15, 7));
+    assert!(html(&statement).contains("<h2>remainders, in JPY</h2>"));
 }
 
 #[test]
@@ -112,8 +155,8 @@ fn months_are_written_in_one_way() {
 fn text_for_people() {
     let text = text(&of_owner());
     for expected in [
-        "Statement of owners/bob for 2026-11 (UTC), in EUR\nFinal; drawn up 2026-12-01 08:00:00 UTC.\n",
-        "\navailable\n            1.000000  opening\n            0.000001  reward, 1 line\n",
+        "Statement of owners/bob for 2026-11 (UTC)\nFinal; drawn up 2026-12-01 08:00:00 UTC.\n",
+        "\navailable, in EUR\n            1.000000  opening\n            0.000001  reward, 1 line\n",
         "                0.000001  2026-11-03 10:11:12  jobs/12  work 3  devices/2  result, accepted\n",
         "            1.000000  release, 1 line\n",
         "           -2.000000  payout, 1 line\n",
@@ -184,7 +227,7 @@ proptest! {
             ..line(at as u64, "2026-11-01T00:00:00Z", AccountKind::Available, codes[usize::from(code)], "0")
         }).collect();
         let sum: Amount = lines.iter().map(|line| line.amount).sum();
-        let account = AccountLines { account: AccountKind::Available, opening: parts(opening), closing: parts(opening) + sum };
+        let account = AccountLines { currency: Currency::EUR, account: AccountKind::Available, opening: parts(opening), closing: parts(opening) + sum };
         let statement = Statement { accounts: vec![account], lines, ..of_owner() };
         prop_assert_eq!(statement.check(), Ok(()));
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::rows::about;
 use super::{PLACES_SHOWN, Statement, sections};
-use crate::payout::CURRENCY;
 
 /// Columns that amounts take.
 const AMOUNT_WIDTH: usize = 20;
@@ -12,17 +11,13 @@ const AMOUNT_WIDTH: usize = 20;
 /// The statement as text: each account with its opening, its lines by category, and its closing, to six places.
 #[must_use]
 pub fn text(statement: &Statement) -> String {
-    let mut text = format!(
-        "Statement of {} for {} (UTC), in {CURRENCY}\n{}\n",
-        statement.holder,
-        statement.month,
-        state_of(statement)
-    );
+    let mut text =
+        format!("Statement of {} for {} (UTC)\n{}\n", statement.holder, statement.month, state_of(statement));
     let width = AMOUNT_WIDTH;
     for section in sections(statement) {
         let account = section.account;
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n{}", account.account.name());
+        let _ = writeln!(text, "\n{}, in {}", account.account.name(), account.currency);
         let _ = writeln!(text, "{:>width$}  opening", account.opening.fixed(PLACES_SHOWN));
         for part in section.parts {
             let (code, count) = (part.code.name(), part.rows.len());

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Month;
-use crate::{AccountKind, Amount, Code};
+use crate::{AccountKind, Amount, Code, Currency};
 
 /// Whose statement it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,12 +16,13 @@ pub enum Holder {
 
 impl Holder {
     /// The accounts of such a holder, in the order in which money passes through them. The escrows of a
-    /// submitter's jobs are shown as one.
+    /// submitter's jobs are shown as one, and of the remainders an owner's part.
     #[must_use]
     pub const fn accounts(&self) -> &'static [AccountKind] {
         match self {
             Self::Owner(_) => {
-                &[AccountKind::Pending, AccountKind::Available, AccountKind::Payout, AccountKind::Paid]
+                use AccountKind::{Available, Paid, Payout, Pending, Remainders};
+                &[Pending, Available, Payout, Paid, Remainders]
             }
             Self::Submitter(_) => &[AccountKind::Submitter, AccountKind::Escrow],
         }
@@ -48,7 +49,7 @@ pub struct Statement {
     pub as_of: DateTime<Utc>,
     /// Whether the month is over, so that nothing can be added.
     pub is_final: bool,
-    /// Each account of [`Holder::accounts`], in that order.
+    /// For each currency that is stated, each account of [`Holder::accounts`], in that order.
     pub accounts: Vec<AccountLines>,
     /// What moved, by time and number of transfer. A transfer between two of the accounts is a line on each.
     pub lines: Vec<Line>,
@@ -57,12 +58,22 @@ pub struct Statement {
 /// Where an account stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountLines {
+    /// In which currency.
+    pub currency: Currency,
     /// Which.
     pub account: AccountKind,
     /// Before the month, the sum of all transfers until then.
     pub opening: Amount,
     /// After it.
     pub closing: Amount,
+}
+
+impl AccountLines {
+    /// Whether a line is on this account.
+    #[must_use]
+    pub fn has(&self, line: &Line) -> bool {
+        (self.currency, self.account) == (line.currency, line.account)
+    }
 }
 
 /// What one transfer did to one account.
@@ -72,6 +83,8 @@ pub struct Line {
     pub time: DateTime<Utc>,
     /// Number of the transfer.
     pub transfer: u64,
+    /// In which currency.
+    pub currency: Currency,
     /// The account.
     pub account: AccountKind,
     /// Why money moved.
@@ -111,8 +124,10 @@ pub struct UnitOf {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatementError {
     /// Opening and lines are not the closing.
-    #[error("{account}: the opening and the lines make {sum}, the closing is {closing}")]
+    #[error("{account}, {currency}: the opening and the lines make {sum}, the closing is {closing}")]
     Sum {
+        /// In which currency.
+        currency: Currency,
         /// Which account.
         account: &'static str,
         /// Opening and lines.
@@ -126,13 +141,21 @@ pub enum StatementError {
 }
 
 impl Statement {
+    /// The currencies that it states, each once, in its order.
+    #[must_use]
+    pub fn currencies(&self) -> Vec<Currency> {
+        let mut all: Vec<Currency> = self.accounts.iter().map(|account| account.currency).collect();
+        all.dedup();
+        all
+    }
+
     /// Checks that every account's opening and lines make its closing, and that the lines stand in order.
     ///
     /// # Errors
     /// What does not add up.
     pub fn check(&self) -> Result<(), StatementError> {
         for line in &self.lines {
-            let is_known = self.accounts.iter().any(|account| account.account == line.account);
+            let is_known = self.accounts.iter().any(|account| account.has(line));
             if !is_known || !self.month.contains(line.time.date_naive()) {
                 return Err(StatementError::Line(line.transfer));
             }
@@ -143,11 +166,12 @@ impl Statement {
             }
         }
         for account in &self.accounts {
-            let lines = self.lines.iter().filter(|line| line.account == account.account);
+            let lines = self.lines.iter().filter(|line| account.has(line));
             let sum = account.opening + lines.map(|line| line.amount).sum();
             if sum != account.closing {
-                let (account, closing) = (account.account.name(), account.closing);
-                return Err(StatementError::Sum { account, sum, closing });
+                let AccountLines { currency, account, closing, .. } = *account;
+                let account = account.name();
+                return Err(StatementError::Sum { currency, account, sum, closing });
             }
         }
         Ok(())

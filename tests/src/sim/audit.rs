@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lull_coordinator::core::{JobState, Outcome, OwnerId};
 use lull_job::Stage;
-use lull_ledger::{AccountId, AccountKind, Amount, Code, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, Code, CurrencyId, Transfer};
 
 use super::lull::{JOB, Lull, digest, reward};
 use super::world::{Answer, Run};
@@ -123,33 +123,38 @@ fn balances(lull: &Lull, findings: &mut Findings) {
     let store = lull.store();
     let mut balances: BTreeMap<AccountId, Amount> = BTreeMap::new();
     let mut deposits = Amount::ZERO;
-    for Transfer { debit, credit, amount, code, .. } in store.transfers() {
-        let giver = balances.entry(*debit).or_default();
+    for one in store.transfers() {
+        let Transfer { amount, code, .. } = one;
+        let giver = balances.entry(one.debit()).or_default();
         *giver = *giver - *amount;
-        let taker = balances.entry(*credit).or_default();
+        let taker = balances.entry(one.credit()).or_default();
         *taker = *taker + *amount;
         if *code == Code::Deposit {
             deposits = deposits + *amount;
         }
     }
+    let bank = AccountId::of_grid(CurrencyId::DEFAULT, AccountKind::Bank);
     let elsewhere: Amount =
-        balances.iter().filter(|(account, _)| **account != AccountId::BANK).map(|(_, held)| *held).sum();
+        balances.iter().filter(|(account, _)| **account != bank).map(|(_, held)| *held).sum();
     if elsewhere != deposits {
         findings.faults.push(format!("{elsewhere} are in accounts, {deposits} were deposited"));
     }
     for (account, held) in &balances {
-        if *account != AccountId::BANK && *held < Amount::ZERO {
+        if *account != bank && *held < Amount::ZERO {
             findings.faults.push(format!("account {} holds {held}", account.number()));
         }
     }
-    let escrow = balances.get(&AccountId::new(AccountKind::Escrow, JOB.0)).copied().unwrap_or_default();
+    let escrow = balances
+        .get(&AccountId::new(CurrencyId::DEFAULT, AccountKind::Escrow, JOB.0))
+        .copied()
+        .unwrap_or_default();
     let has_ended = store.job(JOB).is_some_and(|job| job.state != JobState::Running);
     if has_ended && escrow != Amount::ZERO {
         findings.faults.push(format!("{escrow} are left in escrow"));
     }
     for (account, pending) in &balances {
         if account.kind() == Some(AccountKind::Pending) {
-            let owner = OwnerId(account.number() / AccountId::KINDS);
+            let owner = OwnerId(account.holder());
             let held = store.pending(owner);
             if *pending != held {
                 findings.faults.push(format!("owner {owner} has {pending} pending, and {held} are held"));

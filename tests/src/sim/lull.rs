@@ -73,6 +73,7 @@ impl Lull {
             stage_failed: 0,
             wanted: 0,
             unit_micros: 0,
+            currency: lull_ledger::CurrencyId::DEFAULT,
             prices: Prices { item: reward(), service: reward() },
             budget,
             granted: Amount::ZERO,

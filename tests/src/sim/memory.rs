@@ -11,7 +11,7 @@ use lull_coordinator::core::{
     repeats_max, review, stage_of_number, straggle,
 };
 use lull_job::Stage;
-use lull_ledger::{AccountId, Amount, Code, Key, Transfer};
+use lull_ledger::{AccountKind, Amount, Code, CurrencyId, Key, Transfer};
 
 /// What is kept of one unit.
 #[derive(Debug, Clone, Default)]
@@ -124,8 +124,8 @@ impl MemoryStore {
     /// Takes a job in, with its budget.
     pub fn submit(&mut self, job: Job) {
         self.write_transfers(vec![
-            Transfer::deposit(job.id.0, job.submitter.0, job.budget),
-            Transfer::escrow(job.id.0, job.submitter.0, job.budget),
+            Transfer::deposit(job.currency, job.id.0, job.submitter.0, job.budget),
+            Transfer::escrow(job.currency, job.id.0, job.submitter.0, job.budget),
         ]);
         assert!(self.jobs.insert(job.id, job).is_none(), "a job has a number of its own");
     }
@@ -273,16 +273,16 @@ impl MemoryStore {
                 };
                 if job.state == JobState::Running {
                     job.spent = job.spent - held.amount;
-                    lost.push(Transfer::forfeit(key, held.owner.0, held.amount));
+                    lost.push(Transfer::forfeit(job.currency, key, held.owner.0, held.amount));
                 } else {
-                    lost.push(Transfer::forfeit_to_losses(key, held.owner.0, held.amount));
+                    lost.push(Transfer::forfeit_to_losses(job.currency, key, held.owner.0, held.amount));
                 }
             }
         }
         self.load_doubtful(&mut slice, id, &recheck.owners);
         self.load_standings(&mut slice, []);
-        slice.losses = self.losses(id)
-            + lost.iter().filter(|one| one.credit == AccountId::LOSSES).map(|one| one.amount).sum();
+        slice.losses =
+            self.losses(id) + lost.iter().filter(|one| is_to_losses(one)).map(|one| one.amount).sum();
         let mut changes = review(&mut slice, id);
         changes.transfers.extend(lost);
         self.write(slice, changes);
@@ -317,10 +317,8 @@ impl MemoryStore {
 
     /// What was forfeited in a job to losses, and has not been granted to it.
     fn losses(&self, id: JobId) -> Amount {
-        let lost = self
-            .transfers
-            .iter()
-            .filter(|one| (one.code, one.key.job, one.credit) == (Code::Forfeit, id.0, AccountId::LOSSES));
+        let forfeits = self.transfers.iter().filter(|one| (one.code, one.key.job) == (Code::Forfeit, id.0));
+        let lost = forfeits.filter(|one| is_to_losses(one));
         let granted = self.jobs.get(&id).map_or(Amount::ZERO, |job| job.granted);
         lost.map(|one| one.amount).sum::<Amount>() - granted
     }
@@ -331,10 +329,18 @@ impl MemoryStore {
         for (id, owner) in &mut self.owners {
             let due = owner.held.iter().take_while(|row| row.until <= owner.held_to).count();
             if due > 0 {
-                let amount: Amount = owner.held.drain(..due).map(|row| row.held.amount).sum();
-                owner.releases += 1;
+                let mut sums: BTreeMap<CurrencyId, Amount> = BTreeMap::new();
+                for held in owner.held.drain(..due).map(|row| row.held) {
+                    let currency =
+                        self.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
+                    let sum = sums.entry(currency).or_default();
+                    *sum = *sum + held.amount;
+                }
                 owner.standing.held = owner.held.len() as u64;
-                transfers.push(Transfer::release(id.0 << 32 | owner.releases, id.0, amount));
+                for (currency, amount) in sums {
+                    owner.releases += 1;
+                    transfers.push(Transfer::release(currency, id.0 << 32 | owner.releases, id.0, amount));
+                }
             }
         }
         self.write_transfers(transfers);
@@ -738,6 +744,10 @@ impl MemoryStore {
         let held = self.owners.get(&owner).into_iter().flat_map(|owner| &owner.held);
         held.map(|row| row.held.amount).sum()
     }
+}
+
+fn is_to_losses(transfer: &Transfer) -> bool {
+    transfer.credit().kind() == Some(AccountKind::Losses)
 }
 
 fn index(index: u64) -> i64 {

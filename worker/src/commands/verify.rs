@@ -12,7 +12,7 @@ use crate::args::{Output, VerifyArgs};
 use crate::identity::Identity;
 use crate::receipts::compare::{Collection, Comparison, compare};
 use crate::receipts::read;
-use crate::receipts::sheet::Holder;
+use crate::receipts::sheet::{Holder, shown};
 use crate::remote::{self, Remote, explain};
 use crate::state_dir;
 
@@ -121,8 +121,11 @@ fn refused(status: tonic::Status) -> anyhow::Error {
 
 fn text(compared: &Comparison) -> String {
     let Comparison { receipts, units, amount, ledger_amount, differences, .. } = compared;
-    let mut text =
-        format!("{receipts} receipts for {units} units, {amount} in all; the ledger paid {ledger_amount}.");
+    let mut text = format!(
+        "{receipts} receipts for {units} units, {} in all; the ledger paid {}.",
+        shown(amount),
+        shown(ledger_amount)
+    );
     let mut line = |line: &str| {
         let _ = write!(text, "\n{line}");
     };
@@ -133,7 +136,10 @@ fn text(compared: &Comparison) -> String {
         ));
     }
     for taken in &compared.taken_back {
-        line(&format!("Taken back since: {} for {}, {}.", taken.amount, taken.unit, taken.reason));
+        line(&format!(
+            "Taken back since: {} {} for {}, {}.",
+            taken.amount, taken.currency, taken.unit, taken.reason
+        ));
     }
     if compared.seal > 0 {
         line(&format!("The newest receipt names the head of seal {}: {}", compared.seal, compared.head));

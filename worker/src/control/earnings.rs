@@ -2,25 +2,29 @@
 
 use super::Earnings;
 use super::status::{rough, units};
-use crate::core::{Tally, shown};
+use crate::core::shown;
 
 /// The figures in lines. `time` shows Unix seconds.
 #[must_use]
 pub fn text(earnings: &Earnings, now_unix_secs: u64, time: impl Fn(u64) -> String) -> String {
     let mut rows = vec![
-        ("in all".to_owned(), earnings.total),
-        (format!("this month ({} UTC)", earnings.month), earnings.this_month),
+        ("in all".to_owned(), &earnings.total),
+        (format!("this month ({} UTC)", earnings.month), &earnings.this_month),
     ];
-    if let (Some(earned), Some(left)) = (earnings.since_left, earnings.left_unix_secs) {
+    if let (Some(earned), Some(left)) = (&earnings.since_left, earnings.left_unix_secs) {
         rows.push((format!("since somebody left ({})", time(left)), earned));
     }
     let name = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let digits = rows.iter().map(|(_, tally)| shown(tally.amount).len()).max().unwrap_or(0);
-    let line = |(name_, Tally { amount, units: count }): &(String, Tally)| {
-        format!("  {name_:<name$}  {:>digits$}  {}", shown(*amount), units(*count))
-    };
+    let parts = || rows.iter().flat_map(|(_, tally)| tally.parts());
+    let digits = parts().map(|(_, amount, _)| shown(amount).len()).max().unwrap_or(0);
+    let letters = parts().map(|(currency, ..)| currency.len()).max().unwrap_or(0);
     let mut lines = vec!["This PC earned, verified and paid so far:".to_owned(), String::new()];
-    lines.extend(rows.iter().map(line));
+    for (name_, tally) in &rows {
+        lines.extend(tally.parts().enumerate().map(|(at, (currency, amount, count))| {
+            let name_ = if at == 0 { name_ } else { "" };
+            format!("  {name_:<name$}  {:>digits$} {currency:<letters$}  {}", shown(amount), units(count))
+        }));
+    }
     if let Some(problem) = &earnings.problem {
         let age = rough(now_unix_secs.saturating_sub(earnings.read_unix_secs));
         lines.extend([String::new(), format!("These figures are {age} old: {problem}")]);
@@ -31,10 +35,16 @@ pub fn text(earnings: &Earnings, now_unix_secs: u64, time: impl Fn(u64) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{InCurrency, Tally};
 
     #[test]
     fn sums_stand_under_each_other_and_old_ones_say_so() {
-        let tally = |amount: &str, units| Tally { amount: amount.parse().unwrap(), units };
+        let tally = |amount: &str, units| Tally {
+            currency: "EUR".to_owned(),
+            amount: amount.parse().unwrap(),
+            units,
+            others: Vec::new(),
+        };
         let mut earnings = Earnings {
             total: tally("123.45", 1234),
             this_month: tally("1.5", 15),
@@ -46,10 +56,17 @@ mod tests {
         };
         let said = text(&earnings, 100, |secs| format!("<{secs}>"));
         let wanted = "This PC earned, verified and paid so far:\n\
-            \n  in all                     123.450000  1234 units\
-            \n  this month (2026-11 UTC)     1.500000  15 units\
-            \n  since somebody left (<7>)    0.000000  0 units";
+            \n  in all                     123.450000 EUR  1234 units\
+            \n  this month (2026-11 UTC)     1.500000 EUR  15 units\
+            \n  since somebody left (<7>)    0.000000 EUR  0 units";
         assert_eq!(said, wanted);
+        let yen = InCurrency { currency: "JPY".to_owned(), amount: "7".parse().unwrap(), units: 2 };
+        earnings.total.others.push(yen);
+        let said = text(&earnings, 100, |secs| format!("<{secs}>"));
+        assert!(
+            said.contains("1234 units\n                               7.000000 JPY  2 units\n"),
+            "{said}"
+        );
         earnings.problem = Some("Unavailable".to_owned());
         earnings.left_unix_secs = None;
         let said = text(&earnings, 400, |_| String::new());

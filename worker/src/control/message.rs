@@ -107,10 +107,10 @@ impl Earnings {
     #[must_use]
     pub fn new(books: &Books, memory: &Memory, read_unix_secs: u64, problem: Option<String>) -> Self {
         Self {
-            total: books.total,
-            this_month: books.this_month,
+            total: books.total.clone(),
+            this_month: books.this_month.clone(),
             month: books.month.clone(),
-            since_left: memory.left.and_then(|left| books.total.since(left)),
+            since_left: memory.left.as_ref().and_then(|left| books.total.since(left)),
             left_unix_secs: memory.left_unix_secs,
             read_unix_secs,
             problem,

@@ -1,7 +1,7 @@
 //! A status as the owner reads it.
 
 use super::{LeaseStatus, Status};
-use crate::core::{Tally, shown};
+use crate::core::Tally;
 
 /// Figures of this age say how old they are.
 const OLD_SECS: u64 = 20 * 60;
@@ -35,10 +35,10 @@ pub fn text(status: &Status, now_unix_secs: u64, time: impl Fn(u64) -> String) -
 
 fn earned(status: &Status, now_unix_secs: u64, time: &impl Fn(u64) -> String) -> Vec<String> {
     let Some(earned) = &status.earned else { return vec!["the coordinator has not said yet".to_owned()] };
-    let say = |tally: Tally, when: &str| format!("{} {when} ({})", shown(tally.amount), units(tally.units));
+    let say = |tally: &Tally, when: &str| format!("{} {when} ({})", tally.shown(), units(tally.all_units()));
     let mut lines =
-        vec![format!("{}, {}", say(earned.this_month, "this month"), say(earned.total, "in all"))];
-    if let (Some(since), Some(left)) = (earned.since_left, earned.left_unix_secs) {
+        vec![format!("{}, {}", say(&earned.this_month, "this month"), say(&earned.total, "in all"))];
+    if let (Some(since), Some(left)) = (&earned.since_left, earned.left_unix_secs) {
         lines.push(say(since, &format!("since somebody left at {}", time(left))));
     }
     let age = now_unix_secs.saturating_sub(earned.read_unix_secs);
@@ -178,7 +178,12 @@ mod tests {
 
     #[test]
     fn what_was_earned_is_said_with_its_age() {
-        let tally = |amount: &str, units| Tally { amount: amount.parse().unwrap(), units };
+        let tally = |amount: &str, units| Tally {
+            currency: "EUR".to_owned(),
+            amount: amount.parse().unwrap(),
+            units,
+            others: Vec::new(),
+        };
         let earned = Earnings {
             total: tally("98.76543219", 2961),
             this_month: tally("12.3", 371),
@@ -193,7 +198,7 @@ mod tests {
         let fresh = said(100);
         assert!(
             fresh.contains(
-                "  earned       12.300000 this month (371 units), 98.765432 in all (2961 units)\n               1.500000 since somebody left at <50> (37 units)\n"
+                "  earned       12.300000 EUR this month (371 units), 98.765432 EUR in all (2961 units)\n               1.500000 EUR since somebody left at <50> (37 units)\n"
             ),
             "{fresh}"
         );

@@ -78,7 +78,7 @@ pub enum Wish {
     /// Ask for the books.
     Ask,
     /// Show this, once, and say how that went.
-    Show(Notice),
+    Show(Box<Notice>),
 }
 
 /// Follows somebody's comings and goings.
@@ -124,7 +124,7 @@ impl Absence {
                 self.memory.is_away = true;
                 self.memory.left_unix_secs = Some(now_unix_secs);
                 // Good enough if the answer does not come.
-                self.memory.left = self.books.as_ref().map(|books| books.total);
+                self.memory.left = self.books.as_ref().map(|books| books.total.clone());
                 self.asked_for = AskedFor::Leaving;
                 vec![Wish::Keep, Wish::Ask]
             }
@@ -140,17 +140,18 @@ impl Absence {
     /// The books were read, for whatever reason.
     pub fn read(&mut self, books: Books, now_unix_secs: u64) -> Vec<Wish> {
         let before = self.memory.clone();
-        let total = books.total;
+        let total = books.total.clone();
         self.books = Some(books.clone());
         let asked_for = std::mem::replace(&mut self.asked_for, AskedFor::Nothing);
-        if asked_for == AskedFor::Leaving || self.memory.left.is_some_and(|left| total.since(left).is_none())
+        if asked_for == AskedFor::Leaving
+            || self.memory.left.as_ref().is_some_and(|left| total.since(left).is_none())
         {
-            self.memory.left = Some(total);
+            self.memory.left = Some(total.clone());
         }
         // The first figure ever, or the books of another device.
-        let told = *self.memory.told.get_or_insert(total);
+        let told = self.memory.told.get_or_insert_with(|| total.clone());
         let earned = total.since(told).unwrap_or_else(|| {
-            self.memory.told = Some(total);
+            self.memory.told = Some(total.clone());
             Tally::default()
         });
         let mut wishes = Vec::new();
@@ -160,7 +161,7 @@ impl Absence {
                 Notify::Off => self.memory.told = Some(total),
                 Notify::Every { secs } if self.may_show(secs, now_unix_secs) => {
                     self.memory.shown_unix_secs = Some(now_unix_secs);
-                    wishes.push(Wish::Show(Notice { earned, books }));
+                    wishes.push(Wish::Show(Box::new(Notice { earned, books })));
                 }
                 Notify::Every { .. } => {}
             }
@@ -179,7 +180,7 @@ impl Absence {
 
     /// A notice was shown: what it said is told.
     pub fn shown(&mut self, notice: &Notice) -> Vec<Wish> {
-        self.memory.told = Some(notice.books.total);
+        self.memory.told = Some(notice.books.total.clone());
         vec![Wish::Keep]
     }
 

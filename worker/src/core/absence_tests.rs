@@ -6,8 +6,8 @@ const HOUR: u64 = 3600;
 const HOURLY: Notify = Notify::Every { secs: HOUR };
 
 fn books(amount: &str, units: u64) -> Books {
-    let total = Tally { amount: amount.parse().unwrap(), units };
-    Books { total, this_month: total, month: "2026-11".to_owned() }
+    let total = Tally { amount: amount.parse().unwrap(), units, ..Tally::default() };
+    Books { total: total.clone(), this_month: total, month: "2026-11".to_owned() }
 }
 
 /// Somebody who leaves at some time and is back a minute later; what is shown to them.
@@ -19,7 +19,7 @@ fn leave_and_return(absence: &mut Absence, at: u64, earned: &str, units: u64) ->
     match wishes.pop() {
         Some(Wish::Show(notice)) => {
             assert_eq!(wishes, [Wish::Keep], "kept before it is shown");
-            Some(notice)
+            Some(*notice)
         }
         Some(Wish::Keep) | None => None,
         Some(Wish::Ask) => panic!("asked without need"),

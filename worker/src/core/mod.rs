@@ -32,7 +32,7 @@ pub use absence::{Absence, Memory, Notice, Notify, Whereabouts, Wish};
 pub use agent::{Agent, Command, Event, SyncFailure, UploadEnd};
 pub use attempt::{Attempt, AttemptKey, AttemptOutcome, Body, StrictRun};
 pub use backoff::Backoff;
-pub use books::{Books, Tally, shown};
+pub use books::{Books, InCurrency, Tally, money, shown};
 pub use checkpoint::{CHECKPOINT_UPLOAD_TIME, CHECKPOINT_UPLOAD_TIME_AT_END, UnitName};
 pub use desktops::{Desktop, keeps_awake};
 pub use gate::{

@@ -150,7 +150,7 @@ impl Task {
                 Wish::Ask => wishes.extend(self.ask().await),
                 Wish::Show(notice) => match desktop::show(&words(&notice)).await {
                     Ok(()) => {
-                        tracing::info!(amount = %notice.earned.amount, units = notice.earned.units, "told who came back what was earned");
+                        tracing::info!(amount = %notice.earned.shown(), units = notice.earned.all_units(), "told who came back what was earned");
                         wishes.extend(self.absence.shown(&notice));
                     }
                     Err(error) => tracing::info!(%error, "no notification was shown"),

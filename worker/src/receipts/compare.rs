@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lull_proto::v1;
-use rust_decimal::Decimal;
 use serde::Serialize;
 
 use super::log::Kept;
-use super::sheet::{self, Holder, Posting, Receipt, Unit};
+use super::sheet::{self, Holder, Posting, Receipt, Sums, Unit};
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,6 +48,8 @@ pub struct TakenBack {
     pub posting: u64,
     /// The unit.
     pub unit: String,
+    /// In which currency.
+    pub currency: String,
     /// How much, an exact decimal.
     pub amount: String,
     /// Why.
@@ -64,10 +65,10 @@ pub struct Comparison {
     pub on_their_way: u64,
     /// Units that they pay.
     pub units: u64,
-    /// Their sum, an exact decimal.
-    pub amount: String,
-    /// What the ledger paid in all, an exact decimal.
-    pub ledger_amount: String,
+    /// Their sum in each currency.
+    pub amount: Sums,
+    /// What the ledger paid in all, in the same way.
+    pub ledger_amount: Sums,
     /// Postings whose receipts were removed with their months: not compared.
     pub pruned_postings: u64,
     /// Pay that was taken back since.
@@ -191,8 +192,8 @@ pub fn compare(
         receipts: receipts.len() as u64,
         on_their_way: receipts.len() as u64 - kept,
         units: receipts.values().map(|receipt| receipt.posting.lines.len() as u64).sum(),
-        amount: sum(receipts.values().map(|receipt| receipt.posting.amount())),
-        ledger_amount: sum(paid.values().map(Posting::amount)),
+        amount: sheet::sums(receipts.values().flat_map(|receipt| receipt.posting.lines.values())),
+        ledger_amount: sheet::sums(paid.values().flat_map(|posting| posting.lines.values())),
         pruned_postings,
         taken_back,
         differences: differences.into_iter().collect(),
@@ -201,15 +202,12 @@ pub fn compare(
     })
 }
 
-fn sum(amounts: impl Iterator<Item = Decimal>) -> String {
-    amounts.sum::<Decimal>().normalize().to_string()
-}
-
 fn taken_back(posting: u64, line: &v1::PaidLine) -> Option<TakenBack> {
     let paid = line.line.as_ref().filter(|_| !line.taken_back.is_empty())?;
     let unit = Unit { job_id: paid.job_id, stage_code: paid.stage_code, index: paid.index };
-    let (amount, reason) = (paid.amount.clone(), line.taken_back.clone());
-    Some(TakenBack { posting, unit: name(&unit), amount, reason })
+    let (currency, amount) = (paid.currency.clone(), paid.amount.clone());
+    let reason = line.taken_back.clone();
+    Some(TakenBack { posting, unit: name(&unit), currency, amount, reason })
 }
 
 fn name(unit: &Unit) -> String {
@@ -226,7 +224,7 @@ fn differing(number: u64, receipt: &Posting, ledger: &Posting) -> Vec<Difference
     for (unit, amount) in &receipt.lines {
         let name = name(unit);
         match ledger.lines.get(unit) {
-            Some(paid) if paid == amount => {}
+            Some(paid) if amount.is(paid) => {}
             Some(paid) => add(
                 Kind::Amount,
                 format!("posting {number}, {name}: the receipt says {amount}, the ledger {paid}"),
@@ -286,6 +284,12 @@ mod tests {
         let more = [posting(5, &["0.1", "0.2"]), posting(6, &["1"]), posting(7, &["1"])];
         check(receipts(), &more, &[(Kind::NoReceipt, Some(7))]);
         check(receipts(), &[posting(5, &["0.1", "0.3"]), posting(6, &["1"])], &[(Kind::Amount, Some(5))]);
+        let mut in_yen = [posting(5, &["0.1", "0.2"]), posting(6, &["1"])];
+        in_yen[1].lines[0].line.as_mut().unwrap().currency = "JPY".to_owned();
+        check(receipts(), &in_yen, &[(Kind::Amount, Some(6))]);
+        let mut old = message(6, 100, &["1"]);
+        old.lines[0].currency.clear();
+        check(collection(&[old], 1), &[posting(6, &["1"])], &[]);
         check(receipts(), &[posting(5, &["0.1"]), posting(6, &["1"])], &[(Kind::NotPaid, Some(5))]);
         let line = [posting(5, &["0.1", "0.2"]), posting(6, &["1", "2"])];
         check(receipts(), &line, &[(Kind::NoReceipt, Some(6))]);
@@ -306,6 +310,7 @@ mod tests {
         assert_eq!(compared.differences, []);
         let taken = &compared.taken_back[0];
         assert_eq!((taken.unit.as_str(), taken.amount.as_str()), ("jobs/3 work unit 0", "0.1"));
+        assert_eq!(taken.currency, "EUR");
         assert_eq!(taken.reason, "forfeited: its owner lied");
     }
 

@@ -27,14 +27,65 @@ pub struct Posting {
     /// Seconds since 1970, and nanoseconds.
     pub time: (i64, i32),
     /// By unit.
-    pub lines: BTreeMap<Unit, Decimal>,
+    pub lines: BTreeMap<Unit, Paid>,
+}
+
+/// What was paid for a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paid {
+    /// Code of its currency; empty on receipts from before there were others than the grid's default.
+    pub currency: String,
+    /// How much.
+    pub amount: Decimal,
+}
+
+impl Paid {
+    /// Whether a receipt says what the ledger does.
+    #[must_use]
+    pub fn is(&self, ledger: &Self) -> bool {
+        self.amount == ledger.amount && (self.currency == ledger.currency || self.currency.is_empty())
+    }
+}
+
+impl std::fmt::Display for Paid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(format!("{} {}", self.amount, self.currency).trim_end())
+    }
+}
+
+/// Exact amounts by code of their currency.
+pub type Sums = BTreeMap<String, String>;
+
+/// What was paid in each currency.
+#[must_use]
+pub fn sums<'a>(lines: impl Iterator<Item = &'a Paid>) -> Sums {
+    let mut sums: BTreeMap<&str, Decimal> = BTreeMap::new();
+    for line in lines {
+        *sums.entry(&line.currency).or_default() += line.amount;
+    }
+    sums.into_iter().map(|(currency, sum)| (currency.to_owned(), sum.normalize().to_string())).collect()
+}
+
+/// The same in words, as `1.5 EUR and 3 JPY`.
+#[must_use]
+pub fn shown(sums: &Sums) -> String {
+    let all = sums.iter().map(|(currency, sum)| format!("{sum} {currency}").trim_end().to_owned());
+    if sums.is_empty() { "0".to_owned() } else { all.collect::<Vec<_>>().join(" and ") }
 }
 
 impl Posting {
-    /// The sum.
+    /// What it comes to in each currency.
     #[must_use]
-    pub fn amount(&self) -> Decimal {
-        self.lines.values().sum()
+    pub fn amount(&self) -> String {
+        shown(&sums(self.lines.values()))
+    }
+
+    /// The sum, where all of it is in one currency.
+    fn sum(&self) -> Option<Decimal> {
+        let first = self.lines.values().next();
+        let is_of_one =
+            self.lines.values().all(|line| first.is_some_and(|one| one.currency == line.currency));
+        is_of_one.then(|| self.lines.values().map(|line| line.amount).sum())
     }
 }
 
@@ -102,8 +153,12 @@ fn receipt(bytes: &[u8], holder: &Holder) -> Result<Receipt, Problem> {
         return Err(Problem::Stranger { device_id: message.device_id, grid_id: message.grid_id });
     }
     let posting = posting(message.time, message.lines.iter()).map_err(|what| unreadable(&what))?;
-    let amount: Decimal = message.amount.parse().map_err(|error| unreadable(&error))?;
-    if amount != posting.amount() {
+    // What is in two currencies has no sum.
+    let sum: Option<Decimal> = match message.amount.as_str() {
+        "" => None,
+        amount => Some(amount.parse().map_err(|error| unreadable(&error))?),
+    };
+    if sum != posting.sum() {
         return Err(Problem::Sum(message.posting));
     }
     Ok(Receipt { number: message.posting, posting, seal: message.seal, head: message.head })
@@ -121,7 +176,8 @@ pub fn posting<'a>(
     for line in lines {
         let unit = Unit { job_id: line.job_id, stage_code: line.stage_code, index: line.index };
         let amount = line.amount.parse().map_err(|_| format!("`{}` is no amount", line.amount))?;
-        if by_unit.insert(unit, amount).is_some() {
+        let paid = Paid { currency: line.currency.clone(), amount };
+        if by_unit.insert(unit, paid).is_some() {
             return Err(format!("job {} unit {} is there twice", unit.job_id, unit.index));
         }
     }
@@ -154,6 +210,7 @@ pub(super) mod tests {
             stage_code: 1,
             index: index as u64,
             amount: (*amount).to_owned(),
+            currency: "EUR".to_owned(),
         };
         v1::Receipt {
             grid_id: "grid-1".to_owned(),
@@ -185,7 +242,7 @@ pub(super) mod tests {
         let sheet = signed(&[message(5, 100, &["0.1", "0.2"]), message(6, 101, &["1"])], 1);
         let receipts = check(&sheet, &holder()).unwrap();
         assert_eq!(receipts.iter().map(|receipt| receipt.number).collect::<Vec<_>>(), [5, 6]);
-        assert_eq!(receipts[0].posting.amount(), "0.3".parse().unwrap());
+        assert_eq!(receipts[0].posting.amount(), "0.3 EUR");
         for at in 0..sheet.receipts[0].len() {
             let mut other = sheet.clone();
             other.receipts[0][at] ^= 1;
@@ -212,5 +269,12 @@ pub(super) mod tests {
         let mut twice = message(5, 100, &["0.1"]);
         twice.lines.push(twice.lines[0].clone());
         assert!(matches!(check(twice), Err(Problem::Unreadable(_))));
+        let mut mixed = message(5, 100, &["0.1", "2"]);
+        mixed.lines[1].currency = "JPY".to_owned();
+        assert_eq!(check(mixed.clone()), Err(Problem::Sum(5)), "there is no sum of euros and yen");
+        mixed.amount.clear();
+        assert_eq!(check(mixed).unwrap()[0].posting.amount(), "0.1 EUR and 2 JPY");
+        let without = v1::Receipt { amount: String::new(), ..message(5, 100, &["0.1"]) };
+        assert_eq!(check(without), Err(Problem::Sum(5)));
     }
 }

@@ -112,6 +112,9 @@ pub struct PayFile {
     /// The most that the job may cost.
     #[serde(default)]
     pub budget: String,
+    /// What all of these are in; the grid's default where it is empty.
+    #[serde(default)]
+    pub currency: String,
 }
 
 /// What a guest may use; 0 is the default.
@@ -249,6 +252,7 @@ impl JobFile {
             item_price: self.pay.item_price.clone(),
             service_price: self.pay.service_price.clone(),
             budget: self.pay.budget.clone(),
+            currency: self.pay.currency.clone(),
             priority: self.priority,
             limits: Some(v1::Limits {
                 memory_bytes: self.limits.memory_mib.saturating_mul(MIB),

@@ -27,7 +27,7 @@ fn lied_about(units: u64) -> Model {
     assert!(model.caught().is_empty());
     // Somebody else who was caught has left something.
     let key = lull_ledger::Key { job: 1, stage: 1, index: i64::MAX, attempt: 99 };
-    model.transfers.push(Transfer::forfeit_to_losses(key, 99, amount("10")));
+    model.transfers.push(Transfer::forfeit_to_losses(model.job.currency, key, 99, amount("10")));
     model
 }
 

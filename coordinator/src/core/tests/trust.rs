@@ -74,7 +74,7 @@ fn pay_for_what_could_still_be_wrong_is_held_back() {
     assert_eq!((held.len(), held[0].checked), (1, false));
     assert_eq!(held[0].results, 200, "at one check in a hundred, twice as many results as a check takes");
     let reward = model.transfers.last().expect("a reward");
-    assert_eq!(reward.credit, lull_ledger::AccountId::new(lull_ledger::AccountKind::Pending, 1));
+    assert_eq!(reward.credit(), lull_ledger::AccountId::new(yen(), lull_ledger::AccountKind::Pending, 1));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
 use lull_job::Stage;
-use lull_ledger::{AccountId, Amount};
+use lull_ledger::{AccountId, AccountKind, Amount};
 use rust_decimal::Decimal;
 
 use super::Aftermath;
@@ -322,14 +322,15 @@ pub(in crate::store) async fn review_slice(
             units.insert(unit_key(From("attempt"), &row)?);
         }
         if job.state != JobState::Running || job.stage != Stage::Work {
+            let account = AccountId::of_grid(job.currency, AccountKind::Losses).number();
             let select = "SELECT balance FROM account WHERE id = $1 FOR UPDATE";
-            let row = tx.query_one(&tx.prepare_cached(select).await?, &[&AccountId::LOSSES.number()]).await?;
+            let row = tx.query_one(&tx.prepare_cached(select).await?, &[&account]).await?;
             losses = From("account").amount(&row, "balance")?;
             // No more than was lost in this job: nobody's job is made again at others' cost.
             let select = "SELECT coalesce(sum(amount), 0) AS amount FROM transfer
                 WHERE code = 6 AND job_id = $1 AND credit = $2";
             let select = tx.prepare_cached(select).await?;
-            let row = tx.query_one(&select, &[&id.0, &AccountId::LOSSES.number()]).await?;
+            let row = tx.query_one(&select, &[&id.0, &account]).await?;
             losses = losses.min(From("transfer").amount(&row, "amount")? - job.granted);
         }
     }

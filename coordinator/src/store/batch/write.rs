@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use lull_ledger::{Transfer, postings};
+use lull_ledger::{CurrencyId, Transfer, postings};
 use rust_decimal::Decimal;
 
 use super::load::{Jobs, unit_columns};
@@ -236,8 +236,8 @@ pub(in crate::store) async fn write_transfers(tx: &Transaction<'_>, list: &[Tran
     let insert = "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::numeric[], $4::smallint[], $5::bigint[], $6::smallint[],
                              $7::bigint[], $8::bigint[])";
-    let debits: Vec<i64> = list.iter().map(|transfer| transfer.debit.number()).collect();
-    let credits: Vec<i64> = list.iter().map(|transfer| transfer.credit.number()).collect();
+    let debits: Vec<i64> = list.iter().map(|transfer| transfer.debit().number()).collect();
+    let credits: Vec<i64> = list.iter().map(|transfer| transfer.credit().number()).collect();
     let amounts: Vec<Decimal> = list.iter().map(|transfer| transfer.amount.decimal()).collect();
     let codes: Vec<i16> = list.iter().map(|transfer| transfer.code.number()).collect();
     let jobs: Vec<i64> = list.iter().map(|transfer| transfer.key.job).collect();
@@ -263,19 +263,25 @@ pub(in crate::store) async fn write_transfers(tx: &Transaction<'_>, list: &[Tran
 }
 
 /// Adds to what devices earned this month, by UTC: a row each, in the order of its key.
-async fn add_earnings(tx: &Transaction<'_>, earned: &BTreeMap<DeviceId, Earned>) -> Result<(), Error> {
+async fn add_earnings(
+    tx: &Transaction<'_>,
+    earned: &BTreeMap<(DeviceId, CurrencyId), Earned>,
+) -> Result<(), Error> {
     if earned.is_empty() {
         return Ok(());
     }
-    let upsert = "INSERT INTO device_earning AS known (device_id, month, amount, units)
-        SELECT device_id, date_trunc('month', now() AT TIME ZONE 'UTC')::date, amount, units
-        FROM unnest($1::bigint[], $2::numeric[], $3::bigint[]) AS new (device_id, amount, units) ORDER BY device_id
-        ON CONFLICT (device_id, month) DO UPDATE
+    let upsert = "INSERT INTO device_earning AS known (device_id, currency, month, amount, units)
+        SELECT device_id, currency, date_trunc('month', now() AT TIME ZONE 'UTC')::date, amount, units
+        FROM unnest($1::bigint[], $2::smallint[], $3::numeric[], $4::bigint[]) AS new (device_id, currency, amount, units)
+        ORDER BY device_id, currency
+        ON CONFLICT (device_id, currency, month) DO UPDATE
         SET amount = known.amount + excluded.amount, units = known.units + excluded.units";
-    let devices: Vec<i64> = earned.keys().map(|device| device.0).collect();
+    let devices: Vec<i64> = earned.keys().map(|(device, _)| device.0).collect();
+    let currencies: Vec<i16> = earned.keys().map(|(_, currency)| currency.number()).collect();
     let amounts: Vec<Decimal> = earned.values().map(|earned| earned.amount.decimal()).collect();
     let units: Vec<i64> = earned.values().map(|earned| bigint(earned.units)).collect();
-    let written = tx.execute(&tx.prepare_cached(upsert).await?, &[&devices, &amounts, &units]).await?;
+    let written =
+        tx.execute(&tx.prepare_cached(upsert).await?, &[&devices, &currencies, &amounts, &units]).await?;
     ensure_affected("device earning upsert", earned.len(), written)
 }
 

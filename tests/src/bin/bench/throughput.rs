@@ -64,7 +64,11 @@ async fn throughput(devices: usize, max_units: u32, units: u64) -> Result<(f64, 
         task??;
     }
     let books = fleet.books().await?;
-    ensure!(books.sum == "0" && books.faults.is_empty(), "the books do not balance: {:?}", books.faults);
+    ensure!(
+        books.sums.iter().all(|one| one.sum == "0") && books.faults.is_empty(),
+        "the books do not balance: {:?}",
+        books.faults
+    );
     ensure!(books.transfers >= 2 * units, "only {} transfers", books.transfers);
     let rewards: i64 = {
         let client = grid.database().await?;
