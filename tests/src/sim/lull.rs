@@ -1,6 +1,6 @@
 //! Lull's own coordinator core, with its tables in memory.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use lull_coordinator::core::{
     Copies, DeviceId, HandBack, Job, JobId, JobState, LeaseToken, Outcome, OwnerId, Policy, Prices, Report,
@@ -20,7 +20,9 @@ pub(super) const JOB: JobId = JobId(1);
 pub struct Lull {
     store: MemoryStore,
     hints: Hints,
-    owners: BTreeSet<i64>,
+    /// When each owner called last, in microseconds.
+    called: BTreeMap<i64, u64>,
+    now: u64,
     unit_micros: u64,
     result: Vec<u8>,
 }
@@ -79,7 +81,7 @@ impl Lull {
         });
         let policy = Policy { liars };
         let hints = Hints { policy, ..Hints::default() };
-        Self { store, hints, owners: BTreeSet::new(), unit_micros, result: Vec::new() }
+        Self { store, hints, called: BTreeMap::new(), now: 0, unit_micros, result: Vec::new() }
     }
 
     /// The tables.
@@ -120,6 +122,9 @@ pub(super) fn reward() -> Amount {
     *REWARD
 }
 
+/// How long an owner counts as there after a call: longer than a lease takes.
+const PRESENT_MICROS: u64 = 300_000_000;
+
 /// For how many copies of each unit there is money.
 const BUDGET_COPIES: u64 = 12;
 
@@ -138,10 +143,12 @@ pub(super) fn digest(answer: Answer) -> Digest {
 
 impl Server for Lull {
     fn set_clock(&mut self, now: u64) {
+        self.now = now;
         self.store.set_clock(now / 1_000_000);
     }
 
     fn call(&mut self, call: &Call<'_>) -> Option<Work> {
+        self.called.insert(call.owner, self.now);
         let hand_back = HandBack {
             token: LeaseToken(call.token),
             indexes: call.hand_backs.to_vec(),
@@ -172,6 +179,8 @@ impl Server for Lull {
     fn chores(&mut self) {
         self.store.release_held();
         self.store.forgive_drops();
+        self.called.retain(|_, at| *at + PRESENT_MICROS > self.now);
+        self.hints.owners = self.called.len() as u64;
         for job in self.store.unreviewed() {
             self.store.review(job, self.hints.policy);
         }
@@ -190,8 +199,8 @@ impl Server for Lull {
     }
 
     fn enrol(&mut self, owner: i64, devices: u64) {
-        self.owners.insert(owner);
-        self.hints.owners = self.owners.len() as u64;
+        self.called.insert(owner, self.now);
+        self.hints.owners = self.called.len() as u64;
         self.hints.slots = devices;
     }
 }
