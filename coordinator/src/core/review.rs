@@ -9,7 +9,7 @@ use super::ids::{JobId, UnitKey};
 use super::job::{Job, JobState, ROUNDS_MAX};
 use super::judge::support;
 use super::slice::{Changes, Slice};
-use super::trust::{Coin, Copies, Policy};
+use super::trust::{Coin, Policy};
 use super::verdict::{is_paid, standing_of_one};
 
 /// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e. Fewer than the
@@ -116,10 +116,7 @@ impl Batch<'_> {
             // Of two who agreed one was caught: the other is not checked more than its job wants, unless it is a stranger.
             let alone = alone.filter(|one| attempts.len() == 1 || one.is_stranger() || one.picks());
             let mut rule = job.rule(*unit, alone, self.slice.policy);
-            // The formula reckons with a share f of checks that say nothing, where two copies of each unit are enough.
-            let is_reckoned = attempts.len() > 1 && job.wish_copies <= Copies::whole(2);
-            let may_be_alone = unit.stage != Stage::Work || is_reckoned;
-            if may_be_alone && alone.is_none_or(|one| !one.is_stranger()) {
+            if unit.stage != Stage::Work && alone.is_none_or(|one| !one.is_stranger()) {
                 rule.needed = 1;
             }
             let support = support(attempts, (verdict.outcome, verdict.digest), rule);
