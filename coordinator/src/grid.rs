@@ -28,6 +28,8 @@ struct Call {
     request: Request,
     /// Until when it waits for work; it does not wait when that is past.
     wait_until: Instant,
+    /// Whether it asks for receipts too: then it waits no longer than until its device is paid.
+    receipts: bool,
     answer: oneshot::Sender<Result<Answer, Arc<store::Error>>>,
 }
 
@@ -129,10 +131,16 @@ impl Grid {
     ///
     /// # Errors
     /// When too many wait, or the database fails.
-    pub async fn sync(&self, request: Request, presence: i16, wait: Duration) -> Result<Answer, Error> {
+    pub async fn sync(
+        &self,
+        request: Request,
+        presence: i16,
+        wait: Duration,
+        receipts: bool,
+    ) -> Result<Answer, Error> {
         self.shared.note(&request, presence);
         let (answer, answered) = oneshot::channel();
-        let call = Call { request, wait_until: Instant::now() + wait, answer };
+        let call = Call { request, wait_until: Instant::now() + wait, receipts, answer };
         self.calls.try_send(call).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Busy,
             mpsc::error::TrySendError::Closed(_) => Error::ShuttingDown,
@@ -241,6 +249,8 @@ async fn combine(shared: Arc<Shared>, mut queue: mpsc::Receiver<Call>) {
         {
             batch.push(call);
         }
+        // Some of them may have been answered meanwhile.
+        due = due.min(parked.len());
         let looking = due.min(BATCH_CALLS_MAX - batch.len());
         due -= looking;
         batch.extend(parked.drain(..looking));
@@ -253,8 +263,13 @@ async fn combine(shared: Arc<Shared>, mut queue: mpsc::Receiver<Call>) {
 /// Answers calls that have waited long enough, and forgets those whose device has gone. Returns how many are left.
 fn dismiss(parked: &mut VecDeque<Call>) -> usize {
     let now = Instant::now();
-    let (done, waiting): (VecDeque<Call>, VecDeque<Call>) =
-        parked.drain(..).partition(|call| call.answer.is_closed() || call.wait_until <= now);
+    answer_empty(parked, |call| call.answer.is_closed() || call.wait_until <= now);
+    parked.len()
+}
+
+/// Answers those of the waiting calls without work.
+fn answer_empty(parked: &mut VecDeque<Call>, is_done: impl Fn(&Call) -> bool) {
+    let (done, waiting): (VecDeque<Call>, VecDeque<Call>) = parked.drain(..).partition(is_done);
     *parked = waiting;
     for call in done {
         let _ = call.answer.send(Ok(Answer {
@@ -263,7 +278,6 @@ fn dismiss(parked: &mut VecDeque<Call>) -> usize {
             checkpointed: Arc::default(),
         }));
     }
-    parked.len()
 }
 
 async fn decide(
@@ -276,8 +290,8 @@ async fn decide(
     let hints = shared.hints();
     let alone = batch.len() == 1;
     let (mut requests, rest): (Vec<Request>, Vec<_>) =
-        batch.into_iter().map(|call| (call.request, (call.wait_until, call.answer))).unzip();
-    for (request, (_, answer)) in requests.iter_mut().zip(&rest) {
+        batch.into_iter().map(|call| (call.request, (call.wait_until, call.receipts, call.answer))).unzip();
+    for (request, (.., answer)) in requests.iter_mut().zip(&rest) {
         if answer.is_closed() {
             request.want = None;
         }
@@ -289,8 +303,8 @@ async fn decide(
         Ok(decided) => decided,
         Err(error) if !alone && !error.is_unavailable() => {
             tracing::error!(%error, calls = requests.len(), "batch failed: its calls are decided one by one");
-            for (request, (wait_until, answer)) in requests.into_iter().zip(rest) {
-                let call = vec![Call { request, wait_until, answer }];
+            for (request, (wait_until, receipts, answer)) in requests.into_iter().zip(rest) {
+                let call = vec![Call { request, wait_until, receipts, answer }];
                 Box::pin(decide(shared, fairness, tokens, call, parked)).await;
             }
             return;
@@ -298,20 +312,26 @@ async fn decide(
         Err(error) => {
             tracing::error!(%error, calls = requests.len(), "batch failed");
             let error = Arc::new(error);
-            for (_, answer) in rest {
+            for (.., answer) in rest {
                 let _ = answer.send(Err(Arc::clone(&error)));
             }
             return;
         }
     };
     shared.tell(&decided.aftermath);
+    let paid: BTreeSet<DeviceId> = decided.postings.iter().map(|posting| posting.device).collect();
     shared.receipts.keep(decided.postings);
+    if !parked.is_empty() && !paid.is_empty() {
+        answer_empty(parked, |call| call.receipts && paid.contains(&call.request.device));
+    }
     let checkpointed = Arc::new(decided.checkpointed);
     let now = Instant::now();
-    for ((request, (wait_until, answer)), reply) in requests.into_iter().zip(rest).zip(decided.replies) {
+    for ((request, (wait_until, receipts, answer)), reply) in
+        requests.into_iter().zip(rest).zip(decided.replies)
+    {
         let waits = request.want.is_some() && request.reports.is_empty() && request.hand_backs.is_empty();
         if waits && reply == Reply::default() && wait_until > now {
-            parked.push_back(Call { request, wait_until, answer });
+            parked.push_back(Call { request, wait_until, receipts, answer });
             continue;
         }
         let leases = reply.leases.iter().filter_map(|token| decided.leases.get(token).cloned()).collect();

@@ -28,6 +28,8 @@ const HELD_LOOK: usize = 64;
 pub const HELD_MAX: usize = 1_000;
 /// Lines that wait for their devices. Past that all are forgotten: the ledger has them.
 const LINES_WAITING_MAX: usize = 500_000;
+/// Lines that wait for one device: what an answer holds. Past that they are read from the ledger, in parts.
+const LINES_PER_DEVICE_MAX: usize = 20_000;
 /// Devices that are remembered; past that all are forgotten.
 const DEVICES_MAX: usize = 100_000;
 /// A head that is older is read again.
@@ -68,6 +70,12 @@ pub struct Held {
     pub numbers: BTreeSet<u64>,
 }
 
+impl Held {
+    fn lacks(&self, posting: &Posting) -> bool {
+        posting.number > self.through && !self.numbers.contains(&posting.number)
+    }
+}
+
 /// Whether the ledger is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
@@ -92,15 +100,27 @@ impl Receipts {
     pub fn keep(&self, postings: Vec<Posting>) {
         let mut waiting = self.lock();
         for posting in postings {
-            let lines = posting.lines.len();
-            if let Some(known) = waiting.devices.get_mut(&posting.device) {
+            let (device, new) = (posting.device, posting.lines.len());
+            let Some(known) = waiting.devices.get_mut(&device) else { continue };
+            let before = lines(&known.postings);
+            if before + new > LINES_PER_DEVICE_MAX {
+                waiting.devices.remove(&device);
+                waiting.lines -= before;
+            } else {
                 known.postings.push(posting);
-                waiting.lines += lines;
+                waiting.lines += new;
             }
         }
         if waiting.lines > LINES_WAITING_MAX {
             *waiting = Waiting::default();
         }
+    }
+
+    /// Whether something waits for a device that it does not have.
+    #[must_use]
+    pub fn has_some_for(&self, device: DeviceId, held: &Held) -> bool {
+        let waiting = self.lock();
+        waiting.devices.get(&device).is_some_and(|known| known.postings.iter().any(|one| held.lacks(one)))
     }
 
     /// Receipts that a device lacks; `None` when there are none and nothing else to say.
@@ -137,17 +157,18 @@ impl Receipts {
         Ok(Some(self.sign(&owner_name, &lacking.postings, &head, (lacking.through, lacking.more))))
     }
 
-    /// What waits for a device; `None` when the ledger should be looked at.
+    /// What waits for a device, which it does until the device says that it has it: an answer can be lost. `None` when the
+    /// ledger should be looked at.
     fn take(&self, device: DeviceId, held: &Held) -> Option<(String, Vec<Posting>)> {
         let mut waiting = self.lock();
         let known = waiting.devices.get_mut(&device)?;
         if known.looked_at?.elapsed() > LOOK_EVERY || held.numbers.len() > HELD_LOOK {
             return None;
         }
-        let owner = known.owner.clone();
-        let mut postings = std::mem::take(&mut known.postings);
-        waiting.lines -= lines(&postings);
-        postings.retain(|one| one.number > held.through && !held.numbers.contains(&one.number));
+        let before = lines(&known.postings);
+        known.postings.retain(|one| held.lacks(one));
+        let (owner, postings) = (known.owner.clone(), known.postings.clone());
+        waiting.lines -= before - lines(&postings);
         Some((owner, postings))
     }
 
@@ -167,10 +188,6 @@ impl Receipts {
             owner.clone_into(&mut known.owner);
             // While there is more, the next call looks again.
             known.looked_at = (!lacking.more).then_some(looked_at);
-            let before = lines(&known.postings);
-            known.postings.retain(|one| !lacking.postings.iter().any(|given| given.number == one.number));
-            let after = lines(&known.postings);
-            waiting.lines -= before - after;
         }
     }
 

@@ -27,7 +27,7 @@ use crate::postgres::Postgres;
 use crate::receipts::Receipts;
 use crate::seal::SealKey;
 use crate::service::{
-    AdminService, BlobsService, Context, JobsService, LedgerService, PayoutsService, WorkService,
+    AdminService, BlobsService, Context, JobsService, LedgerService, PayoutsService, Turns, WorkService,
 };
 use crate::store::{OperatorId, Store, Subject, migrate};
 
@@ -103,7 +103,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     chores::start(store.clone(), blobs.clone(), grid.clone(), told);
     tokio::spawn(chores::seal(store.clone(), key, grid_id.clone()));
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
-    let context = Context { store, blobs, grid, auth, fee: config.fee, receipts };
+    let context = Context { store, blobs, grid, auth, fee: config.fee, receipts, turns: Turns::default() };
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;

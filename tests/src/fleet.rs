@@ -195,6 +195,16 @@ impl Device {
         Ok(Self { assertion: credentials.parse()?, ..self.clone() })
     }
 
+    /// The same device at another coordinator of the grid, connected when it is needed.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn at(&self, url: &str) -> Result<Self> {
+        let channel = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect_lazy();
+        let (work, blobs) = (WorkClient::new(channel.clone()), BlobsClient::new(channel));
+        Ok(Self { work, blobs, ..self.clone() })
+    }
+
     /// What it shows to the coordinator.
     #[must_use]
     pub fn credentials(&self) -> &str {
@@ -397,6 +407,12 @@ pub async fn work_off(submitter: &mut Submitter, job: &str, devices: &mut [Devic
 }
 
 impl Submitter {
+    /// What it shows to the coordinator.
+    #[must_use]
+    pub fn credentials(&self) -> &str {
+        self.token.to_str().unwrap_or_default()
+    }
+
     /// Uploads a blob and names it.
     ///
     /// # Errors

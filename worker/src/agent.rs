@@ -298,7 +298,14 @@ impl Shell {
         }
         let (remote, events) = (Arc::clone(&self.remote), self.events.clone());
         let receipts = self.receipts.clone();
-        request.held_receipts = receipts.wanted(Instant::now());
+        let now = Instant::now();
+        request.held_receipts = receipts.wanted(now);
+        if request.held_receipts.is_none()
+            && let Some(Ok(wait)) = request.wait.map(Duration::try_from)
+        {
+            // Only a call that asks for receipts is answered when there are some: this one gives way to it.
+            request.wait = prost_types::Duration::try_from(wait.min(receipts.asks_in(now))).ok();
+        }
         let contact = Arc::clone(&self.contact);
         let note = move |problem| {
             let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);

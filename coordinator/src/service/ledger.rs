@@ -117,7 +117,8 @@ impl Ledger for LedgerService {
             return Err(status::invalid("name", "is a submitter: only balances of owners have such lines"));
         };
         let parts = statements::balance_parts(request.get_ref())?;
-        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, parts)))
+        let turn = statements::turn(&self.context, &request).await?;
+        Ok(Response::new(statements::balance_lines(self.context.store.clone(), owner, parts, turn)))
     }
 
     type ReadStatementStream = statements::Stream<v1::ReadStatementResponse>;
@@ -129,7 +130,8 @@ impl Ledger for LedgerService {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
         let month = request.get_ref().month.parse();
         let month: Month = month.map_err(|error: MonthError| status::invalid("month", &error.to_string()))?;
-        Ok(Response::new(statements::statement(self.context.store.clone(), holder, month)))
+        let turn = statements::turn(&self.context, &request).await?;
+        Ok(Response::new(statements::statement(self.context.store.clone(), holder, month, turn)))
     }
 
     async fn get_earnings(

@@ -10,6 +10,7 @@ mod receipts;
 mod statements;
 pub mod status;
 mod submission;
+mod turns;
 mod view;
 mod work;
 
@@ -18,6 +19,7 @@ pub use blobs::BlobsService;
 pub use jobs::JobsService;
 pub use ledger::LedgerService;
 pub use payouts::PayoutsService;
+pub use turns::Turns;
 pub use work::WorkService;
 
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Context {
     pub fee: FeeRate,
     /// What devices are given for their pay.
     pub receipts: Arc<Receipts>,
+    /// Who is reading the ledger at length.
+    pub turns: Turns,
 }
 
 /// Rows on one page of a list.

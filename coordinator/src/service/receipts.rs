@@ -3,6 +3,7 @@
 use lull_proto::v1;
 use tonic::Status;
 
+use super::turns::Reader;
 use super::{Context, status};
 use crate::auth::Device;
 use crate::receipts::{HELD_MAX, Held, Look, line};
@@ -33,6 +34,7 @@ pub(super) async fn list(
     held: v1::HeldReceipts,
 ) -> Result<v1::Receipts, Status> {
     let held = self::held(held)?;
+    let _turn = context.turns.take(Reader::Device(device.id))?;
     let receipts = context.receipts.of(device.id, device.owner, &held, Look::Now).await;
     Ok(receipts.map_err(status::from_store)?.unwrap_or_default())
 }
@@ -43,6 +45,7 @@ pub(super) async fn pay(
     device: Device,
     after: u64,
 ) -> Result<v1::ListDevicePayResponse, Status> {
+    let _turn = context.turns.take(Reader::Device(device.id))?;
     let pay = context.store.device_pay(device.id, device.owner, after).await;
     let (postings, more) = pay.map_err(status::from_store)?;
     Ok(v1::ListDevicePayResponse { postings: postings.into_iter().map(posting).collect(), more })

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
+use super::turns::{Reader, Turn};
 use super::{Context, last_part, number, status, view};
 use crate::core::{Outcome, OwnerId};
 use crate::store::{
@@ -50,6 +51,12 @@ pub(super) async fn holder<T>(context: &Context, request: &Request<T>, name: &st
         Some(asked) if asked != own => Err(status::denied("this is somebody else's money")),
         _ => Ok(own),
     }
+}
+
+/// The caller's turn to read at length.
+pub(super) async fn turn<T>(context: &Context, request: &Request<T>) -> Result<Option<Turn>, Status> {
+    let reader = Reader::of(context.auth.subject(request).await?);
+    reader.map(|reader| context.turns.take(reader)).transpose()
 }
 
 /// A reason that somebody gave.
@@ -121,6 +128,7 @@ pub(super) fn balance_lines(
     store: Store,
     owner: OwnerId,
     parts: Vec<BalancePart>,
+    turn: Option<Turn>,
 ) -> Stream<v1::ReadBalanceLinesResponse> {
     let message = |piece| match piece {
         BalancePiece::Balance(balance) => v1::ReadBalanceLinesResponse {
@@ -133,7 +141,7 @@ pub(super) fn balance_lines(
             lines: lines.into_iter().map(balance_line).collect(),
         },
     };
-    stream(message, move |pieces| async move {
+    stream(message, turn, move |pieces| async move {
         let result = store.balance_lines(owner, &parts, &pieces).await;
         (pieces, result)
     })
@@ -158,7 +166,12 @@ fn balance_line(BalanceLine { line: about, until }: BalanceLine) -> v1::BalanceL
 }
 
 /// A statement.
-pub(super) fn statement(store: Store, holder: Holder, month: Month) -> Stream<v1::ReadStatementResponse> {
+pub(super) fn statement(
+    store: Store,
+    holder: Holder,
+    month: Month,
+    turn: Option<Turn>,
+) -> Stream<v1::ReadStatementResponse> {
     // What owners call their PCs is not for submitters.
     let names_devices = matches!(holder, Holder::Owner(_));
     let message = move |part| match part {
@@ -170,7 +183,7 @@ pub(super) fn statement(store: Store, holder: Holder, month: Month) -> Stream<v1
             lines: lines.into_iter().map(|about| line(about, names_devices)).collect(),
         },
     };
-    stream(message, move |pieces| async move {
+    stream(message, turn, move |pieces| async move {
         let result = store.statement(holder, month, &pieces).await;
         (pieces, result)
     })
@@ -179,6 +192,7 @@ pub(super) fn statement(store: Store, holder: Holder, month: Month) -> Stream<v1
 /// Passes pieces on as messages. An error comes last, when the database's connection is free again.
 fn stream<P, M, F>(
     message: impl Fn(P) -> M + Send + 'static,
+    turn: Option<Turn>,
     read: impl FnOnce(Pieces<P>) -> F + Send + 'static,
 ) -> Stream<M>
 where
@@ -189,6 +203,7 @@ where
     let (send, receive) = mpsc::channel(PIECES_WAITING);
     tokio::spawn(async move {
         let (pieces, result) = read(send).await;
+        drop(turn);
         if let Err(error) = result {
             // The reader may have gone.
             let _ = pieces.send(Err(error)).await;

@@ -55,6 +55,13 @@ pub fn precondition(reason: &str, message: impl Into<String>) -> Status {
     status(Code::FailedPrecondition, reason, message, &[])
 }
 
+/// The caller reads the ledger already.
+#[must_use]
+pub fn reading() -> Status {
+    let message = "another statement or list of lines is being read with this identity: wait for its end";
+    status(Code::ResourceExhausted, "READING", message, &[])
+}
+
 /// A failed transaction.
 #[must_use]
 pub fn from_store(error: store::Error) -> Status {

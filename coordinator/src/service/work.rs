@@ -216,14 +216,17 @@ impl Work for WorkService {
         let mut request = request.into_inner();
         let held = request.held_receipts.take().map(receipts::held).transpose()?;
         let presence = i16::try_from(request.presence).unwrap_or(0);
-        let wait =
-            request.wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default().min(WAIT_MAX);
+        let has_receipts =
+            held.as_ref().is_some_and(|held| self.context.receipts.has_some_for(device.id, held));
+        let wait = request.wait.filter(|_| !has_receipts).and_then(|wait| Duration::try_from(wait).ok());
+        let wait = wait.unwrap_or_default().min(WAIT_MAX);
         let checkpoints = checkpoints::verified(&self.context, device.id, &request.hand_backs).await?;
         let (mut call, mut refusals) = read(device, request)?;
         for (hand_back, checkpoints) in call.hand_backs.iter_mut().zip(checkpoints) {
             hand_back.checkpoints = checkpoints;
         }
-        let answer = self.context.grid.sync(call, presence, wait).await.map_err(status::from_grid)?;
+        let answer =
+            self.context.grid.sync(call, presence, wait, held.is_some()).await.map_err(status::from_grid)?;
         let mut leases = Vec::with_capacity(answer.leases.len());
         for lease in &answer.leases {
             leases.push(self.lease_message(lease, answer.checkpointed.contains(&lease.job)).await?);

@@ -39,6 +39,8 @@ pub use statements::{
 const TRIES_MAX: u32 = 5;
 /// Connections for batches: one decides while another commits elsewhere.
 const BATCH_CONNECTIONS: usize = 4;
+/// Connections for readings that may take long: nothing else waits for them.
+const READING_CONNECTIONS: usize = 4;
 /// Connections for everything else.
 const CONNECTIONS: usize = 8;
 
@@ -51,6 +53,8 @@ const LOOK_UPS_ONLY: &str = "-c enable_seqscan=off -c enable_bitmapscan=off -c e
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
+    /// For statements, lines and receipts.
+    reading_pool: Pool,
     /// Hot statements are all look-ups by key. A plan made while a table was empty must not become a
     /// sequential scan of a full one, so these connections have nothing else to choose from. Bitmap scans are out too: unlike index scans they
     /// never mark the dead entries that short-lived leases leave behind, and walk them again each time.
@@ -66,8 +70,10 @@ impl Store {
         let mut config: tokio_postgres::Config = url.parse()?;
         let mut batch_config = config.clone();
         config.options(APP_ROLE);
+        let reading_pool = pool(config.clone(), READING_CONNECTIONS)?;
         batch_config.options(format!("{APP_ROLE} {LOOK_UPS_ONLY}"));
-        Ok(Self { pool: pool(config, CONNECTIONS)?, batch_pool: pool(batch_config, BATCH_CONNECTIONS)? })
+        let batch_pool = pool(batch_config, BATCH_CONNECTIONS)?;
+        Ok(Self { pool: pool(config, CONNECTIONS)?, reading_pool, batch_pool })
     }
 }
 

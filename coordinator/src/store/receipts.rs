@@ -114,7 +114,7 @@ impl Store {
         through: u64,
         held: &BTreeSet<u64>,
     ) -> Result<Lacking, Error> {
-        run_tx!(self.pool, "lacking_receipts", tx => {
+        run_tx!(self.reading_pool, "lacking_receipts", tx => {
             let name = "SELECT name, pg_snapshot_xmin(pg_current_snapshot())::text AS bound FROM owner WHERE id = $1";
             let row = tx.query_opt(&tx.prepare_cached(name).await?, &[&owner.0]).await?.ok_or(Error::NotFound("owner"))?;
             // Nothing can come in below it any more. It is read first: what comes meanwhile is beyond it.
@@ -153,7 +153,7 @@ impl Store {
         owner: OwnerId,
         after: u64,
     ) -> Result<(Vec<Posting>, bool), Error> {
-        run_tx!(self.pool, "device_pay", tx => {
+        run_tx!(self.reading_pool, "device_pay", tx => {
             let numbers = posting_numbers(tx, device, after, POSTINGS_PER_ANSWER).await?;
             let (mut postings, mut lines) = (Vec::new(), 0);
             for number in &numbers {

@@ -179,7 +179,7 @@ impl Store {
         month: Month,
         pieces: &Pieces<StatementPart>,
     ) -> Result<(), Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         // Nothing is started again: lines have been passed on by then.
         let tx = snapshot(&mut client).await?;
         let (name, accounts) = accounts_of(&tx, holder).await?;
@@ -217,7 +217,7 @@ impl Store {
     /// # Errors
     /// When there is no such owner.
     pub async fn owner_balance(&self, owner: OwnerId) -> Result<OwnerBalance, Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         owner_balance(&snapshot(&mut client).await?, owner).await
     }
 
@@ -231,7 +231,7 @@ impl Store {
         parts: &[BalancePart],
         pieces: &Pieces<BalancePiece>,
     ) -> Result<(), Error> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.reading_pool.get().await?;
         let tx = snapshot(&mut client).await?;
         let balance = owner_balance(&tx, owner).await?;
         if !send(pieces, BalancePiece::Balance(balance)).await? {

@@ -9,6 +9,8 @@ use super::Store;
 
 /// Receipts are asked for this often: one signature then covers what was paid meanwhile.
 const ASK_EVERY: Duration = Duration::from_secs(10);
+/// A disk that is busy with the last ones is given this time.
+const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// Asks for receipts, and keeps them.
 #[derive(Debug, Clone)]
@@ -34,6 +36,14 @@ impl Keeper {
         let held = self.store.try_lock().ok()?.held()?;
         *asked_at = Some(now);
         Some(held)
+    }
+
+    /// When a call may ask again.
+    #[must_use]
+    pub fn asks_in(&self, now: Instant) -> Duration {
+        let asked_at = *self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = asked_at.map_or(now, |before| before + ASK_EVERY);
+        next.saturating_duration_since(now).max(BUSY_FOR)
     }
 
     /// Keeps a sheet, on a thread of its own.
