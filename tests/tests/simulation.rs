@@ -70,9 +70,10 @@ fn honest_devices_that_die_or_err_lose_no_unit() {
 fn a_friend_who_looks_for_checks_finds_few() {
     let trial = Trial { percent: 20, assumed: 0.2, units_an_owner: 150, ..SMALL };
     let fishing = Lying { fishes: Some(u64::MAX), ..Lying::sleeper(20, 3) };
-    let (findings, run) = trial.lull(5, Conduct::Liar(fishing));
-    assert_eq!(findings.framed, 0, "they settle no disputes");
-    assert_eq!(findings.caught, run.liars.len() as u64, "{findings:?}");
+    let looks = trials(0..4, |seed| trial.lull(seed, Conduct::Liar(fishing)));
+    assert_eq!(looks.framed, 0, "they settle no disputes");
+    assert!(looks.error <= trial.max_error, "{looks:?}");
+    assert!(looks.net_pay < 0.0, "{looks:?}");
 }
 
 #[test]

@@ -45,8 +45,8 @@ impl Default for Policy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Copies(u64);
 
-/// The part of the promised errors that is aimed at: what is expected is then below the promise by more than it varies.
-const AIM: f64 = 0.9;
+/// The part of the promised errors that is aimed at. W(y) is the most that is expected, so that little has to be added.
+const AIM: f64 = 0.95;
 /// Checks never become rarer than one in a hundred: pay is then held back for at most two hundred results.
 const CHECKS_MIN: f64 = 0.01;
 /// More owners than this for one unit: the grid's assumption leaves no hope.
@@ -63,11 +63,16 @@ const RESULTS_PER_DROP: u64 = 8;
 const RESULTS_PER_DROP_OF_JUDGES: u64 = 50;
 /// Units that an owner may drop besides one for each that it answers, until it gets no work: two of the largest leases.
 const DROPS_MAX: u64 = 2_000;
+/// The same for a stranger, who has one unit at a time: what it drops is never a lease that was cut short.
+const DROPS_MAX_OF_STRANGERS: u64 = 50;
 /// Units that it may drop besides: a few leases of a laptop that is closed.
 const DROPS_ALLOWED: u64 = 10;
 /// Twice the results after which one check is expected: pay is held back for so many, so that lying once
 /// costs more than it brings, and lying always too.
 const HELD_CHECKS: f64 = 2.0;
+/// Results for which pay is held back at least: until a dispute is settled its owner goes on, and what friends of its
+/// have confirmed meanwhile must not be out of reach.
+const HELD_RESULTS_MIN: u64 = 20;
 
 impl Copies {
     /// One whole copy.
@@ -169,14 +174,23 @@ impl Copies {
     /// The same, where one owner only has spoken, whose results are checked at a rate of its own.
     #[must_use]
     pub fn needed_after(self, coin: Coin, standing: Standing) -> usize {
-        self.needed(coin).max(1 + usize::from(f64::from(coin.0) < standing.check_rate() * float(Self::ONE)))
+        let own = standing.check_rate();
+        let rate = if standing.picks() { own.max(self.compared()) } else { own };
+        self.needed(coin).max(1 + usize::from(f64::from(coin.0) < rate * float(Self::ONE)))
+    }
+
+    /// The share of attempts that are compared with another: of 1 + q attempts, 2 q. Who makes no checks has as much
+    /// of its own work checked, so that its lies are noticed as often as anybody's.
+    fn compared(self) -> f64 {
+        let q = (self.as_f64() - 1.0).clamp(0.0, 1.0);
+        2.0 * q / (1.0 + q)
     }
 
     /// Later results of an owner until pay that was held back is released.
     #[must_use]
     pub fn held_results(self) -> u64 {
-        let rate = (self.as_f64() - 1.0).clamp(CHECKS_MIN, 1.0);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 2 and 200")]
+        let rate = (self.as_f64() - 1.0).clamp(CHECKS_MIN, HELD_CHECKS / float(HELD_RESULTS_MIN));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 20 and 200")]
         let results = (HELD_CHECKS / rate).ceil() as u64;
         results
     }
@@ -257,11 +271,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger or picks its
-    /// units (what it is handed is then never a check, and it knows), then as often as makes a lie cost more than it brings, by the pay that it would lose.
+    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger,
+    /// then as often as makes a lie cost more than it brings, by the pay that it would lose.
     #[must_use]
     pub fn check_rate(self) -> f64 {
-        if self.is_stranger() || self.picks() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+        if self.is_stranger() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
     }
 
     /// Whether little is known of this owner.
@@ -290,7 +304,8 @@ impl Standing {
     /// Whether it gets no work, as it answers next to nothing of what it is handed.
     #[must_use]
     pub const fn wastes(self) -> bool {
-        self.dropped > self.results + DROPS_MAX
+        let most = if self.is_stranger() { DROPS_MAX_OF_STRANGERS } else { DROPS_MAX };
+        self.dropped > self.results + most
     }
 
     /// Whether it may settle disputes: it is known, and drops next to nothing.
@@ -379,9 +394,9 @@ mod tests {
         let near = |copies: f64, expected: f64| {
             assert!((copies - expected).abs() < 0.005, "{copies} instead of {expected}");
         };
-        near(copies(1e-4, 0.05, 200, 200_000), 1.108);
+        near(copies(1e-4, 0.05, 200, 200_000), 1.102);
         near(copies(1e-4, 0.05, 200, 2_000_000), 1.01);
-        near(copies(1e-4, 0.20, 200, 200_000), 1.536);
+        near(copies(1e-4, 0.20, 200, 200_000), 1.508);
         near(copies(1e-3, 0.05, 200, 200_000), 1.01);
     }
 
@@ -421,6 +436,37 @@ mod tests {
         assert!((known(STRANGER_RESULTS, 0) - 1.0).abs() < 1e-9);
         assert!(known(1_000, 18) < 0.11);
         assert!(Copies::for_error(Share::of(0.5), Share::of(0.05), 10, 1_000_000).as_f64() >= 1.01);
+    }
+
+    #[test]
+    fn who_makes_no_checks_is_checked_as_often_as_others_are_compared() {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
+        let coin = |share: f64| Coin((share * float(Copies::ONE)) as u32);
+        let known = Standing { correct: 100, held: 1_000, results: 1_000, ..Standing::default() };
+        let picks = Standing { dropped: 200, ..known };
+        assert!(picks.picks() && !picks.wastes());
+        let copies = Copies::of(1.1);
+        // 2 q / (1 + q) is 0.1818.
+        assert_eq!(copies.needed_after(coin(0.15), known), 1);
+        assert_eq!(copies.needed_after(coin(0.15), picks), 2);
+        assert_eq!(copies.needed_after(coin(0.2), picks), 1);
+    }
+
+    #[test]
+    fn a_stranger_who_answers_nothing_soon_gets_nothing() {
+        let stranger = |dropped| Standing { dropped, ..Standing::default() };
+        assert!(!stranger(DROPS_MAX_OF_STRANGERS).wastes());
+        assert!(stranger(DROPS_MAX_OF_STRANGERS + 1).wastes());
+        let known = |dropped| Standing { correct: STRANGER_RESULTS, results: 10, ..stranger(dropped) };
+        assert!(!known(DROPS_MAX + 10).wastes());
+        assert!(known(DROPS_MAX + 11).wastes());
+    }
+
+    #[test]
+    fn pay_is_held_for_twenty_results_at_least() {
+        assert_eq!(Copies::of(2.5).held_results(), HELD_RESULTS_MIN);
+        assert_eq!(Copies::of(1.05).held_results(), 40);
+        assert_eq!(Copies::of(1.0).held_results(), 200);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Lull's own coordinator core, with its tables in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lull_coordinator::core::{
@@ -21,7 +21,9 @@ pub(super) const JOB: JobId = JobId(1);
 pub struct Lull {
     store: MemoryStore,
     hints: Hints,
-    owners: BTreeSet<i64>,
+    /// When each owner called last, in microseconds.
+    called: BTreeMap<i64, u64>,
+    now: u64,
     /// Owners of devices for which there was no work when they last called.
     waiting: BTreeSet<OwnerId>,
     /// Whether what takes too long goes out twice.
@@ -88,7 +90,8 @@ impl Lull {
         Self {
             store,
             hints,
-            owners: BTreeSet::new(),
+            called: BTreeMap::new(),
+            now: 0,
             waiting: BTreeSet::new(),
             copies: true,
             unit_micros,
@@ -140,6 +143,9 @@ pub(super) fn reward() -> Amount {
     *REWARD
 }
 
+/// How long an owner counts as there after a call: longer than a lease takes.
+const PRESENT_MICROS: u64 = 300_000_000;
+
 /// For how many copies of each unit there is money.
 const BUDGET_COPIES: u64 = 12;
 
@@ -158,10 +164,12 @@ pub(super) fn digest(answer: Answer) -> Digest {
 
 impl Server for Lull {
     fn set_clock(&mut self, now: u64) {
+        self.now = now;
         self.store.set_clock(now / 1_000_000);
     }
 
     fn call(&mut self, call: &Call<'_>) -> Option<Work> {
+        self.called.insert(call.owner, self.now);
         let hand_back = HandBack {
             token: LeaseToken(call.token),
             indexes: call.hand_backs.to_vec(),
@@ -204,8 +212,10 @@ impl Server for Lull {
     fn chores(&mut self) {
         self.store.release_held();
         self.store.forgive_drops();
+        self.called.retain(|_, at| *at + PRESENT_MICROS > self.now);
+        self.hints.owners = self.called.len() as u64;
         if self.copies {
-            let there = self.owners.iter().copied().map(OwnerId).collect();
+            let there = self.called.keys().copied().map(OwnerId).collect();
             let onlookers = Onlookers { there, waiting: self.waiting.clone() };
             let late = self.store.late(&onlookers);
             if !late.is_empty() {
@@ -230,8 +240,8 @@ impl Server for Lull {
     }
 
     fn enrol(&mut self, owner: i64, devices: u64) {
-        self.owners.insert(owner);
-        self.hints.owners = self.owners.len() as u64;
+        self.called.insert(owner, self.now);
+        self.hints.owners = self.called.len() as u64;
         self.hints.slots = devices;
     }
 }

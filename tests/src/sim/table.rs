@@ -187,6 +187,7 @@ pub fn adversaries() -> Vec<Adversary> {
         ("500 honest, then always", liar(Lying { after: 500, ..with_friends })),
         ("900 honest, then one lie", patient(900, 1)),
         ("900 honest, then 5 lies", patient(900, 5)),
+        ("980 honest, then always", liar(Lying { after: 980, ..with_friends })),
         ("guesses what is not checked, 1 lie", liar(Lying { guesses: true, ..Lying::sleeper(100, 1) })),
         ("guesses what is not checked, 5 lies", liar(Lying { guesses: true, ..Lying::sleeper(100, 5) })),
         (
