@@ -215,8 +215,8 @@ impl Store {
                 return Ok(Proposal { batch, without_payee });
             };
             let batch: i64 = row.try_get(0)?;
-            let due = lock_due(tx, of, minimum).await?;
-            if due.is_empty() {
+            let candidates = candidates(tx, id, minimum).await?;
+            if candidates.is_empty() {
                 let hint = if without_payee.is_empty() {
                     String::new()
                 } else {
@@ -226,8 +226,14 @@ impl Store {
                     format!("no owner with a payee that takes {currency} has {minimum} {currency} or more available{hint}");
                 return Err(precondition("NOTHING_TO_PAY", message));
             }
+            // Most lines are read while work is still paid; with the accounts locked, those that have come since.
+            let since = oldest_open(tx).await?;
+            let mut made = candidates.keys().map(|owner| (*owner, Decimal::ZERO)).collect();
+            take_lines(tx, batch, id, &mut made, None).await?;
+            let due = lock_due(tx, of, minimum, &candidates).await?;
+            take_lines(tx, batch, id, &mut made, Some(&since)).await?;
             let transfers = insert_payouts(tx, batch, id, &due).await?;
-            take_lines(tx, batch, id, &due).await?;
+            check_lines(tx, batch, &made).await?;
             write_transfers(tx, &transfers).await?;
             Ok(Proposal { batch, without_payee })
         })
@@ -454,70 +460,101 @@ async fn without_payee(
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Owners with a payee and enough, with their accounts locked in order: nothing comes onto them until this commits.
+/// Owners with a payee and enough, and what their last payouts left, which cannot change meanwhile: batches of a currency
+/// are made one after the other. For the same reason they have no less later in this transaction.
+async fn candidates(
+    tx: &Transaction<'_>,
+    currency: CurrencyId,
+    minimum: Amount,
+) -> Result<BTreeMap<i64, Amount>, Error> {
+    let remainder = REMAINDER.replace("{owner}", "payee.owner_id").replace("{currency}", "$3::bigint");
+    let select = format!(
+        "SELECT owner_id, {remainder} AS remainder
+         FROM payee JOIN account ON account.id = ($3::bigint << 48) + owner_id * 8 + 3
+         WHERE payee.currency = $3::bigint AND balance + {remainder} >= $1 ORDER BY owner_id LIMIT $2"
+    );
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+        [&minimum.decimal(), &PAYOUTS_MAX, &i64::from(currency.number())];
+    let rows = tx.query(&select, &parameters).await?;
+    rows.iter().map(|row| Ok((row.try_get("owner_id")?, From("payout").amount(row, "remainder")?))).collect()
+}
+
+/// What these owners are to be paid, with their accounts locked in order: nothing comes onto them until this commits.
 async fn lock_due(
     tx: &Transaction<'_>,
     GridCurrency { id, currency }: GridCurrency,
     minimum: Amount,
+    candidates: &BTreeMap<i64, Amount>,
 ) -> Result<Vec<Due>, Error> {
-    let candidates = format!(
-        "SELECT owner_id, {} AS remainder FROM payee JOIN account ON account.id = ($3::bigint << 48) + owner_id * 8 + 3
-         WHERE payee.currency = $3::bigint AND balance + {} >= $1 ORDER BY owner_id LIMIT $2",
-        REMAINDER.replace("{owner}", "payee.owner_id").replace("{currency}", "$3::bigint"),
-        REMAINDER.replace("{owner}", "payee.owner_id").replace("{currency}", "$3::bigint")
-    );
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-        [&minimum.decimal(), &PAYOUTS_MAX, &i64::from(id.number())];
-    // What the last payouts left cannot change meanwhile: batches of a currency are made one after the other.
-    let remainders: BTreeMap<i64, Amount> = tx
-        .query(&candidates, &parameters)
-        .await?
-        .iter()
-        .map(|row| Ok((row.try_get("owner_id")?, From("payout").amount(row, "remainder")?)))
-        .collect::<Result<_, Error>>()?;
     // The account of remainders comes first, as its number is the lowest.
     let kinds = [AccountKind::Available, AccountKind::Payout];
-    let owned = remainders.keys().flat_map(|owner| kinds.map(|kind| AccountId::new(id, kind, *owner)));
+    let owned = candidates.keys().flat_map(|owner| kinds.map(|kind| AccountId::new(id, kind, *owner)));
     let accounts: Vec<i64> = [AccountId::of_grid(id, AccountKind::Remainders)]
         .into_iter()
         .chain(owned)
         .map(AccountId::number)
         .collect();
     let lock = "SELECT id, balance FROM account WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-    let mut due = Vec::new();
+    let mut due = Vec::with_capacity(candidates.len());
     for row in tx.query(lock, &[&accounts]).await? {
         let account = AccountId::from_number(row.try_get("id")?);
-        let Some(taken_up) = remainders.get(&account.holder()).copied() else { continue };
+        if account.kind() != Some(AccountKind::Available) {
+            continue;
+        }
+        let Some(taken_up) = candidates.get(&account.holder()).copied() else { continue };
         let available = From("account").amount(&row, "balance")? + taken_up;
         let amount = payable(available, currency);
-        let is_available = account.kind() == Some(AccountKind::Available);
-        if is_available && available >= minimum && amount.is_positive() {
-            let remainder = available - currency.payable(available);
-            due.push(Due { owner: account.holder(), taken_up, available, amount, remainder });
+        if available < minimum || !amount.is_positive() {
+            let problem = format!("account {} has less than before", account.number());
+            return Err(From("account").wrong("balance", problem));
         }
+        let remainder = available - currency.payable(available);
+        due.push(Due { owner: account.holder(), taken_up, available, amount, remainder });
     }
     Ok(due)
 }
 
-/// Gives the payouts every transfer on their owners' available accounts that no payout has yet. With what the last
-/// payout left, these must make what is available.
+/// The oldest transaction that is open: whatever is not visible to a later statement comes from it or a newer one.
+async fn oldest_open(tx: &Transaction<'_>) -> Result<String, Error> {
+    Ok(tx.query_one("SELECT pg_snapshot_xmin(pg_current_snapshot())::text", &[]).await?.try_get(0)?)
+}
+
+/// Gives the payouts of a batch every transfer on their owners' available accounts that no payout has yet: all, or those of
+/// this transaction and newer ones. Adds what they make for each owner.
 async fn take_lines(
     tx: &Transaction<'_>,
     batch: i64,
     currency: CurrencyId,
-    due: &[Due],
+    made: &mut BTreeMap<i64, Decimal>,
+    since: Option<&str>,
 ) -> Result<(), Error> {
-    let owners: Vec<i64> = due.iter().map(|due| due.owner).collect();
-    let insert = "WITH line AS (
+    let owners: Vec<i64> = made.keys().copied().collect();
+    let newer = if since.is_some() { "transfer.xid >= $4::text::xid8" } else { "$4::text IS NULL" };
+    let insert = format!(
+        "WITH line AS (
             SELECT transfer.id, due.owner, posting.change FROM transfer
             CROSS JOIN LATERAL (VALUES (credit, amount), (debit, -amount)) AS posting (account, change)
             JOIN unnest($2::bigint[]) AS due (owner) ON posting.account = ($3::bigint << 48) + due.owner * 8 + 3
-            WHERE transfer.code NOT IN (7, 14, 15) AND NOT EXISTS (SELECT FROM payout_line WHERE transfer_id = transfer.id)),
-        taken AS (INSERT INTO payout_line (transfer_id, batch_id, owner_id) SELECT id, $1, owner FROM line),
-        made AS (SELECT owner, sum(change) AS lines FROM line GROUP BY owner)
-        SELECT owner_id FROM payout LEFT JOIN made ON made.owner = owner_id
+            WHERE transfer.code NOT IN (7, 14, 15) AND {newer}
+              AND NOT EXISTS (SELECT FROM payout_line WHERE transfer_id = transfer.id)),
+        taken AS (INSERT INTO payout_line (transfer_id, batch_id, owner_id) SELECT id, $1, owner FROM line)
+        SELECT owner, sum(change) AS lines FROM line GROUP BY owner"
+    );
+    for row in tx.query(&insert, &[&batch, &owners, &i64::from(currency.number()), &since]).await? {
+        *made.entry(row.try_get("owner")?).or_default() += row.try_get::<_, Decimal>("lines")?;
+    }
+    Ok(())
+}
+
+/// With what the last payout left, the lines of a payout must make what is available.
+async fn check_lines(tx: &Transaction<'_>, batch: i64, made: &BTreeMap<i64, Decimal>) -> Result<(), Error> {
+    let wrong =
+        "SELECT owner_id FROM payout LEFT JOIN unnest($2::bigint[], $3::numeric[]) AS made (owner, lines)
+            ON owner = owner_id
         WHERE batch_id = $1 AND carried_in + coalesce(lines, 0) <> amount + carried_out";
-    match tx.query(insert, &[&batch, &owners, &i64::from(currency.number())]).await?.first() {
+    let (owners, lines): (Vec<i64>, Vec<Decimal>) =
+        made.iter().map(|(owner, lines)| (*owner, *lines)).unzip();
+    match tx.query(wrong, &[&batch, &owners, &lines]).await?.first() {
         None => Ok(()),
         Some(row) => {
             let problem = format!("the lines of owner {} do not make the balance", row.try_get::<_, i64>(0)?);
