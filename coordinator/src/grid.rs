@@ -374,7 +374,7 @@ fn answer_empty(parked: &mut VecDeque<Call>, is_done: impl Fn(&Call) -> bool) {
 }
 
 async fn decide(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     fairness: &mut Fairness,
     tokens: &mut Tokens,
     batch: Vec<Call>,
@@ -412,10 +412,14 @@ async fn decide(
         }
     };
     shared.tell(&decided.aftermath);
-    if decided.aftermath.troubles_changed
-        && let Err(error) = shared.learn_troubles().await
-    {
-        tracing::warn!(%error, "cannot read which devices failed");
+    if decided.aftermath.troubles_changed {
+        // A hint: nobody waits for it.
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            if let Err(error) = shared.learn_troubles().await {
+                tracing::warn!(%error, "cannot read which devices failed");
+            }
+        });
     }
     let paid: BTreeSet<DeviceId> = decided.postings.iter().map(|posting| posting.device).collect();
     shared.receipts.keep(decided.postings);

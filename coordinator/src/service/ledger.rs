@@ -145,6 +145,7 @@ impl Ledger for LedgerService {
         request: Request<v1::GetEarningsRequest>,
     ) -> Result<Response<v1::Earnings>, Status> {
         let subject = self.context.auth.subject(&request).await?;
+        let _turn = statements::turn(&self.context, &request).await?;
         let name = request.into_inner().name;
         let store = &self.context.store;
         let owner = match (subject, name.as_str()) {

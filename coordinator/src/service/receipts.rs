@@ -1,5 +1,7 @@
 //! Receipts, and what they are compared with.
 
+use std::time::Duration;
+
 use lull_proto::v1;
 use tonic::Status;
 
@@ -18,13 +20,22 @@ pub(super) fn held(message: v1::HeldReceipts) -> Result<Held, Status> {
     Ok(Held { through: message.through, numbers: message.numbers.into_iter().collect() })
 }
 
+/// An answer to `Sync` waits so long for its receipts.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Receipts for an answer to `Sync`: without them it is as good, and the next one brings them.
 pub(super) async fn with_sync(context: &Context, device: Device, held: Option<Held>) -> Option<v1::Receipts> {
-    let receipts = context.receipts.of(device.id, device.owner, &held?, Look::WhenDue).await;
-    receipts.unwrap_or_else(|error| {
-        tracing::warn!(%error, "no receipts can be given");
-        None
-    })
+    let held = held?;
+    let _turn = context.turns.take(Reader::Device(device.id)).ok()?;
+    let receipts = context.receipts.of(device.id, device.owner, &held, Look::WhenDue);
+    match tokio::time::timeout(PATIENCE, receipts).await {
+        Ok(Ok(receipts)) => receipts,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no receipts can be given");
+            None
+        }
+        Err(_) => None,
+    }
 }
 
 /// All receipts that a device lacks, or the first of them.

@@ -226,7 +226,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn earnings(&self, owner: Option<OwnerId>) -> Result<Vec<OwnerEarnings>, Error> {
-        run_tx!(self.pool, "earnings", tx => {
+        run_tx!(self.reading_pool, "earnings", tx => {
             // In each currency in which somebody earned, and in the default where it is in none.
             let owners = "SELECT owner.id, name, number, code, decimals FROM owner CROSS JOIN currency
                 WHERE ($1::bigint IS NULL OR owner.id = $1)

@@ -100,15 +100,18 @@ impl Store {
             let xids = open.xids.clone();
             let head = Record { grid_id, number, previous, xids, created_at, public_key, parts: &parts }.head();
             let signature = key.sign(&head);
-            let insert = "INSERT INTO seal (number, from_xid, to_xid, created_at, head, public_key, signature)
-                VALUES ($1, $2::text::xid8, $3::text::xid8, now(), $4, $5, $6)";
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] = [
+            // A coordinator of before some kind was sealed does not name them, and cannot seal past the rows of one.
+            let insert = "INSERT INTO seal (number, from_xid, to_xid, created_at, head, public_key, signature, kinds)
+                VALUES ($1, $2::text::xid8, $3::text::xid8, now(), $4, $5, $6, $7)";
+            let kinds = i16::try_from(KINDS.len()).unwrap_or(i16::MAX);
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
                 &bigint(number),
                 &open.xids.start.to_string(),
                 &open.xids.end.to_string(),
                 &head.as_slice(),
                 &public_key.as_slice(),
                 &signature.as_slice(),
+                &kinds,
             ];
             ensure_affected("seal insert", 1, tx.execute(insert, &parameters).await?)?;
             let rows = parts.iter().map(|part| part.rows).sum();

@@ -13,7 +13,7 @@ use tokio_postgres::{IsolationLevel, Row};
 use super::books::remainder;
 use super::currencies::{self, GridCurrency};
 use super::rows::From;
-use super::trust::HELD_DAYS_MAX;
+use super::trust::{CHECK_DAYS_MAX, HELD_DAYS_MAX};
 use super::{Error, OwnerBalance, Store};
 use crate::core::{DeviceId, JobId, Outcome, OwnerId, SubmitterId};
 
@@ -364,7 +364,8 @@ async fn pending_parts(
         "SELECT job_id, sum(amount) AS amount, count(*) AS results,
              min(after_results) AS first_after, max(after_results) AS last_after,
              min(available_at) AS first_at, max(available_at) AS last_at
-         FROM ({QUEUE}) AS queue GROUP BY job_id ORDER BY job_id"
+         FROM ({}) AS queue GROUP BY job_id ORDER BY job_id",
+        queue()
     );
     let from = From("held");
     let part = |row: &Row| {
@@ -404,18 +405,25 @@ pub struct PendingPart {
 
 /// What is held back in one currency, as `Store::release_held` will look at it: in order, each not before the one that it
 /// follows, whatever that is in.
-const QUEUE: &str = "
-    SELECT queue.* FROM (
-    SELECT held.*, greatest(max(until_seq) OVER (ORDER BY seq) - held_to, 0) AS after_results,
-        created_at + $2::integer * interval '1 day' AS available_at
-    FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to) AS queue
-    JOIN job ON job.id = queue.job_id WHERE job.currency = $3";
+fn queue() -> String {
+    format!(
+        "SELECT queue.* FROM (
+         SELECT held.*, greatest(max(until_seq) OVER (ORDER BY seq) - held_to, 0) AS after_results,
+             max(created_at + ($2::integer + CASE WHEN EXISTS (
+                 SELECT FROM reopened JOIN job ON job.id = reopened.job_id AND job.state = 1
+                 WHERE (reopened.job_id, reopened.stage, reopened.idx) = (held.job_id, held.stage, held.idx))
+               THEN {CHECK_DAYS_MAX} ELSE 0 END) * interval '1 day') OVER (ORDER BY seq) AS available_at
+         FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to) AS queue
+         JOIN job ON job.id = queue.job_id WHERE job.currency = $3"
+    )
+}
 
 fn pending_lines() -> String {
+    let queue = queue();
     format!(
         "SELECT reward.id, reward.created_at, reward.credit AS account, paid.amount, paid.after_results,
              paid.available_at, {UNIT_COLUMNS}
-         FROM (SELECT queue.*, 3::smallint AS code, owner_id AS attempt FROM ({QUEUE}) AS queue) AS paid
+         FROM (SELECT queue.*, 3::smallint AS code, owner_id AS attempt FROM ({queue}) AS queue) AS paid
          JOIN transfer AS reward ON reward.code = 3 AND reward.job_id = paid.job_id AND reward.stage = paid.stage
            AND reward.idx = paid.idx AND reward.attempt = paid.owner_id
          {UNIT_OF} ORDER BY paid.seq"

@@ -1,5 +1,6 @@
 //! Trust outside of batches: jobs are looked over, pay that was held back is released or forfeited.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -20,7 +21,7 @@ pub(super) const HELD_DAYS_MAX: i32 = 30;
 /// So many days before that, what nobody checked is wanted once more.
 const CHECK_DAYS_BEFORE: i32 = 1;
 /// So many days later, pay is released though the check has not come: there may be nobody to make it.
-const CHECK_DAYS_MAX: i32 = 7;
+pub(super) const CHECK_DAYS_MAX: i32 = 7;
 /// Units that are wanted for a check in one go.
 const CHECKS_PER_LOOK: i64 = 1_000;
 
@@ -112,18 +113,21 @@ impl Store {
     pub async fn check_overdue(&self, policy: Policy) -> Result<Aftermath, Error> {
         run_tx!(self.batch_pool, "check_overdue", tx => {
             // Most owners have none: their oldest pay says so.
-            let old = "SELECT DISTINCT old.job_id, old.idx FROM standing
+            // Not all can be checked: another choice each time leaves none out.
+            let old = "SELECT job_id, idx FROM (SELECT DISTINCT old.job_id, old.idx FROM standing
                 JOIN held AS oldest ON oldest.owner_id = standing.owner_id AND oldest.seq = standing.released_to + 1
                 CROSS JOIN LATERAL (
                     SELECT job_id, stage, idx, checked, created_at FROM held
-                    WHERE held.owner_id = standing.owner_id AND held.seq > standing.released_to ORDER BY held.seq LIMIT $2) AS old
+                    WHERE held.owner_id = standing.owner_id AND held.seq > standing.released_to
+                      AND NOT held.checked AND held.stage = 1 AND held.created_at < now() - $1::integer * interval '1 day'
+                    ORDER BY random() LIMIT $2) AS old
                 JOIN job ON job.id = old.job_id
                 JOIN verdict ON verdict.job_id = old.job_id AND verdict.stage = old.stage AND verdict.idx = old.idx AND version = 1 AND agreeing = 1
-                WHERE oldest.created_at < now() - $1::integer * interval '1 day' AND old.created_at < now() - $1::integer * interval '1 day'
-                  AND NOT old.checked AND old.stage = 1 AND job.state = 1 AND job.stage = 1 AND NOT job.reviewed
+                WHERE oldest.created_at < now() - $1::integer * interval '1 day' AND job.state = 1 AND job.stage = 1 AND NOT job.reviewed
                   AND NOT EXISTS (SELECT FROM verdict AS later WHERE later.job_id = old.job_id AND later.stage = old.stage AND later.idx = old.idx AND later.version > 1)
                   AND NOT EXISTS (SELECT FROM reopened WHERE reopened.job_id = old.job_id AND reopened.stage = old.stage AND reopened.idx = old.idx)
-                ORDER BY old.job_id, old.idx LIMIT $2";
+) AS old
+                ORDER BY random() LIMIT $2";
             let days = HELD_DAYS_MAX - CHECK_DAYS_BEFORE;
             let rows = tx.query(&tx.prepare_cached(old).await?, &[&days, &CHECKS_PER_LOOK]).await?;
             if rows.is_empty() {
@@ -137,6 +141,7 @@ impl Store {
                     Ok(UnitKey { job, stage: Stage::Work, index })
                 })
                 .collect::<Result<_, Error>>()?;
+            let units: Vec<UnitKey> = BTreeSet::from_iter(units).into_iter().collect();
             let mut slice = overdue_slice(tx, &units, policy).await?;
             let changes = check_overdue(&mut slice);
             write_overdue(tx, &slice, &changes).await
@@ -157,7 +162,7 @@ impl Store {
                 FROM unnest($1::bigint[]) AS owner (id) JOIN standing ON owner_id = owner.id CROSS JOIN LATERAL (
                     SELECT max(seq) AS seq FROM (
                         SELECT seq, bool_and(until_seq <= held_to OR created_at < now() - ($2::integer + $4::integer) * interval '1 day'
-                            OR created_at < now() - $2::integer * interval '1 day' AND NOT EXISTS (SELECT FROM reopened
+                            OR created_at < now() - $2::integer * interval '1 day' AND NOT EXISTS (SELECT FROM reopened JOIN job ON job.id = reopened.job_id AND job.state = 1
                                 WHERE (reopened.job_id, reopened.stage, reopened.idx) = (held.job_id, held.stage, held.idx)))
                             OVER (ORDER BY seq) AS is_due
                         FROM held WHERE held.owner_id = standing.owner_id AND seq > released_to
