@@ -249,12 +249,18 @@ impl Shared {
         let (networks, troubles) = self.known();
         let all = self.lock_seen();
         let there = || all.values().filter(|seen| seen.at.elapsed() < PRESENT_FOR);
+        // One that failed and gets nothing for a while settles nothing.
+        let rests = |device| troubles.get(device).is_some_and(|trouble| trouble.rest_secs() > 0);
+        let referees = all
+            .iter()
+            .filter(|(device, seen)| seen.at.elapsed() < PRESENT_FOR && seen.settles() && !rests(*device));
+        let referees_there = referees.map(|(_, seen)| seen.owner).collect();
         Hints {
             networks,
             troubles,
             grid_slots: there().count() as u64,
             grid_owners: there().map(|seen| seen.owner).collect::<BTreeSet<_>>().len() as u64,
-            referees_there: there().filter(|seen| seen.settles()).map(|seen| seen.owner).collect(),
+            referees_there,
             policy: self.policy,
         }
     }

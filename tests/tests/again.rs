@@ -73,7 +73,8 @@ impl Scene {
                 return Ok(state);
             }
         }
-        anyhow::bail!("{job} does not end")
+        let progress = self.lab.job(job).await?.progress;
+        anyhow::bail!("{job} does not end: {progress:?}\n{}", self.grid.lull(&["devices"])?)
     }
 
     /// One call of a device for work, and what it says.

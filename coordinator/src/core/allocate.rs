@@ -182,6 +182,7 @@ impl<'a> Allocator<'a> {
         let rows = self.slice.wanted.entry(id).or_default();
         // What the rest takes comes first.
         let may_copy = rows.iter().any(|row| row.copy) && job.spare() >= Amount::ZERO;
+        let asks_elsewhere = self.slice.networks.asks_elsewhere(request.network);
         let mut disputes = 0;
         if request.referee {
             // Nobody else may take these.
@@ -210,7 +211,8 @@ impl<'a> Allocator<'a> {
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
             let is_too_dear = reward > unheld || (rows[at].copy && !may_copy);
-            let is_near = !(request.referee && rows[at].contested)
+            let is_near = asks_elsewhere
+                && !(request.referee && rows[at].contested)
                 && self.slice.networks.prefer_others(request.network, &rows[at]);
             if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear || is_near {
                 at += 1;

@@ -1,5 +1,7 @@
 //! One batch of `Sync` calls: reports are recorded and judged, units handed back, leases given.
 
+use std::collections::BTreeSet;
+
 use lull_job::limits::INLINE_RESULT_BYTES_MAX;
 use lull_job::{Digest, Stage};
 use lull_ledger::{Amount, Transfer};
@@ -124,7 +126,7 @@ pub fn decide(
             changes.jobs_changed.insert(job.id);
         }
     }
-    let mut batch = Batch { slice, changes };
+    let mut batch = Batch { changes, ..Batch::of(slice) };
     let mut replies: Vec<Reply> = requests.iter().map(|request| batch.take_in(request)).collect();
     let mut allocator = Allocator::new(batch.slice, fairness);
     for (request, reply) in requests.iter().zip(&mut replies) {
@@ -134,7 +136,7 @@ pub fn decide(
             reply.leases.push(lease);
         }
     }
-    let Batch { slice, changes } = batch;
+    let Batch { slice, changes, .. } = batch;
     let ended = |token: &LeaseToken| {
         slice.leases.get(token).is_some_and(|lease| changes.jobs_ended.contains(&lease.job))
     };
@@ -147,7 +149,7 @@ pub fn decide(
 /// Takes leases whose deadline has passed away from their devices. Their jobs are in the slice, with the
 /// attempts of their open units.
 pub fn expire(slice: &mut Slice, tokens: &[LeaseToken]) -> Changes {
-    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut batch = Batch::of(slice);
     for token in tokens {
         let Some(lease) = batch.slice.leases.get_mut(token).filter(|lease| !lease.expired) else { continue };
         lease.expired = true;
@@ -187,6 +189,15 @@ impl Holder {
 pub(super) struct Batch<'a> {
     pub(super) slice: &'a mut Slice,
     pub(super) changes: Changes,
+    /// Units of `changes.wanted_added`.
+    pub(super) wanted_now: BTreeSet<UnitKey>,
+}
+
+impl<'a> Batch<'a> {
+    /// Nothing is decided yet.
+    pub(super) fn of(slice: &'a mut Slice) -> Self {
+        Self { slice, changes: Changes::default(), wanted_now: BTreeSet::new() }
+    }
 }
 
 impl Batch<'_> {
@@ -351,9 +362,11 @@ impl Batch<'_> {
 
     /// Takes a unit out of `wanted`, whether it stood there before or came in this batch.
     fn unwant(&mut self, unit: UnitKey) {
-        let before = self.changes.wanted_added.len();
-        self.changes.wanted_added.retain(|row| row.unit != unit);
-        let mut removed = before - self.changes.wanted_added.len();
+        let mut removed = 0;
+        if self.wanted_now.remove(&unit) {
+            self.changes.wanted_added.retain(|row| row.unit != unit);
+            removed += 1;
+        }
         if let Some(row) = self.slice.wanted_besides.remove(&unit) {
             if let Some(rows) = self.slice.wanted.get_mut(&unit.job) {
                 rows.retain(|other| other.unit != unit);
@@ -511,6 +524,7 @@ impl Batch<'_> {
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         let excluded = owners_in(attempts);
         self.changes.wanted_added.push(Wanted { unit, excluded, contested, copy: false, waited_secs: 0 });
+        self.wanted_now.insert(unit);
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.wanted += 1;
         }

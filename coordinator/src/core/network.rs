@@ -42,6 +42,14 @@ pub struct Networks {
 }
 
 impl Networks {
+    /// Whether anybody from another network asks for work.
+    pub(super) fn asks_elsewhere(&self, network: Option<Network>) -> bool {
+        let is_elsewhere = |owner: &OwnerId| {
+            self.known.get(owner).is_some_and(|at| at.iter().any(|at| Some(*at) != network))
+        };
+        network.is_some() && self.asking.iter().any(is_elsewhere)
+    }
+
     /// Whether a unit should rather go to somebody else than to a device on this network: another owner's that has
     /// answered it is on it too, somebody on another one is there, and it has not waited for long.
     pub(super) fn prefer_others(&self, network: Option<Network>, row: &Wanted) -> bool {

@@ -13,7 +13,7 @@ use lull_job::Stage;
 /// can be checked.
 pub fn check_overdue(slice: &mut Slice) -> Changes {
     let units: Vec<UnitKey> = slice.verdicts.keys().copied().collect();
-    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut batch = Batch::of(slice);
     for unit in units {
         if batch.can_be_checked(unit) {
             batch.reopen(unit);

@@ -65,7 +65,7 @@ impl Job {
 /// that, and not settled, is begun again from the end of its work, if its escrow and what was lost in it pay for it;
 /// otherwise the units are counted as doubtful.
 pub fn review(slice: &mut Slice, id: JobId) -> Changes {
-    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut batch = Batch::of(slice);
     batch.changes.jobs_changed.insert(id);
     let fallen = batch.fallen(id);
     let Some(job) = batch.slice.jobs.get_mut(&id) else { return batch.changes };

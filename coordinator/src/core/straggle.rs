@@ -19,8 +19,10 @@ use super::slice::{Changes, Lease, Slice, Wanted};
 
 /// Below this a lease is not late: programs and results travel, and modules are compiled.
 const PATIENCE_MIN_MICROS: u64 = 10_000_000;
-/// A lease counts as late while nobody knows what a unit takes: longer than most take.
+/// A lease that others wait for counts as late while nobody knows what a unit takes: longer than most take.
 const PATIENCE_UNKNOWN_MICROS: u64 = 900_000_000;
+/// While there is other work it does not: all units may take that long. Ten years.
+const NEVER_MICROS: u64 = 315_360_000_000_000;
 /// A lease that others wait for may take so many times what its units should.
 const TIMES_WHEN_AWAITED: u64 = 2;
 /// A lease may take so many times what its units should while there is other work. What is copied then costs and hurries
@@ -71,11 +73,11 @@ impl Patience {
     /// How much there is.
     #[must_use]
     pub const fn of(urgency: Urgency) -> Self {
-        let times = match urgency {
-            Urgency::None => TIMES,
-            Urgency::Awaited => TIMES_WHEN_AWAITED,
+        let (times, unknown_micros) = match urgency {
+            Urgency::None => (TIMES, NEVER_MICROS),
+            Urgency::Awaited => (TIMES_WHEN_AWAITED, PATIENCE_UNKNOWN_MICROS),
         };
-        Self { least_micros: PATIENCE_MIN_MICROS, unknown_micros: PATIENCE_UNKNOWN_MICROS, times }
+        Self { least_micros: PATIENCE_MIN_MICROS, unknown_micros, times }
     }
 
     /// For a lease of so many units of which each should take that long, 0 while unknown; in microseconds.
@@ -93,7 +95,7 @@ impl Patience {
 /// attempts and verdicts of their open units, and what else holds or wants these.
 pub fn straggle(slice: &mut Slice, onlookers: &Onlookers) -> Changes {
     let late: Vec<LeaseToken> = slice.out_micros.keys().copied().collect();
-    let mut batch = Batch { slice, changes: Changes::default() };
+    let mut batch = Batch::of(slice);
     for token in late {
         batch.copy(token, onlookers);
     }
@@ -106,6 +108,7 @@ impl Batch<'_> {
             return;
         };
         let out_micros = self.slice.out_micros.get(&token).copied().unwrap_or(0);
+        let mut is_copied = false;
         for index in &lease.open {
             let unit = UnitKey { job: lease.job, stage: lease.stage, index: *index };
             let Some(excluded) = self.is_late(unit, &lease, out_micros, onlookers) else { continue };
@@ -116,8 +119,9 @@ impl Batch<'_> {
                 self.changes.jobs_changed.insert(lease.job);
             }
             self.changes.wanted_added.push(row);
+            self.wanted_now.insert(unit);
+            is_copied = true;
         }
-        let is_copied = self.changes.wanted_added.iter().any(|row| lease.holds(row.unit));
         if is_copied
             && !lease.copied
             && let Some(lease) = self.slice.leases.get_mut(&token)
@@ -164,7 +168,7 @@ impl Batch<'_> {
     /// Where a unit is besides this lease.
     fn copies_out(&self, unit: UnitKey, token: LeaseToken) -> usize {
         let wanted = usize::from(self.slice.wanted_besides.contains_key(&unit))
-            + self.changes.wanted_added.iter().filter(|row| row.unit == unit).count();
+            + usize::from(self.wanted_now.contains(&unit));
         self.held_besides(unit, token) + wanted
     }
 }

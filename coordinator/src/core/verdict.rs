@@ -11,7 +11,7 @@ use super::checkpoint::{self, Blame, Fault};
 use super::ids::{OwnerId, UnitKey};
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, earns, judge, vote};
-use super::slice::{Attempt, Changes, Outcome, Verdict};
+use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
 use super::trouble::failure_of;
 use super::trust::{Catch, Held, Standing};
 
@@ -88,7 +88,7 @@ impl Batch<'_> {
             self.count_limits(unit, &attempts);
         }
         if is_paid(outcome) {
-            self.note_devices(&attempts, (outcome, digest));
+            self.note_devices(unit, &attempts, (outcome, digest));
         }
         let blames = self.close_checkpoints(unit, &attempts, (outcome, digest));
         if is_sure {
@@ -145,10 +145,13 @@ impl Batch<'_> {
     }
 
     /// Which devices are in order, by a verdict.
-    fn note_devices(&mut self, attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) {
+    fn note_devices(&mut self, unit: UnitKey, attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) {
+        let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
         for attempt in attempts.iter().filter(|one| !one.settled) {
             if earns(attempt, outcome, digest) {
                 self.changes.recover_known(&self.slice.troubles, attempt.device);
+            } else if attempt.mode == RunMode::Normal && is_strict {
+                // Another NaN, perhaps: nobody is to blame.
             } else if outcome == Outcome::Result || attempt.outcome != Outcome::Limit {
                 self.changes.fail(&self.slice.troubles, attempt.device, failure_of(attempt));
             }

@@ -91,7 +91,7 @@ impl Store {
         self.change_job("settle", id, Job::settle).await
     }
 
-    /// Forgets half of the units that owners have dropped, once a day.
+    /// Forgets half of the units that owners have dropped, once a day, and what devices failed a day ago.
     ///
     /// # Errors
     /// When the database fails.
@@ -102,6 +102,7 @@ impl Store {
             let update = format!("WITH due AS ({due}) UPDATE standing SET dropped = dropped / 2, forgiven_at = now()
                 FROM due WHERE standing.owner_id = due.owner_id");
             tx.execute(&tx.prepare_cached(&update).await?, &[]).await?;
+            tx.execute("DELETE FROM trouble WHERE failed_at < now() - interval '1 day'", &[]).await?;
             Ok(())
         })
     }

@@ -407,7 +407,7 @@ async fn load_late(tx: &Transaction<'_>, of: &Jobs, units: &[UnitKey]) -> Result
     let select = format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
-    let leases = load_holding(tx, of, units, "").await?;
+    let leases = load_holding(tx, of, units, "open && $2::bigint[]").await?;
     Ok(Besides { wanted, leases, ..Besides::default() })
 }
 
@@ -419,9 +419,7 @@ pub(super) async fn load_holding(
     filter: &'static str,
 ) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
     let (jobs, _, indexes) = unit_columns(of, units);
-    let select = format!(
-        "SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND open && $2::bigint[] {filter}"
-    );
+    let select = format!("SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND {filter}");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &indexes]).await?;
     let leases: Vec<Lease> = rows.iter().map(lease).collect::<Result<_, _>>()?;
     let units: BTreeSet<&UnitKey> = units.iter().collect();
@@ -456,7 +454,8 @@ pub(super) async fn load_copies(
         format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx) WHERE wanted.copy");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
-    let leases = load_holding(tx, of, &units, "AND copied").await?;
+    // There are few of these: looking for the units in each row would take longer.
+    let leases = load_holding(tx, of, &units, "copied AND $2::bigint[] IS NOT NULL").await?;
     let select = "SELECT DISTINCT job_id, stage, idx, token
         FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, lease_token)
         JOIN (SELECT token, leased_at FROM lease) AS lease ON lease.token = unit.lease_token

@@ -14,7 +14,7 @@ use crate::store::rows::From;
 use crate::store::{Error, Store, run_tx};
 
 /// Leases that are looked at in one go; those that have been out for the longest time come first.
-const STRAGGLERS_PER_LOOK: i64 = 1_000;
+const STRAGGLERS_PER_LOOK: i64 = 50;
 
 impl Store {
     /// Looks at leases that have been out for long, and wants copies of their units where somebody else could take them.
@@ -29,19 +29,22 @@ impl Store {
             }
             let out = "SELECT token, lease.job_id, (extract(epoch FROM now() - looked_at) * 1000000)::bigint AS micros
                 FROM lease JOIN job ON job.id = lease.job_id
+                CROSS JOIN LATERAL (SELECT frontier = stage_units
+                    AND EXISTS (SELECT FROM unnest($3::bigint[]) AS waiting WHERE waiting <> owner_id) AS is_awaited) AS urgency
                 WHERE NOT expired AND looked_at < now() - interval '1 microsecond' * least($1::bigint, $2::bigint)
                   AND job.state = 1 AND lease.stage % 256 = job.stage
-                  AND looked_at < now() - interval '1 microsecond' * CASE WHEN unit_micros = 0 THEN $1::bigint ELSE greatest($2::bigint,
-                      unit_micros * units * CASE WHEN frontier = stage_units
-                          AND EXISTS (SELECT FROM unnest($3::bigint[]) AS waiting WHERE waiting <> owner_id) THEN $4::bigint ELSE $5::bigint END) END
+                  AND looked_at < now() - interval '1 microsecond' * CASE
+                      WHEN unit_micros = 0 THEN CASE WHEN is_awaited THEN $1::bigint ELSE $7::bigint END
+                      ELSE greatest($2::bigint, unit_micros * units * CASE WHEN is_awaited THEN $4::bigint ELSE $5::bigint END) END
                 ORDER BY looked_at LIMIT $6";
             let (awaited, calm) = (Patience::of(Urgency::Awaited), Patience::of(Urgency::None));
             let waiting: Vec<i64> = onlookers.waiting.iter().map(|owner| owner.0).collect();
             let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-            let (unknown, least) = (number(calm.unknown_micros), number(calm.least_micros));
+            let (unknown, least) = (number(awaited.unknown_micros), number(calm.least_micros));
+            let never = number(calm.unknown_micros);
             let (soon, later) = (number(awaited.times), number(calm.times));
-            let parameters: [&(dyn ToSql + Sync); 6] =
-                [&unknown, &least, &waiting, &soon, &later, &STRAGGLERS_PER_LOOK];
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&unknown, &least, &waiting, &soon, &later, &STRAGGLERS_PER_LOOK, &never];
             let rows = tx.query(&tx.prepare_cached(out).await?, &parameters).await?;
             if rows.is_empty() {
                 return Ok(Aftermath::default());
