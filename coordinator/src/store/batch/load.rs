@@ -411,7 +411,7 @@ async fn load_late(tx: &Transaction<'_>, of: &Jobs, units: &[UnitKey]) -> Result
     Ok(Besides { wanted, leases, ..Besides::default() })
 }
 
-/// Open leases that hold some of these units.
+/// Open leases that hold some of these units, as far as `filter` lets them through.
 pub(super) async fn load_holding(
     tx: &Transaction<'_>,
     of: &Jobs,
