@@ -560,3 +560,41 @@ fn both_stores_do_the_same_whatever_is_done() -> Result<()> {
     );
     Ok(())
 }
+
+/// Found: whoever was caught was no voice any more in jobs that name copies, in memory only.
+#[test]
+fn who_was_caught_is_still_a_voice_where_copies_are_named() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ground = runtime.block_on(ground())?;
+    let case: Case = (
+        4,
+        false,
+        false,
+        vec![
+            Step::Ask(vec![0, 0]),
+            Step::Report { lease: 0, at: 0, says: 0 },
+            Step::Report { lease: 0, at: 0, says: 0 },
+            Step::Report { lease: 1, at: 197, says: 5 },
+            Step::Ask(vec![3, 8]),
+            Step::Report { lease: 27, at: 77, says: 4 },
+            Step::Report { lease: 204, at: 83, says: 11 },
+            Step::Ask(vec![7, 5]),
+            Step::Report { lease: 132, at: 71, says: 1 },
+            Step::Report { lease: 213, at: 43, says: 10 },
+            Step::Ask(vec![6, 9]),
+            Step::Report { lease: 104, at: 79, says: 10 },
+            Step::Report { lease: 39, at: 135, says: 0 },
+            Step::Ask(vec![7]),
+            Step::Report { lease: 174, at: 116, says: 1 },
+            Step::Ask(vec![6, 8]),
+            Step::Report { lease: 218, at: 137, says: 9 },
+            Step::Ask(vec![1, 8, 2]),
+            Step::Report { lease: 131, at: 248, says: 4 },
+            Step::Report { lease: 5, at: 120, says: 7 },
+            Step::Ask(vec![4, 5]),
+            Step::Report { lease: 116, at: 111, says: 8 },
+            Step::Report { lease: 254, at: 194, says: 4 },
+        ],
+    );
+    runtime.block_on(play(&ground, 1, &case)).map(drop)
+}

@@ -414,8 +414,9 @@ impl MemoryStore {
         if slice.attempts.contains_key(&key) || unit.attempts.is_empty() {
             return;
         }
+        let confident = slice.jobs.get(&key.job).is_some_and(Job::buys_confidence);
         let attempts = unit.attempts.iter().map(|(at, attempt)| Attempt {
-            void: self.owners.get(&attempt.owner).is_some_and(|owner| *at <= owner.caught_at),
+            void: confident && self.owners.get(&attempt.owner).is_some_and(|owner| *at <= owner.caught_at),
             settled: unit.reopened.as_ref().is_some_and(|known| known.contains(&attempt.owner)),
             ..attempt.clone()
         });
