@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Receipts for an answer to `Sync`: without them it is as good, and the next one brings them.
 pub(super) async fn with_sync(context: &Context, device: Device, held: Option<Held>) -> Option<v1::Receipts> {
     let held = held?;
-    let _turn = context.turns.take(Reader::Device(device.id)).ok()?;
+    let _turn = context.turns.take(Reader::Agent(device.id)).ok()?;
     let receipts = context.receipts.of(device.id, device.owner, &held, Look::WhenDue);
     match tokio::time::timeout(PATIENCE, receipts).await {
         Ok(Ok(receipts)) => receipts,

@@ -13,7 +13,10 @@ use crate::store::Subject;
 /// Who reads. Operators read as they like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reader {
+    /// Its owner asks on it.
     Device(DeviceId),
+    /// Its agent's calls, which go on meanwhile.
+    Agent(DeviceId),
     Owner(OwnerId),
     Submitter(SubmitterId),
 }
