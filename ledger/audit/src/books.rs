@@ -48,7 +48,7 @@ pub(crate) mod code {
 }
 
 /// Numbers of accounts: the holder's times eight, and the kind's, below the currency's in the upper 16 bits. Those here are of
-/// currency 0; [`of`] makes another's of one.
+/// currency 0; `of` makes another's of one.
 pub(crate) mod account {
     /// The currency's number is above so many bits.
     const CURRENCY_SHIFT: u32 = 48;
