@@ -41,14 +41,7 @@ async fn expire(store: Store, grid: Grid) {
     loop {
         ticks.tick().await;
         match store.expire_leases(grid.lease_ttl(), grid.policy()).await {
-            Ok(aftermath) => {
-                grid.tell(&aftermath);
-                if aftermath.troubles_changed
-                    && let Err(error) = grid.learn_troubles().await
-                {
-                    tracing::warn!(%error, "cannot read which devices failed");
-                }
-            }
+            Ok(aftermath) => grid.tell(&aftermath),
             Err(error) => tracing::warn!(%error, "cannot look for expired leases"),
         }
     }

@@ -220,14 +220,6 @@ impl Grid {
             self.shared.store.devices_seen(&seen).await?;
         }
         self.shared.learn_networks().await?;
-        self.learn_troubles().await
-    }
-
-    /// Reads which devices failed.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn learn_troubles(&self) -> Result<(), store::Error> {
         self.shared.learn_troubles().await
     }
 }
@@ -312,7 +304,7 @@ impl Shared {
         }
     }
 
-    fn tell(&self, aftermath: &Aftermath) {
+    fn tell(self: &Arc<Self>, aftermath: &Aftermath) {
         let count = aftermath.uncounted.iter().copied().map(Due::Count);
         for due in count.chain(aftermath.unreviewed.iter().copied().map(Due::Review)) {
             // Without a receiver the coordinator is going down; the next one looks for them at its start.
@@ -320,6 +312,15 @@ impl Shared {
         }
         if aftermath.new_work {
             self.work.notify_one();
+        }
+        if aftermath.troubles_changed {
+            // A hint: nobody waits for it.
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = shared.learn_troubles().await {
+                    tracing::warn!(%error, "cannot read which devices failed");
+                }
+            });
         }
     }
 }
@@ -418,15 +419,6 @@ async fn decide(
         }
     };
     shared.tell(&decided.aftermath);
-    if decided.aftermath.troubles_changed {
-        // A hint: nobody waits for it.
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            if let Err(error) = shared.learn_troubles().await {
-                tracing::warn!(%error, "cannot read which devices failed");
-            }
-        });
-    }
     let paid: BTreeSet<DeviceId> = decided.postings.iter().map(|posting| posting.device).collect();
     shared.receipts.keep(decided.postings);
     if !parked.is_empty() && !paid.is_empty() {

@@ -109,7 +109,11 @@ impl<'a> Allocator<'a> {
         tokens: &mut dyn Iterator<Item = LeaseToken>,
         changes: &mut Changes,
     ) -> Option<LeaseToken> {
-        let asker = Asker::of(request, self.slice);
+        let trouble = self.slice.troubles.get(&request.device);
+        if trouble.is_some_and(|trouble| trouble.rest_secs() > 0) {
+            return None;
+        }
+        let asker = Asker { owner: request.owner, referee: request.referee, network: request.network };
         for submitter in self.fairness.order() {
             for id in self.jobs.get(&submitter).cloned().unwrap_or_default() {
                 if self.fruitless.contains(&(asker, id)) {
@@ -159,8 +163,7 @@ impl<'a> Allocator<'a> {
         let job = self.slice.jobs.get_mut(&id)?;
         let trouble = self.slice.troubles.get(&request.device).copied();
         let is_barred = job.buys_confidence() && !request.referee && (standing.rests() || standing.wastes());
-        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
-        if !job.has_work() || is_barred || rests {
+        if !job.has_work() || is_barred {
             return None;
         }
         let confident = job.buys_confidence();
@@ -267,15 +270,6 @@ struct Asker {
     owner: OwnerId,
     referee: bool,
     network: Option<Network>,
-    rests: bool,
-}
-
-impl Asker {
-    fn of(request: &Request, slice: &Slice) -> Self {
-        let trouble = slice.troubles.get(&request.device);
-        let rests = trouble.is_some_and(|trouble| trouble.rest_secs() > 0);
-        Self { owner: request.owner, referee: request.referee, network: request.network, rests }
-    }
 }
 
 /// What a lease is made of.

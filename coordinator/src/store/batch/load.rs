@@ -407,20 +407,23 @@ async fn load_late(tx: &Transaction<'_>, of: &Jobs, units: &[UnitKey]) -> Result
     let select = format!("SELECT {WANTED} FROM {UNITS} JOIN wanted USING (job_id, stage, idx)");
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
-    let leases = load_holding(tx, of, units, "open && $2::bigint[]").await?;
+    let leases = load_holding(tx, of, units).await?;
     Ok(Besides { wanted, leases, ..Besides::default() })
 }
 
-/// Open leases that hold some of these units, as far as `filter` lets them through.
+/// Open leases that hold some of these units.
 pub(super) async fn load_holding(
     tx: &Transaction<'_>,
     of: &Jobs,
     units: &[UnitKey],
-    filter: &'static str,
 ) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
     let (jobs, _, indexes) = unit_columns(of, units);
-    let select = format!("SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND {filter}");
-    let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &indexes]).await?;
+    let select = "SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND open && $2::bigint[]";
+    holding(&tx.query(&tx.prepare_cached(select).await?, &[&jobs, &indexes]).await?, units)
+}
+
+/// Those of these leases that hold some of these units.
+fn holding(rows: &[Row], units: &[UnitKey]) -> Result<BTreeMap<LeaseToken, Lease>, Error> {
     let leases: Vec<Lease> = rows.iter().map(lease).collect::<Result<_, _>>()?;
     let units: BTreeSet<&UnitKey> = units.iter().collect();
     let holds = |lease: &Lease| open_units([lease]).iter().any(|unit| units.contains(unit));
@@ -455,7 +458,8 @@ pub(super) async fn load_copies(
     let rows = tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes]).await?;
     let wanted = rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;
     // There are few of these: looking for the units in each row would take longer.
-    let leases = load_holding(tx, of, &units, "copied AND $2::bigint[] IS NOT NULL").await?;
+    let select = "SELECT * FROM lease WHERE job_id = ANY($1) AND NOT expired AND copied";
+    let leases = holding(&tx.query(&tx.prepare_cached(select).await?, &[&jobs]).await?, &units)?;
     let select = "SELECT DISTINCT job_id, stage, idx, token
         FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, lease_token)
         JOIN (SELECT token, leased_at FROM lease) AS lease ON lease.token = unit.lease_token

@@ -337,7 +337,7 @@ pub(in crate::store) async fn review_slice(
     slice.losses = losses;
     let units: Vec<UnitKey> = units.into_iter().collect();
     let (holding, attempts, verdicts) = tokio::try_join!(
-        load_holding(tx, &slice.jobs, &units, "open && $2::bigint[]"),
+        load_holding(tx, &slice.jobs, &units),
         load_attempts(tx, &slice.jobs, &units),
         load_verdicts(tx, &slice.jobs, &units)
     )?;
@@ -376,7 +376,7 @@ pub(in crate::store) async fn overdue_slice(
     let jobs: Vec<i64> = jobs.into_iter().collect();
     let mut slice = Slice { jobs: lock_jobs(tx, &jobs).await?, policy, ..Slice::default() };
     let (holding, attempts, verdicts) = tokio::try_join!(
-        load_holding(tx, &slice.jobs, units, "open && $2::bigint[]"),
+        load_holding(tx, &slice.jobs, units),
         load_attempts(tx, &slice.jobs, units),
         load_verdicts(tx, &slice.jobs, units)
     )?;
