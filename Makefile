@@ -39,6 +39,7 @@ trust:
 
 # The figures, into bench.json. ONLY=prefix: some of them.
 bench: release guests
+	deploy/setup test
 	cargo build --release -p lull-tests --bin bench
 	target/release/bench $(ONLY)
 

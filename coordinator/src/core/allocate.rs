@@ -69,10 +69,11 @@ fn repeats(job: &Job, grid_slots: u64, units: u64) -> u64 {
     units.saturating_mul(repeats).saturating_add(coin.below(of)) / of
 }
 
-/// The share of units that repeat others, as a fraction: half where a lease of them for each device waits, and less
-/// where fewer do, so that they never run out.
+/// The share of units that repeat others, as a fraction: half where as many wait as are out, and less where fewer do, so
+/// that they never run out.
 fn mix(job: &Job, grid_slots: u64) -> (u64, u64) {
-    let pile = lease_units(job, grid_slots, 0).saturating_mul(grid_slots.max(1));
+    let slots = grid_slots.max(1);
+    let pile = job.units_out().clamp(slots, lease_units(job, grid_slots, 0).saturating_mul(slots));
     let repeats = job.wanted.min(pile);
     (repeats, repeats + pile)
 }

@@ -286,7 +286,7 @@ impl Batch<'_> {
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
         if under.mode == job.run_mode() {
-            estimate(job, report.cpu_micros);
+            job.learn_time(report.cpu_micros);
         }
         let still_out =
             if under.holder.copied { self.unwant_copy(unit, under.holder.token) } else { StillOut::No };
@@ -540,15 +540,6 @@ pub(super) enum StillOut {
 
 fn find(attempts: &[Attempt], owner: OwnerId) -> Option<&Attempt> {
     attempts.iter().find(|attempt| attempt.owner == owner)
-}
-
-/// A moving average with a weight of a quarter; the first attempt sets it.
-fn estimate(job: &mut Job, cpu_micros: u64) {
-    let cpu_micros = cpu_micros.max(1);
-    job.unit_micros = match job.unit_micros {
-        0 => cpu_micros,
-        known => (known / 4 * 3).saturating_add(cpu_micros / 4).max(1),
-    };
 }
 
 pub(super) fn open_stage(job: &mut Job, stage: Stage) {

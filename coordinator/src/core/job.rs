@@ -258,6 +258,20 @@ impl Job {
         }
     }
 
+    /// What a unit of the stage took: a moving average with a weight of a quarter. Devices say it themselves, and one that
+    /// lies must not make everybody's leases small or hide who is late: no report counts for more than eight times what
+    /// is known.
+    pub(super) fn learn_time(&mut self, cpu_micros: u64) {
+        let known = self.unit_micros;
+        let average = if known == 0 {
+            cpu_micros.min(FIRST_TIME_MICROS_MAX)
+        } else {
+            let said = cpu_micros.clamp(known / SURPRISE_MAX, known.saturating_mul(SURPRISE_MAX));
+            (known / 4 * 3).saturating_add(said / 4)
+        };
+        self.unit_micros = average.max(1);
+    }
+
     /// Brings it back to the end of its work: what was made from it is void.
     pub(super) fn begin_again(&mut self, reason: String) {
         if self.stage != Stage::Work {
@@ -269,7 +283,8 @@ impl Job {
             self.stage_failed = self.totals.failed;
             self.stage_accepted = self.stage_units - self.stage_failed;
             self.totals.accepted = self.stage_accepted + u64::from(self.plan.has_split);
-            self.unit_micros = self.totals.work_cpu_micros / self.totals.work_attempts.max(1);
+            let mean = self.totals.work_cpu_micros / self.totals.work_attempts.max(1);
+            self.unit_micros = mean.min(FIRST_TIME_MICROS_MAX);
         }
         self.state = JobState::Running;
         self.reason = reason;
@@ -284,6 +299,13 @@ impl Job {
     #[must_use]
     pub const fn beyond_frontier(&self) -> u64 {
         self.stage_units.saturating_sub(self.frontier)
+    }
+
+    /// Undecided units of the stage that are in somebody's hands.
+    #[must_use]
+    pub const fn units_out(&self) -> u64 {
+        let undecided = self.stage_units - self.stage_accepted - self.stage_failed;
+        undecided.saturating_sub(self.beyond_frontier() + self.wanted)
     }
 
     /// Whether there is something to lease.
@@ -306,6 +328,11 @@ impl Job {
         if self.buys_confidence() { self.wish_copies } else { Copies::whole(self.copies) }
     }
 }
+
+/// By what factor a report of the time of a unit may differ from what is known, and count in full.
+const SURPRISE_MAX: u64 = 8;
+/// What the first such report counts for at most: two minutes.
+const FIRST_TIME_MICROS_MAX: u64 = 120_000_000;
 
 /// How often a job is begun again at most: its stages have numbers for no more.
 pub(super) const ROUNDS_MAX: u16 = 100;

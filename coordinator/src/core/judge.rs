@@ -240,6 +240,13 @@ pub(super) fn support(attempts: &[Attempt], verdict: (Outcome, Digest), rule: Ru
     }
 }
 
+/// Owners without common work that ever said the same as a verdict, those who were caught since too.
+#[must_use]
+pub(super) fn confirmed(attempts: &[Attempt], (outcome, digest): (Outcome, Digest), rule: Rule) -> usize {
+    let agreeing: Vec<&Attempt> = attempts.iter().filter(|one| earns(one, outcome, digest)).collect();
+    independent(&agreeing, rule)
+}
+
 fn agreeing(attempts: &[Attempt], (outcome, digest): (Outcome, Digest)) -> Vec<&Attempt> {
     attempts.iter().filter(|one| !one.void && earns(one, outcome, digest)).collect()
 }

@@ -7,9 +7,9 @@ use lull_ledger::{AmountError, Transfer};
 use super::batch::Batch;
 use super::ids::{JobId, UnitKey};
 use super::job::{Job, JobState, ROUNDS_MAX};
-use super::judge::support;
+use super::judge::{confirmed, support};
 use super::slice::{Changes, Slice};
-use super::trust::{Coin, Policy};
+use super::trust::{Coin, Policy, doubts_confirmed};
 use super::verdict::{is_paid, standing_of_one};
 
 /// Of liars who tell as many lies as leave the most wrong results, so many are caught: 1 - 1/e. Fewer than the
@@ -107,6 +107,12 @@ impl Batch<'_> {
         let Some(job) = self.slice.jobs.get(&id).filter(|job| job.buys_confidence()) else {
             return Vec::new();
         };
+        let doubts_confirmed = doubts_confirmed(
+            self.slice.policy.liars,
+            job.tolerance(),
+            job.plan.work_units(),
+            self.slice.catches,
+        );
         let of_job = self.slice.verdicts.iter().filter(|(unit, verdict)| {
             unit.job == id && unit.stage != Stage::Split && is_paid(verdict.outcome)
         });
@@ -119,7 +125,11 @@ impl Batch<'_> {
             if unit.stage != Stage::Work && alone.is_none_or(|one| !one.is_stranger()) {
                 rule.needed = 1;
             }
-            let support = support(attempts, (verdict.outcome, verdict.digest), rule);
+            let said = (verdict.outcome, verdict.digest);
+            let mut support = support(attempts, said, rule);
+            if support > 0 && alone.is_none() && !doubts_confirmed {
+                support = support.max(confirmed(attempts, said, rule));
+            }
             let missing = rule.needed_for(verdict.outcome).saturating_sub(support);
             (missing > 0).then_some(Fallen { unit: *unit, missing })
         });

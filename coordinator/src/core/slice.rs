@@ -226,6 +226,8 @@ pub struct Slice {
     pub troubles: Arc<BTreeMap<DeviceId, Trouble>>,
     /// What the operator assumes.
     pub policy: Policy,
+    /// Where a job is looked over: how often owners that took part in it were caught, ever.
+    pub catches: u64,
     /// Where a job is looked over: what was forfeited in it to losses, and has not been granted to it.
     pub losses: Amount,
 }

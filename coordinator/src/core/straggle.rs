@@ -194,8 +194,8 @@ impl Job {
         };
         // Pay is held for attempts, and for each undecided unit that is out.
         let attempts = self.totals.attempts - self.totals.judged;
-        let out = undecided.saturating_sub(self.beyond_frontier() + self.wanted);
-        let here = undecided.saturating_mul(owners(self.stage)).saturating_sub(attempts + out);
+        let held = attempts + self.units_out();
+        let here = undecided.saturating_mul(owners(self.stage)).saturating_sub(held);
         let mut later = 0u64;
         let mut next = self.plan.next_stage(self.stage);
         while let Some(stage) = next {

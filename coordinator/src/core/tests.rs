@@ -153,6 +153,7 @@ impl Model {
             networks: Arc::new(self.networks.clone()),
             troubles: Arc::new(self.troubles.clone()),
             policy: Policy::default(),
+            catches: 0,
             losses: self.losses(),
             wanted: [(self.job.id, self.wanted.values().cloned().collect())].into(),
             wanted_besides: units
@@ -411,6 +412,7 @@ impl Model {
         let owners: BTreeSet<OwnerId> =
             self.attempts.values().flatten().map(|attempt| attempt.owner).collect();
         let census = Census { owners: owners.len() as u64, caught: self.caught.len() as u64 };
+        slice.catches = census.caught;
         slice.jobs.get_mut(&self.job.id).expect("the job").count(census, Policy::default());
         let changes = review(&mut slice, self.job.id);
         self.apply(slice, changes);

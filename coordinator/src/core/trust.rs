@@ -45,8 +45,10 @@ impl Default for Policy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Copies(u64);
 
-/// The part of the promised errors that is aimed at: what is expected is then below the promise by more than it varies.
-const AIM: f64 = 0.9;
+/// The part of the promised errors that is left to liars whom nobody notices.
+const UNNOTICED: f64 = 0.95;
+/// The part that is left to lies which friends of liars that were caught have confirmed.
+const CONFIRMED: f64 = 0.05;
 /// Checks never become rarer than one in a hundred: pay is then held back for at most two hundred results.
 const CHECKS_MIN: f64 = 0.01;
 /// More owners than this for one unit: the grid's assumption leaves no hope.
@@ -134,7 +136,7 @@ impl Copies {
     pub fn for_error(max_error: Share, liars: Share, owners: u64, units: u64) -> Self {
         let f = liars.as_f64();
         let lying = f * float(owners.max(2));
-        let allowed = AIM * max_error.as_f64() * float(units.max(1));
+        let allowed = UNNOTICED * max_error.as_f64() * float(units.max(1));
         if lying <= 0.0 {
             return Self::of(1.0 + CHECKS_MIN);
         }
@@ -348,6 +350,15 @@ pub fn lead(liars: Share, max_error: Share) -> usize {
     votes.clamp(2, LEAD_MAX)
 }
 
+/// Whether what liars had confirmed is run again too. A liar has f / (1 - f) lies confirmed by friends before one is
+/// noticed, as each check goes to one with f: so long as that of all catches is a small part of what is promised, what two
+/// agreed on stays when one of them is caught.
+#[must_use]
+pub(super) fn doubts_confirmed(liars: Share, max_error: Share, units: u64, catches: u64) -> bool {
+    let f = liars.as_f64();
+    float(catches) * f > CONFIRMED * max_error.as_f64() * float(units) * (1.0 - f)
+}
+
 /// With so many votes more the other answer has no friends left.
 const LEAD_MAX: usize = 7;
 
@@ -406,9 +417,9 @@ mod tests {
         let near = |copies: f64, expected: f64| {
             assert!((copies - expected).abs() < 0.005, "{copies} instead of {expected}");
         };
-        near(copies(1e-4, 0.05, 200, 200_000), 1.108);
+        near(copies(1e-4, 0.05, 200, 200_000), 1.102);
         near(copies(1e-4, 0.05, 200, 2_000_000), 1.01);
-        near(copies(1e-4, 0.20, 200, 200_000), 1.536);
+        near(copies(1e-4, 0.20, 200, 200_000), 1.508);
         near(copies(1e-3, 0.05, 200, 200_000), 1.01);
     }
 

@@ -258,7 +258,10 @@ impl MemoryStore {
         }
         let (known, strangers): (Vec<u64>, Vec<u64>) =
             most_correct.into_values().partition(|correct| *correct >= STRANGER_RESULTS);
-        let took_part = self.job_owners.get(&id).map_or(0, BTreeSet::len);
+        let job_owners = self.job_owners.get(&id).cloned().unwrap_or_default();
+        slice.catches =
+            self.catches.iter().filter(|(catch, _)| job_owners.contains(&catch.owner)).count() as u64;
+        let took_part = job_owners.len();
         let census = Census { owners: (took_part - strangers.len()) as u64, caught: known.len() as u64 };
         let recheck = self.rechecks.remove(&id).unwrap_or_default();
         let mut lost = Vec::new();

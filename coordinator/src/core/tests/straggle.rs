@@ -186,3 +186,16 @@ fn whoever_lets_others_answer_has_dropped_its_units() {
     model.expire(lease.token);
     assert_eq!(model.standings[&OwnerId(1)].dropped, 1);
 }
+
+#[test]
+fn one_device_that_lies_about_its_time_sets_nothing() {
+    for lie in [0, 1, u64::MAX] {
+        let mut job = confident(1_000, 1e-3);
+        job.learn_time(lie);
+        for report in 0..400u64 {
+            job.learn_time(if report % 20 == 0 { lie } else { 1_000_000 });
+            let settled = report < 100 || (500_000..4_000_000).contains(&job.unit_micros);
+            assert!(settled, "{} after {report} reports and lies of {lie}", job.unit_micros);
+        }
+    }
+}

@@ -288,13 +288,15 @@ pub(in crate::store) async fn review_slice(
     let job = slice.jobs.get_mut(&id).ok_or(Error::NotFound("job"))?;
     let mut losses = Amount::ZERO;
     let census = "SELECT count(*) FILTER (WHERE most_correct IS NULL OR most_correct >= $2) AS owners,
-            count(*) FILTER (WHERE most_correct >= $2) AS caught
+            count(*) FILTER (WHERE most_correct >= $2) AS caught,
+            (SELECT count(*) FROM catch JOIN job_owner USING (owner_id) WHERE job_owner.job_id = $1) AS catches
         FROM job_owner LEFT JOIN (
             SELECT owner_id, max(correct) AS most_correct FROM catch WHERE job_id = $1 GROUP BY owner_id
         ) AS caught USING (owner_id) WHERE job_id = $1";
     let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0, &bigint(STRANGER_RESULTS)]).await?;
     let from = From("job_owner");
     job.count(Census { owners: from.count(&row, "owners")?, caught: from.count(&row, "caught")? }, policy);
+    slice.catches = from.count(&row, "catches")?;
     let mut units = BTreeSet::new();
     if job.awaits_review() {
         let most = i32::try_from(job.wish_copies.most()).unwrap_or(i32::MAX);

@@ -44,21 +44,17 @@ const BENCHMARKS: [(&[&str], Benchmark); 15] = [
 #[allow(clippy::print_stdout, reason = "the figures are this program's output")]
 fn main() -> Result<()> {
     let prefix = std::env::args().nth(1).unwrap_or_default();
-    let mut figures = Vec::new();
-    for (names, run) in BENCHMARKS {
-        if names.iter().any(|name| name.starts_with(&prefix)) {
-            figures.extend(run().with_context(|| format!("measuring {names:?}"))?);
+    let chosen = BENCHMARKS.iter().filter(|(names, _)| names.iter().any(|name| name.starts_with(&prefix)));
+    let mut list = Vec::new();
+    for (names, run) in chosen {
+        for Figure { name, value, unit } in run().with_context(|| format!("measuring {names:?}"))? {
+            println!("{name:36} {value:14.6} {unit}");
+            list.push(serde_json::json!({ "name": name, "value": value, "unit": unit }));
         }
+        // What was measured stays, whatever becomes of the rest.
+        std::fs::write("bench.json", serde_json::to_string_pretty(&list)? + "\n")?;
     }
-    ensure!(!figures.is_empty(), "no benchmark is called {prefix}...");
-    let list: Vec<_> = figures
-        .iter()
-        .map(|figure| serde_json::json!({ "name": figure.name, "value": figure.value, "unit": figure.unit }))
-        .collect();
-    std::fs::write("bench.json", serde_json::to_string_pretty(&list)? + "\n")?;
-    for figure in figures {
-        println!("{:36} {:14.6} {}", figure.name, figure.value, figure.unit);
-    }
+    ensure!(!list.is_empty(), "no benchmark is called {prefix}...");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Simulates every adversary against the coordinator's core, and BOINC's rule beside it: `trust FILE` writes the
-//! table between the marks in FILE.
+//! table between the marks in FILE. `trust try PERCENT RUNS PREFIX` prints the rows of adversaries whose name begins so,
+//! with other seeds.
 
 use std::fmt::Write as _;
 
@@ -15,8 +16,14 @@ const END: &str = "<!-- end: make trust -->\n";
 
 #[allow(clippy::print_stderr, reason = "progress of minutes of work")]
 fn main() -> Result<()> {
-    let path = std::env::args().nth(1).context("usage: trust FILE")?;
-    let before = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, percent, runs, prefix] = &arguments[..]
+        && word == "try"
+    {
+        return show(percent.parse()?, runs.parse()?, prefix);
+    }
+    let path = arguments.first().context("usage: trust FILE, or trust try PERCENT RUNS PREFIX")?;
+    let before = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     let (head, rest) = before.split_once(BEGIN).with_context(|| format!("{path} has no line {BEGIN:?}"))?;
     let (_, tail) = rest.split_once(END).with_context(|| format!("{path} has no line {END:?}"))?;
     let mut table = String::new();
@@ -39,7 +46,22 @@ fn main() -> Result<()> {
             writeln!(table, "{}", row(adversary.name, &lull, &boinc))?;
         }
     }
-    std::fs::write(&path, format!("{head}{BEGIN}{table}\n{END}{tail}"))?;
+    std::fs::write(path, format!("{head}{BEGIN}{table}\n{END}{tail}"))?;
+    Ok(())
+}
+
+/// Seeds of what is tried, apart from the table's.
+const FIRST_TRIED: u64 = 100;
+
+#[allow(clippy::print_stdout, reason = "the rows are its output")]
+fn show(percent: u64, runs: u64, prefix: &str) -> Result<()> {
+    let trial = Trial::one_in_ten_thousand(percent);
+    for adversary in adversaries().into_iter().filter(|one| one.name.starts_with(prefix)) {
+        let seeds = FIRST_TRIED..FIRST_TRIED + runs;
+        let lull = trials(seeds, |seed| trial.lull(seed, adversary.conduct));
+        ensure!(lull.faults.is_empty(), "{}: {:?}", adversary.name, lull.faults);
+        println!("{}", row(adversary.name, &lull, &Summary::default()));
+    }
     Ok(())
 }
 
