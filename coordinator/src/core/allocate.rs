@@ -215,8 +215,9 @@ impl<'a> Allocator<'a> {
             let is_for_others =
                 (rows[at].contested && !may_settle) || (picks && !rows[at].excluded.is_empty());
             let is_too_dear = reward > unheld || (rows[at].copy && !may_copy);
+            // In a dispute whoever is elsewhere may be who lied: there nobody is preferred.
             let is_near = asks_elsewhere
-                && !(request.referee && rows[at].contested)
+                && !rows[at].contested
                 && self.slice.networks.prefer_others(request.network, &rows[at]);
             if is_excluded || is_in_other_mode || is_for_referees || is_for_others || is_too_dear || is_near {
                 at += 1;

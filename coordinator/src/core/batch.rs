@@ -10,7 +10,7 @@ use lull_proto::v1::RefusalReason;
 use super::allocate::Allocator;
 use super::checkpoint::{self, Checkpoint, Made, Offer, owners_in, to_compare, union};
 use super::fairness::Fairness;
-use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
+use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::{Job, JobState};
 use super::judge::{Judgement, earns, judge, voices};
 use super::network::Network;
@@ -191,12 +191,14 @@ pub(super) struct Batch<'a> {
     pub(super) changes: Changes,
     /// Units of `changes.wanted_added`.
     pub(super) wanted_now: BTreeSet<UnitKey>,
+    /// Devices that told of the time of a unit of a job: once in a call, so that a lease of lies says no more than one.
+    timed: BTreeSet<(DeviceId, JobId)>,
 }
 
 impl<'a> Batch<'a> {
     /// Nothing is decided yet.
     pub(super) fn of(slice: &'a mut Slice) -> Self {
-        Self { slice, changes: Changes::default(), wanted_now: BTreeSet::new() }
+        Self { slice, changes: Changes::default(), wanted_now: BTreeSet::new(), timed: BTreeSet::new() }
     }
 }
 
@@ -285,7 +287,7 @@ impl Batch<'_> {
         let unit = report.unit;
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let reward = job.reward(unit.stage, unit.index);
-        if under.mode == job.run_mode() {
+        if under.mode == job.run_mode() && self.timed.insert((request.device, unit.job)) {
             job.learn_time(report.cpu_micros);
         }
         let still_out =
@@ -312,7 +314,7 @@ impl Batch<'_> {
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
             // Those who were out together may have asked each other.
-            let is_check = voices(attempts, said, job.rule(unit, None, self.slice.policy)) > 1;
+            let is_check = voices(attempts, said, job.rule(unit, attempts, None, self.slice.policy)) > 1;
             job.reserved = job.reserved - reward;
             job.totals.judged += 1;
             if paid {
@@ -514,7 +516,7 @@ impl Batch<'_> {
             }
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get(&unit.job) else { return };
-            let rule = job.rule(unit, None, self.slice.policy);
+            let rule = job.rule(unit, attempts, None, self.slice.policy);
             let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
             self.want(unit, contested);
         }

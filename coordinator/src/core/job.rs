@@ -3,9 +3,9 @@
 use lull_job::{Digest, Plan, Share, Stage};
 use lull_ledger::{Amount, AmountError, CurrencyId, FeeRate};
 
-use super::ids::{JobId, SubmitterId, UnitKey};
+use super::ids::{JobId, OwnerId, SubmitterId, UnitKey};
 use super::judge::Rule;
-use super::slice::RunMode;
+use super::slice::{Attempt, RunMode};
 use super::trust::{Coin, Copies, Policy, Standing, lead};
 
 /// Where a job stands.
@@ -165,14 +165,21 @@ impl Job {
         tolerance(self.max_error, self.max_answer_error, self.plan.work_units()).unwrap_or(DEFAULT_TOLERANCE)
     }
 
-    /// What decides a unit of which `first` alone has made an attempt, or several.
+    /// What decides a unit with these attempts, of which `first` alone has made what says something, or several.
     #[must_use]
-    pub fn rule(&self, unit: UnitKey, first: Option<Standing>, policy: Policy) -> Rule {
+    pub fn rule(
+        &self,
+        unit: UnitKey,
+        attempts: &[Attempt],
+        first: Option<Standing>,
+        policy: Policy,
+    ) -> Rule {
         let lead = lead(policy.liars, self.tolerance());
         if !self.buys_confidence() {
             return Rule { needed: self.quorum(unit.stage), strict: self.strict, lead, by_vote: true };
         }
-        let coin = Coin::of(&self.key, unit);
+        let voided = attempts.iter().filter(|attempt| attempt.void).count();
+        let coin = Coin::of(&self.key, unit, voided);
         // What is done again is paid by what the coin asks for: who is known is not checked more.
         let first = first.filter(|one| self.round == 0 || one.is_stranger() || one.picks());
         let needed = match (unit.stage, first) {
@@ -295,6 +302,16 @@ impl Job {
         self.reserved = Amount::ZERO;
     }
 
+    /// Where units that an owner has answered stand among those that wait: in another order in each job, that nobody
+    /// knows. Rows that come last wait longest, and whoever knew that its own are these would lie with less to fear.
+    #[must_use]
+    pub fn place_of(&self, owner: OwnerId) -> i64 {
+        let mut secret = [0; 8];
+        secret.copy_from_slice(&self.key[..8]);
+        let place = i64::from_be_bytes(secret).wrapping_add(owner.0).wrapping_mul(PLACES_APART);
+        place & PLACE_MAX
+    }
+
     /// Units of the stage that have not been leased yet.
     #[must_use]
     pub const fn beyond_frontier(&self) -> u64 {
@@ -329,6 +346,10 @@ impl Job {
     }
 }
 
+/// Places of consecutive owners are so far apart: the golden ratio's share of 2^62, made odd, so that no two are the same.
+const PLACES_APART: i64 = 2_850_178_704_830_799_873;
+/// Places are below 2^62.
+const PLACE_MAX: i64 = (1 << 62) - 1;
 /// By what factor a report of the time of a unit may differ from what is known, and count in full.
 const SURPRISE_MAX: u64 = 8;
 /// What the first such report counts for at most: two minutes.

@@ -44,7 +44,7 @@ impl Job {
     /// Whether an accepted work unit on which so many owners agreed needs more.
     #[must_use]
     pub fn is_short(&self, unit: UnitKey, agreeing: u32) -> bool {
-        (agreeing as usize) < self.wish_copies.needed(Coin::of(&self.key, unit))
+        (agreeing as usize) < self.wish_copies.needed(Coin::of(&self.key, unit, 0))
     }
 
     /// Whether the work is done and waits to be looked over.
@@ -121,14 +121,14 @@ impl Batch<'_> {
             let alone = standing_of_one(attempts, &self.slice.standings);
             // Of two who agreed one was caught: the other is not checked more than its job wants, unless it is a stranger.
             let alone = alone.filter(|one| attempts.len() == 1 || one.is_stranger() || one.picks());
-            let mut rule = job.rule(*unit, alone, self.slice.policy);
+            let mut rule = job.rule(*unit, attempts, alone, self.slice.policy);
             if unit.stage != Stage::Work && alone.is_none_or(|one| !one.is_stranger()) {
                 rule.needed = 1;
             }
             let said = (verdict.outcome, verdict.digest);
-            let mut support = support(attempts, said, rule);
-            if support > 0 && alone.is_none() && !doubts_confirmed {
-                support = support.max(confirmed(attempts, said, rule));
+            let support = support(attempts, said, rule);
+            if doubts_confirmed && unit.stage == Stage::Work && support < confirmed(attempts, said, rule) {
+                rule.needed = rule.needed.max(2);
             }
             let missing = rule.needed_for(verdict.outcome).saturating_sub(support);
             (missing > 0).then_some(Fallen { unit: *unit, missing })

@@ -134,11 +134,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The first excluded owner: part of the row's key, so that an owner's own units are skipped as a range. Units that
-    /// nobody has answered come last: whoever hands many back must not keep others from being checked.
+    /// Where it stands among the rows of its job, as part of its key: at the place of the first excluded owner, so that an
+    /// owner's own units are skipped as a range. Units that nobody has answered come last: whoever hands many back must
+    /// not keep others from being checked.
     #[must_use]
-    pub fn first_excluded(&self) -> OwnerId {
-        self.excluded.first().copied().unwrap_or(OwnerId(i64::MAX))
+    pub fn place(&self, job: &Job) -> i64 {
+        self.excluded.first().map_or(i64::MAX, |owner| job.place_of(*owner))
     }
 }
 

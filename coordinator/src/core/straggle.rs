@@ -158,7 +158,7 @@ impl Batch<'_> {
             return None;
         }
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-        let rule = job.rule(unit, None, self.slice.policy);
+        let rule = job.rule(unit, attempts, None, self.slice.policy);
         let contested = matches!(judge(attempts, rule), Judgement::Undecided { contested: true });
         // Copies that are wanted already count as part of the rest.
         let is_covered = job.reward(unit.stage, unit.index) <= job.spare();

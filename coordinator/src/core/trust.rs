@@ -223,18 +223,22 @@ impl Copies {
 }
 
 /// A secret number of each unit that decides how many owners it needs. It stays the same however often it is
-/// looked at: nobody gets a second throw.
+/// looked at: nobody gets a second throw, unless somebody who answered the unit is caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Coin(u32);
 
 impl Coin {
-    /// The coin of a unit, of a job with this secret key.
+    /// The coin of a unit, of a job with this secret key, of which so many attempts are void: it is another one then, as a
+    /// result that was believed alone tells what the first was.
     #[must_use]
-    pub fn of(key: &[u8; 32], unit: UnitKey) -> Self {
+    pub fn of(key: &[u8; 32], unit: UnitKey, voided: usize) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(key);
         hasher.update(b"coin");
         hasher.update(&[unit.stage.code()]);
         hasher.update(&unit.index.to_le_bytes());
+        if voided > 0 {
+            hasher.update(&voided.to_le_bytes());
+        }
         Self::from_hash(&hasher)
     }
 
@@ -446,10 +450,11 @@ mod tests {
         let unit = |index| UnitKey { job: JobId(1), stage: Stage::Work, index };
         let copies = Copies::of(1.25);
         let checked =
-            (0..10_000).filter(|index| copies.needed(Coin::of(&[7; 32], unit(*index))) == 2).count();
+            (0..10_000).filter(|index| copies.needed(Coin::of(&[7; 32], unit(*index), 0)) == 2).count();
         assert!((2_400..2_600).contains(&checked), "{checked}");
-        assert_eq!(Coin::of(&[7; 32], unit(3)), Coin::of(&[7; 32], unit(3)));
-        assert_ne!(Coin::of(&[7; 32], unit(3)), Coin::of(&[8; 32], unit(3)));
+        assert_eq!(Coin::of(&[7; 32], unit(3), 0), Coin::of(&[7; 32], unit(3), 0));
+        assert_ne!(Coin::of(&[7; 32], unit(3), 0), Coin::of(&[7; 32], unit(3), 1));
+        assert_ne!(Coin::of(&[7; 32], unit(3), 0), Coin::of(&[8; 32], unit(3), 0));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Batch<'_> {
         let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
         let alone = standing_of_one(&attempts, &self.slice.standings);
-        let rule = job.rule(unit, alone, self.slice.policy);
+        let rule = job.rule(unit, &attempts, alone, self.slice.policy);
         let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
             Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
                 (outcome, digest, size_bytes, agreeing, is_sure)

@@ -101,7 +101,7 @@ pub struct MemoryStore {
     /// What was made from the work of jobs that were begun again since, by the number of the stage.
     past: BTreeMap<(JobId, i16), Vec<Unit>>,
     /// With the time since when.
-    wanted: BTreeMap<(JobId, Stage, OwnerId, u64), (Wanted, u64)>,
+    wanted: BTreeMap<(JobId, Stage, i64, u64), (Wanted, u64)>,
     owners: BTreeMap<OwnerId, Owner>,
     job_owners: BTreeMap<JobId, BTreeSet<OwnerId>>,
     /// With how many checked results of the owner were right before.
@@ -442,7 +442,7 @@ impl MemoryStore {
     }
 
     fn load_besides(&self, slice: &mut Slice, unit: UnitKey, token: LeaseToken) {
-        let rows = self.wanted.range((unit.job, unit.stage, OwnerId(0), 0)..);
+        let rows = self.wanted.range((unit.job, unit.stage, 0, 0)..);
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
         slice
             .wanted_besides
@@ -468,7 +468,7 @@ impl MemoryStore {
             let need: u64 = wants.iter().map(|(_, want)| u64::from(want.leases) * room(want.units_max)).sum();
             let need = usize::try_from(need).unwrap_or(usize::MAX);
             let all = || {
-                let rows = self.wanted.range((job.id, job.stage, OwnerId(0), 0)..);
+                let rows = self.wanted.range((job.id, job.stage, 0, 0)..);
                 rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
                     .map(|(_, row)| self.row(row))
             };
@@ -479,8 +479,9 @@ impl MemoryStore {
                 for owner in wants.iter().map(|(request, _)| request.owner).collect::<BTreeSet<_>>() {
                     let may = |row: &Wanted| !row.excluded.contains(&owner);
                     // Rows of the owner's own units are passed over as a range.
-                    let below = all().take_while(|row| row.first_excluded() < owner).filter(may).take(need);
-                    let above = all().skip_while(|row| row.first_excluded() <= owner).filter(may).take(need);
+                    let own = job.place_of(owner);
+                    let below = all().take_while(|row| row.place(job) < own).filter(may).take(need);
+                    let above = all().skip_while(|row| row.place(job) <= own).filter(may).take(need);
                     more.extend(below.chain(above).map(|row| (row.unit, row)));
                 }
                 found.extend(more.into_values().filter(|row| !known.contains(&row.unit)));
@@ -562,12 +563,14 @@ impl MemoryStore {
             self.put_away(*id);
         }
         for row in &changes.wanted_removed {
-            let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
+            let place = slice.jobs.get(&row.unit.job).map_or(i64::MAX, |job| row.place(job));
+            let key = (row.unit.job, row.unit.stage, place, row.unit.index);
             assert!(self.wanted.remove(&key).is_some(), "{:?} was not wanted", row.unit);
         }
         for row in changes.wanted_added {
             if !changes.jobs_ended.contains(&row.unit.job) {
-                let key = (row.unit.job, row.unit.stage, row.first_excluded(), row.unit.index);
+                let place = slice.jobs.get(&row.unit.job).map_or(i64::MAX, |job| row.place(job));
+                let key = (row.unit.job, row.unit.stage, place, row.unit.index);
                 let unit = row.unit;
                 assert!(self.wanted.insert(key, (row, self.now_secs)).is_none(), "{unit:?} is wanted twice");
             }

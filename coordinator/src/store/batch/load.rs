@@ -325,22 +325,24 @@ async fn load_wanted(
         };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
         let select = format!(
-            "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY first_excluded, idx LIMIT $3"
+            "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY place, idx LIMIT $3"
         );
         let select = tx.prepare_cached(&select).await?;
         let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &need]).await?;
         let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
-            let each = format!("SELECT w.* FROM unnest($3::bigint[]) AS caller (owner_id) CROSS JOIN LATERAL (
-                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded < caller.owner_id
+            let each = format!("SELECT w.* FROM unnest($3::bigint[], $5::bigint[]) AS caller (owner_id, place) CROSS JOIN LATERAL (
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND place < caller.place
                        AND caller.owner_id <> ALL(excluded)
-                     ORDER BY first_excluded, idx LIMIT $4)
+                     ORDER BY place, idx LIMIT $4)
                     UNION ALL
-                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND first_excluded > caller.owner_id
+                    (SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 AND place > caller.place
                        AND caller.owner_id <> ALL(excluded)
-                     ORDER BY first_excluded, idx LIMIT $4)) AS w");
+                     ORDER BY place, idx LIMIT $4)) AS w");
             let each = tx.prepare_cached(&each).await?;
-            let rows = tx.query(&each, &[&job.id.0, &job.stage_number(job.stage), &owners, &need]).await?;
+            let places: Vec<i64> = owners.iter().map(|owner| job.place_of(OwnerId(*owner))).collect();
+            let stage = job.stage_number(job.stage);
+            let rows = tx.query(&each, &[&job.id.0, &stage, &owners, &need, &places]).await?;
             let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
             let more: BTreeMap<UnitKey, Wanted> =
                 rows.iter().map(|row| wanted(row).map(|w| (w.unit, w))).collect::<Result<_, _>>()?;

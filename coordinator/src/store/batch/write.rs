@@ -89,17 +89,21 @@ async fn clear(tx: &Transaction<'_>, changes: &Changes) -> Result<(), Error> {
     Ok(())
 }
 
+fn place(of: &Jobs, row: &Wanted) -> i64 {
+    of.get(&row.unit.job).map_or(i64::MAX, |job| row.place(job))
+}
+
 async fn remove_wanted(tx: &Transaction<'_>, of: &Jobs, removed: &[Wanted]) -> Result<(), Error> {
     if removed.is_empty() {
         return Ok(());
     }
     let delete = "DELETE FROM wanted
-        USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, first_excluded)
+        USING unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS unit (job_id, stage, idx, place)
         WHERE wanted.job_id = unit.job_id AND wanted.stage = unit.stage
-          AND wanted.first_excluded = unit.first_excluded AND wanted.idx = unit.idx";
+          AND wanted.place = unit.place AND wanted.idx = unit.idx";
     let (jobs, stages, indexes) = unit_columns(of, removed.iter().map(|row| &row.unit));
-    let first: Vec<i64> = removed.iter().map(|row| row.first_excluded().0).collect();
-    let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &first]).await?;
+    let places: Vec<i64> = removed.iter().map(|row| place(of, row)).collect();
+    let deleted = tx.execute(&tx.prepare_cached(delete).await?, &[&jobs, &stages, &indexes, &places]).await?;
     ensure_affected("wanted delete", removed.len(), deleted)
 }
 
@@ -109,17 +113,17 @@ async fn add_wanted(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Resul
     if added.is_empty() {
         return Ok(());
     }
-    let insert = "INSERT INTO wanted (job_id, stage, idx, first_excluded, excluded, contested, copy)
-        SELECT job_id, stage, idx, first_excluded, ($5::bigint[])[low:high], contested, copy
+    let insert = "INSERT INTO wanted (job_id, stage, idx, place, excluded, contested, copy)
+        SELECT job_id, stage, idx, place, ($5::bigint[])[low:high], contested, copy
         FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $6::integer[], $7::integer[], $8::boolean[], $9::boolean[])
-             AS unit (job_id, stage, idx, first_excluded, low, high, contested, copy)";
+             AS unit (job_id, stage, idx, place, low, high, contested, copy)";
     let contested: Vec<bool> = added.iter().map(|row| row.contested).collect();
     let copies: Vec<bool> = added.iter().map(|row| row.copy).collect();
     let (jobs, stages, indexes) = unit_columns(of, added.iter().map(|row| &row.unit));
-    let first: Vec<i64> = added.iter().map(|row| row.first_excluded().0).collect();
+    let places: Vec<i64> = added.iter().map(|row| place(of, row)).collect();
     let (flat, low, high) = flatten(added.iter().map(|row| row.excluded.iter().map(|owner| owner.0)));
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-        [&jobs, &stages, &indexes, &first, &flat, &low, &high, &contested, &copies];
+        [&jobs, &stages, &indexes, &places, &flat, &low, &high, &contested, &copies];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
     Ok(())
 }

@@ -1,0 +1,6 @@
+-- Rows that are wanted stand in an order that nobody knows, and no longer by the number of the owner who was first.
+-- The same arithmetic as `Job::place_of`.
+ALTER TABLE wanted RENAME first_excluded TO place;
+UPDATE wanted SET place = mod(mod((excluded[1]::numeric + ('x' || encode(substr(order_key, 1, 8), 'hex'))::bit(64)::bigint)
+        * 2850178704830799873, 4611686018427387904) + 4611686018427387904, 4611686018427387904)::bigint
+    FROM job WHERE job.id = wanted.job_id AND excluded <> '{}';
