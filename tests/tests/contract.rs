@@ -482,6 +482,7 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
             currency: stage.currencies[of],
             prices: Prices { item: price, service: message.service_price.parse()? },
             copies: Copies::whole(2),
+            service_owners: 2,
             strangers: 0,
             budget,
             has_default_budget: false,

@@ -6,7 +6,7 @@ use lull_ledger::{Amount, AmountError, CurrencyId, FeeRate};
 use super::ids::{JobId, OwnerId, SubmitterId, UnitKey};
 use super::judge::Rule;
 use super::slice::{Attempt, RunMode};
-use super::trust::{Coin, Copies, Policy, Standing, lead};
+use super::trust::{Coin, Copies, OF_MAKING, Policy, Standing, lead, service_owners};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +21,6 @@ pub enum JobState {
     Cancelled,
 }
 
-/// Owners that must agree on what the whole answer rests on.
-const SERVICE_COPIES: u64 = 2;
 /// How sure one has to be to blame somebody, where a job names no share of errors.
 const DEFAULT_TOLERANCE: Share = Share::parts(Share::WHOLE / 10_000);
 
@@ -88,6 +86,8 @@ pub struct Job {
     pub max_answer_error: Share,
     /// Copies that work units get on average, to keep the share of errors down; it only rises.
     pub wish_copies: Copies,
+    /// Owners that must agree on what is made from the work; it only rises.
+    pub service_owners: u32,
     /// Whether everything is run strictly, as results depend on bits of NaN.
     pub strict: bool,
     /// Whether the work stage was looked over when it was done.
@@ -167,13 +167,7 @@ impl Job {
 
     /// What decides a unit with these attempts, of which `first` alone has made what says something, or several.
     #[must_use]
-    pub fn rule(
-        &self,
-        unit: UnitKey,
-        attempts: &[Attempt],
-        first: Option<Standing>,
-        policy: Policy,
-    ) -> Rule {
+    pub fn rule(&self, unit: UnitKey, attempts: &[Attempt], first: Option<Standing>, policy: Policy) -> Rule {
         let lead = lead(policy.liars, self.tolerance());
         if !self.buys_confidence() {
             return Rule { needed: self.quorum(unit.stage), strict: self.strict, lead, by_vote: true };
@@ -185,7 +179,7 @@ impl Job {
         let needed = match (unit.stage, first) {
             (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing),
             (Stage::Work, None) => self.wish_copies.needed(coin),
-            _ => SERVICE_COPIES as usize,
+            _ => self.service_owners as usize,
         };
         Rule { needed, strict: self.strict, lead, by_vote: false }
     }
@@ -199,13 +193,16 @@ impl Job {
     /// Takes what is known of the grid into account: more owners, more who might lie. Returns whether that changes
     /// anything.
     pub fn raise_copies(&mut self, owners: u64, liars: Share) -> bool {
-        let before = self.wish_copies;
+        let (before, service_before) = (self.wish_copies, self.service_owners);
         // What is done again was paid for at the old rate.
         if self.buys_confidence() && self.round == 0 {
             let copies = Copies::for_error(self.tolerance(), liars, owners, self.plan.work_units());
             self.wish_copies = before.max(copies);
+            let made = self.plan.service_units().total();
+            let owners = service_owners(self.max_answer_error, liars, made);
+            self.service_owners = service_before.max(owners);
         }
-        self.wish_copies > before
+        (self.wish_copies, self.service_owners) != (before, service_before)
     }
 
     /// What one accepted attempt of a unit costs, the fee included. Prices are checked at submission, so that the product exists.
@@ -252,7 +249,7 @@ impl Job {
     /// When that is more than an amount can be.
     pub(super) fn price_of_making(&self) -> Result<Amount, AmountError> {
         let made = self.plan.service_units();
-        self.prices.service.times((made.merge + made.finish).saturating_mul(SERVICE_COPIES))
+        self.prices.service.times((made.merge + made.finish).saturating_mul(u64::from(self.service_owners)))
     }
 
     /// Escrow that units may be leased with. While work is done again, what making the answer takes is not touched.
@@ -336,7 +333,7 @@ impl Job {
     /// # Errors
     /// When that is more than an amount can be.
     pub fn expected_cost(&self, plan: &Plan) -> Result<Amount, AmountError> {
-        expected_cost(plan, self.prices, self.copies_on_average(), 0)
+        expected_cost(plan, self.prices, self.copies_on_average(), self.service_owners, 0)
     }
 
     /// Copies of a work unit.
@@ -375,10 +372,11 @@ pub fn stage_of_number(number: i16) -> Option<Stage> {
 }
 
 /// The share of work units that may be wrong, whichever way it was named; `None` where it was not. An answer is
-/// wrong as soon as one unit is.
+/// wrong as soon as one unit is, or something that is made from them.
 #[must_use]
 pub fn tolerance(max_error: Share, max_answer_error: Share, work_units: u64) -> Option<Share> {
-    let answer = Share::parts((max_answer_error.number() / work_units.max(1)).max(1));
+    let of_work = max_answer_error.number() - max_answer_error.number() / OF_MAKING;
+    let answer = Share::parts((of_work / work_units.max(1)).max(1));
     match (max_error.is_zero(), max_answer_error.is_zero()) {
         (true, true) => None,
         (true, false) => Some(answer),
@@ -387,7 +385,7 @@ pub fn tolerance(max_error: Share, max_answer_error: Share, work_units: u64) -> 
     }
 }
 
-/// What a job costs when every unit needs just its copies, and the first results of `strangers` are all checked.
+/// What a job costs when every unit needs just its copies or service owners, and the first results of `strangers` are all checked.
 ///
 /// # Errors
 /// When that is more than an amount can be.
@@ -395,10 +393,11 @@ pub fn expected_cost(
     plan: &Plan,
     prices: Prices,
     copies: Copies,
+    service_owners: u32,
     strangers: u64,
 ) -> Result<Amount, AmountError> {
     let strange = plan.items_per_unit.saturating_mul(strangers);
     let work = prices.item.times(copies.attempts(plan.items_running(), strange))?;
     let service = prices.service.times(plan.service_units().total())?;
-    work.plus(service.times(copies.most().max(SERVICE_COPIES))?)
+    work.plus(service.times(copies.most().max(u64::from(service_owners)))?)
 }

@@ -11,8 +11,6 @@ use super::slice::{Attempt, Outcome, RunMode};
 
 /// Owners that must have run into a limit where one result could be enough: broken PCs are quick to give up.
 const LIMIT_OWNERS: usize = 3;
-/// Owners that must have seen the guest fail where one result could be enough: one alone fails no unit.
-const FAILURE_OWNERS: usize = 2;
 
 /// What decides a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +31,8 @@ impl Rule {
         match outcome {
             _ if self.by_vote => self.needed,
             Outcome::Result => self.needed,
-            Outcome::GuestFailed => self.needed.max(FAILURE_OWNERS),
-            Outcome::Limit | Outcome::Undecidable => self.needed.max(LIMIT_OWNERS),
+            Outcome::GuestFailed => self.needed.max(self.lead),
+            Outcome::Limit | Outcome::Undecidable => self.needed.max(self.lead).max(LIMIT_OWNERS),
         }
     }
 }
@@ -71,9 +69,9 @@ pub enum Judgement {
 /// A quorum is that many agreeing attempts of which no two have an owner's work in common. Attempts whose
 /// owner was caught since say nothing.
 ///
-/// A trap is a result and judged like one, but that it takes two owners at least. A limit of one PC says little
-/// about another: a unit fails when as many owners ran into one as a result would need, and three at least where a job
-/// buys confidence.
+/// A trap is a result and judged like one. But where a job buys confidence one failed unit can end it, and friends who say
+/// that a program failed risk nothing: a unit fails when as many owners say so as it takes to be sure of an answer (the
+/// rule's lead). A limit of one PC says little about another: the same holds, and it takes three at least.
 ///
 /// Where answers differ, the word of a referee who ran the unit both ways is final: with the same bytes both times no
 /// NaN is involved; in a strict job its strict run is enough, and nobody else is needed where no copies were named. A

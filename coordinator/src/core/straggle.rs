@@ -187,7 +187,11 @@ impl Job {
     /// What the rest of the job takes at most, disputes left out, besides what is held for it already.
     fn rest(&self) -> Result<Amount, AmountError> {
         let undecided = self.stage_units - self.stage_accepted - self.stage_failed;
-        let owners = |stage| self.copies_on_average().most().max(self.quorum(stage) as u64);
+        let made_by = u64::from(self.service_owners);
+        let owners = |stage| match stage {
+            Stage::Work => self.copies_on_average().most().max(self.quorum(stage) as u64),
+            _ => self.copies_on_average().most().max(self.quorum(stage) as u64).max(made_by),
+        };
         let each = match self.stage {
             Stage::Work => self.prices.item.times(self.plan.items_per_unit)?,
             _ => self.prices.service,

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod again;
+mod doubt;
 mod poison;
 mod straggle;
 mod trouble;
@@ -72,6 +73,7 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         max_error: Share::default(),
         max_answer_error: Share::default(),
         wish_copies: Copies::default(),
+        service_owners: 2,
         strict: false,
         reviewed: false,
         doubtful: 0,

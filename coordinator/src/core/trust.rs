@@ -51,6 +51,10 @@ const UNNOTICED: f64 = 0.95;
 const CONFIRMED: f64 = 0.05;
 /// Checks never become rarer than one in a hundred: pay is then held back for at most two hundred results.
 const CHECKS_MIN: f64 = 0.01;
+/// Owners of units that are made from the work, at least: one alone could spoil the answer.
+pub const SERVICE_OWNERS_MIN: u32 = 2;
+/// And at most.
+const SERVICE_OWNERS_MAX: u32 = 8;
 /// More owners than this for one unit: the grid's assumption leaves no hope.
 const COPIES_MAX: f64 = 8.0;
 /// Right results of a new owner that are checked one and all.
@@ -354,6 +358,24 @@ pub fn lead(liars: Share, max_error: Share) -> usize {
     votes.clamp(2, LEAD_MAX)
 }
 
+/// Of a promise for the answer one part in so many is left to what is made from the work.
+pub(super) const OF_MAKING: u64 = 10;
+
+/// Owners that must agree on each of so many units that are made from the work, where the answer may be wrong with this
+/// chance; two where nothing is promised for it. Whatever liars do, all the owners of a unit lie with f to that power.
+#[must_use]
+pub fn service_owners(max_answer_error: Share, liars: Share, units: u64) -> u32 {
+    let allowed = max_answer_error.as_f64() / float(OF_MAKING);
+    let f = liars.as_f64();
+    let mut owners = SERVICE_OWNERS_MIN;
+    let mut wrong = float(units.max(1)) * f * f;
+    while allowed > 0.0 && wrong > allowed && owners < SERVICE_OWNERS_MAX {
+        owners += 1;
+        wrong *= f;
+    }
+    owners
+}
+
 /// Whether what liars had confirmed is run again too. A liar has f / (1 - f) lies confirmed by friends before one is
 /// noticed, as each check goes to one with f: so long as that of all catches is a small part of what is promised, what two
 /// agreed on stays when one of them is caught.
@@ -495,6 +517,17 @@ mod tests {
         assert_eq!(Copies::of(2.5).held_results(), HELD_RESULTS_MIN);
         assert_eq!(Copies::of(1.05).held_results(), 40);
         assert_eq!(Copies::of(1.0).held_results(), 200);
+    }
+
+    #[test]
+    fn what_is_made_from_the_work_is_as_sure_as_the_answer_has_to_be() {
+        let owners =
+            |error: f64, liars: f64, units| service_owners(Share::of(error), Share::of(liars), units);
+        assert_eq!(owners(0.0, 0.05, 1_000), 2, "a share of errors says nothing of the answer");
+        assert_eq!(owners(0.05, 0.05, 1), 2);
+        assert_eq!(owners(0.01, 0.05, 1), 3, "0.05^2 is more than a tenth of 0.01");
+        assert_eq!(owners(0.01, 0.05, 200), 5);
+        assert_eq!(owners(1e-9, 0.4, 1_000_000), 8, "no hope");
     }
 
     #[test]

@@ -193,7 +193,8 @@ fn state_name(state: JobState) -> &'static str {
 /// A job that was only checked: what it would be, without a name.
 fn validated(new: crate::store::NewJob, liars: lull_job::Share) -> v1::Job {
     let plan = new.spec.plan(new.items);
-    let expected = crate::core::expected_cost(&plan, new.prices, new.copies, new.strangers);
+    let expected =
+        crate::core::expected_cost(&plan, new.prices, new.copies, new.service_owners, new.strangers);
     v1::Job {
         progress: Some(v1::Progress {
             units: plan.work_units() + plan.service_units().total(),

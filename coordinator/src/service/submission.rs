@@ -6,7 +6,9 @@ use lull_proto::v1;
 use tonic::Status;
 
 use super::{Context, status};
-use crate::core::{Copies, Prices, SubmitterId, expected_cost, tolerance};
+use crate::core::{
+    Copies, Prices, SERVICE_OWNERS_MIN, SubmitterId, expected_cost, service_owners, tolerance,
+};
 use crate::store::NewJob;
 
 /// A request id: a UUID has 36 characters.
@@ -46,12 +48,16 @@ pub(super) async fn check(
         Some(tolerance) => Copies::for_error(tolerance, hints.policy.liars, owners, plan.work_units()),
         None => Copies::whole(spec.copies),
     };
+    let service_owners =
+        service_owners(spec.max_answer_error, hints.policy.liars, plan.service_units().total());
     let strangers = if tolerance.is_some() { owners } else { 0 };
-    let expected = expected_cost(&plan, prices, copies, strangers).map_err(too_large)?;
+    let expected = expected_cost(&plan, prices, copies, service_owners, strangers).map_err(too_large)?;
     let longest = prices.item.times(plan.items_per_unit.min(plan.items)).map_err(too_large)?;
     // What somebody may name must not depend on who is there: submitting again gives the same job.
     let least = match tolerance {
-        Some(_) => expected_cost(&plan, prices, Copies::whole(1), 0).map_err(too_large)?,
+        Some(_) => {
+            expected_cost(&plan, prices, Copies::whole(1), SERVICE_OWNERS_MIN, 0).map_err(too_large)?
+        }
         None => expected,
     };
     let has_default_budget = message.budget.is_empty();
@@ -68,6 +74,7 @@ pub(super) async fn check(
         prices,
         fee: context.fee,
         copies,
+        service_owners,
         strangers,
         budget,
         has_default_budget,

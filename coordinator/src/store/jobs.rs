@@ -36,6 +36,8 @@ pub struct NewJob {
     pub fee: FeeRate,
     /// Copies of a work unit, on average.
     pub copies: Copies,
+    /// Owners that must agree on what is made from the work.
+    pub service_owners: u32,
     /// Owners that are expected to take part as strangers; 0 where copies were named.
     pub strangers: u64,
     /// The most that it may cost.
@@ -175,11 +177,11 @@ impl Store {
                 return Err(insufficient(tx, new.submitter, new.currency.id, new.budget).await?);
             }
             let insert = "INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price,
-                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies, fee_millionths, currency)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id";
+                    service_price, budget, state, items, stage, stage_units, max_error, max_answer_error, wish_copies, fee_millionths, currency, service_owners)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id";
             let plan = new.spec.plan(new.items);
             let stage = plan.first_stage();
-            let parameters: [&(dyn ToSql + Sync); 16] = [
+            let parameters: [&(dyn ToSql + Sync); 17] = [
                 &new.submitter.0,
                 &new.request_id,
                 &spec,
@@ -196,6 +198,7 @@ impl Store {
                 &bigint(if new.strangers > 0 { new.copies.number() } else { 0 }),
                 &i32::try_from(new.fee.millionths()).unwrap_or(i32::MAX),
                 &new.currency.id.number(),
+                &i32::try_from(new.service_owners).unwrap_or(i32::MAX),
             ];
             let id: i64 = tx.query_one(insert, &parameters).await?.try_get(0)?;
             let escrow = AccountId::new(new.currency.id, AccountKind::Escrow, id).number();

@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 
 use super::Error;
 use crate::core::{
-    Answer, Attempt, Copies, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, RunMode, Share,
-    SubmitterId, Totals, stage_of_number,
+    Answer, Attempt, Copies, DeviceId, Job, JobId, JobState, Outcome, OwnerId, Prices, RunMode,
+    SERVICE_OWNERS_MIN, Share, SubmitterId, Totals, stage_of_number,
 };
 
 /// Columns of a job, in the order that [`job`] reads them.
@@ -20,7 +20,7 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
     job.items_accepted, job.answer_digest, job.answer_bytes, \
     job.checkpointed, job.max_error, job.max_answer_error, job.wish_copies, job.strict, job.reviewed, job.doubtful, \
-    job.fee_millionths, job.round, job.granted, job.refunded, job.settled, job.currency";
+    job.fee_millionths, job.round, job.granted, job.refunded, job.settled, job.currency, job.service_owners";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -130,6 +130,7 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
         max_error: Share::parts(from.count(row, "max_error")?),
         max_answer_error: Share::parts(from.count(row, "max_answer_error")?),
         wish_copies: Copies::from_number(from.count(row, "wish_copies")?),
+        service_owners: u32::try_from(row.try_get::<_, i32>("service_owners")?).unwrap_or(SERVICE_OWNERS_MIN),
         strict: row.try_get("strict")?,
         reviewed: row.try_get("reviewed")?,
         doubtful: from.count(row, "doubtful")?,

@@ -57,6 +57,7 @@ impl Lull {
             max_error,
             max_answer_error: Share::default(),
             wish_copies: Copies::default(),
+            service_owners: 2,
             strict: false,
             reviewed: false,
             doubtful: 0,
