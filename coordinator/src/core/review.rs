@@ -22,8 +22,8 @@ const GRANTED_COSTS: u64 = 4;
 /// What is known of a job when it is looked over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
-    /// Owners that took part, but for those who were caught while everything of theirs was checked: they say
-    /// nothing of those whose results are not.
+    /// Owners that took part, but for those who were caught when they had fewer than `CENSUS_RESULTS` right results: they
+    /// say nothing of those who wait longer.
     pub owners: u64,
     /// Those of them that were caught in it.
     pub caught: u64,

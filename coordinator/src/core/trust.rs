@@ -58,7 +58,10 @@ const SERVICE_OWNERS_MAX: u32 = 8;
 /// More owners than this for one unit: the grid's assumption leaves no hope.
 const COPIES_MAX: f64 = 8.0;
 /// Right results of a new owner that are checked one and all.
-pub const STRANGER_RESULTS: u64 = 10;
+const STRANGER_RESULTS: u64 = 10;
+/// Right results from which on an owner that is caught counts as one of the liars whose number sets how many copies there
+/// are: who lies as soon as it is known was hardly ever alone, and anybody could make all copies dear with new names.
+pub const CENSUS_RESULTS: u64 = 20;
 /// Work that an owner does not get after its first catch.
 const REST_SECS: u64 = 3_600;
 /// The longest rest is 2^7 hours: five days.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lull_coordinator::core::{
-    Attempt, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease, LeaseToken,
-    Networks, Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, STRANGER_RESULTS,
-    Slice, Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
+    Attempt, CENSUS_RESULTS, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease,
+    LeaseToken, Networks, Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, Slice,
+    Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
     repeats_max, review, stage_of_number, straggle,
 };
 use lull_job::Stage;
@@ -257,7 +257,7 @@ impl MemoryStore {
             *most = (*correct).max(*most);
         }
         let (known, strangers): (Vec<u64>, Vec<u64>) =
-            most_correct.into_values().partition(|correct| *correct >= STRANGER_RESULTS);
+            most_correct.into_values().partition(|correct| *correct >= CENSUS_RESULTS);
         let job_owners = self.job_owners.get(&id).cloned().unwrap_or_default();
         slice.catches =
             self.catches.iter().filter(|(catch, _)| job_owners.contains(&catch.owner)).count() as u64;

@@ -84,12 +84,12 @@ fn what_two_agreed_on_is_run_again_when_that_matters() {
         model.job.wish_copies = crate::core::Copies::whole(2);
         model.says(1, "a");
         model.says(2, "a");
-
         model.job.max_error = Share::of(max_error);
         model.job.wish_copies = crate::core::Copies::whole(1);
         model.void(2);
         let mut slice = model.slice(&[]);
         slice.catches = 1;
+        slice.policy.liars = Share::of(0.001);
         let changes = review(&mut slice, JobId(1));
         assert_eq!(changes.wanted_added.len(), wanted, "with a promise of {max_error}");
     }

@@ -14,8 +14,8 @@ use super::load::{
 };
 use super::write::flatten;
 use crate::core::{
-    Attempt, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, STRANGER_RESULTS,
-    Slice, Standing, UnitKey,
+    Attempt, CENSUS_RESULTS, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, Slice,
+    Standing, UnitKey,
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
@@ -293,7 +293,7 @@ pub(in crate::store) async fn review_slice(
         FROM job_owner LEFT JOIN (
             SELECT owner_id, max(correct) AS most_correct FROM catch WHERE job_id = $1 GROUP BY owner_id
         ) AS caught USING (owner_id) WHERE job_id = $1";
-    let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0, &bigint(STRANGER_RESULTS)]).await?;
+    let row = tx.query_one(&tx.prepare_cached(census).await?, &[&id.0, &bigint(CENSUS_RESULTS)]).await?;
     let from = From("job_owner");
     job.count(Census { owners: from.count(&row, "owners")?, caught: from.count(&row, "caught")? }, policy);
     slice.catches = from.count(&row, "catches")?;
