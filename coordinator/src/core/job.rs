@@ -300,13 +300,20 @@ impl Job {
     }
 
     /// Where units that an owner has answered stand among those that wait: in another order in each job, that nobody
-    /// knows. Rows that come last wait longest, and whoever knew that its own are these would lie with less to fear.
+    /// knows.
     #[must_use]
     pub fn place_of(&self, owner: OwnerId) -> i64 {
         let mut secret = [0; 8];
         secret.copy_from_slice(&self.key[..8]);
         let place = i64::from_be_bytes(secret).wrapping_add(owner.0).wrapping_mul(PLACES_APART);
         place & PLACE_MAX
+    }
+
+    /// The place from which on rows that wait are handed out next, and from the first on after the last: by lot, so that
+    /// nobody's wait longest. Whoever is checked late lies more before it is caught.
+    #[must_use]
+    pub fn next_place(&self) -> i64 {
+        Coin::of_place(&self.key, self.frontier, self.wanted).spread(PLACE_MAX)
     }
 
     /// Units of the stage that have not been leased yet.

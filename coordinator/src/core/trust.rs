@@ -259,10 +259,26 @@ impl Coin {
         Self::from_hash(&hasher)
     }
 
+    /// The coin of the place where the next lease's repeats are looked for, likewise.
+    #[must_use]
+    pub fn of_place(key: &[u8; 32], frontier: u64, wanted: u64) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(b"place");
+        hasher.update(&frontier.to_le_bytes());
+        hasher.update(&wanted.to_le_bytes());
+        Self::from_hash(&hasher)
+    }
+
     fn from_hash(hasher: &blake3::Hasher) -> Self {
         let mut bytes = [0; 4];
         hasher.finalize_xof().fill(&mut bytes);
         Self(u32::from_le_bytes(bytes))
+    }
+
+    /// A number up to `most`, evenly.
+    #[must_use]
+    pub fn spread(self, most: i64) -> i64 {
+        i64::try_from((i128::from(self.0) * i128::from(most)) >> 32).unwrap_or(0)
     }
 
     /// A number below `end`, evenly.

@@ -472,7 +472,14 @@ impl MemoryStore {
                 rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
                     .map(|(_, row)| self.row(row))
             };
-            let mut found: Vec<Wanted> = all().take(need).collect();
+            let from = job.next_place();
+            let round = |key: (JobId, Stage, i64, u64), end: (JobId, Stage, i64, u64)| {
+                self.wanted.range(key..end).map(|(_, row)| self.row(row))
+            };
+            let at = |place| (job.id, job.stage, place, 0);
+            let unanswered = round(at(i64::MAX), (job.id, job.stage, i64::MAX, u64::MAX));
+            let answered = round(at(from), at(i64::MAX)).chain(round(at(0), at(from)));
+            let mut found: Vec<Wanted> = answered.chain(unanswered).take(need).collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();

@@ -324,11 +324,22 @@ async fn load_wanted(
                 * repeats_max(job, grid_slots, lease_units(job, grid_slots, want.units_max))
         };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
+        // Round from the job's next place; units that nobody has answered come last.
+        let part = |number, places| {
+            format!(
+                "(SELECT {WANTED}, {number} AS part FROM wanted WHERE job_id = $1 AND stage = $2 AND {places}
+                   ORDER BY place, idx LIMIT $3)"
+            )
+        };
         let select = format!(
-            "SELECT {WANTED} FROM wanted WHERE job_id = $1 AND stage = $2 ORDER BY place, idx LIMIT $3"
+            "SELECT * FROM ({} UNION ALL {} UNION ALL {}) AS w ORDER BY part, place, idx LIMIT $3",
+            part(1, "place >= $4 AND place < 9223372036854775807"),
+            part(2, "place < $4"),
+            part(3, "place = 9223372036854775807"),
         );
         let select = tx.prepare_cached(&select).await?;
-        let rows = tx.query(&select, &[&job.id.0, &job.stage_number(job.stage), &need]).await?;
+        let stage = job.stage_number(job.stage);
+        let rows = tx.query(&select, &[&job.id.0, &stage, &need, &job.next_place()]).await?;
         let mut found: Vec<Wanted> = rows.iter().map(wanted).collect::<Result<_, _>>()?;
         if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
             let each = format!("SELECT w.* FROM unnest($3::bigint[], $5::bigint[]) AS caller (owner_id, place) CROSS JOIN LATERAL (
@@ -341,7 +352,6 @@ async fn load_wanted(
                      ORDER BY place, idx LIMIT $4)) AS w");
             let each = tx.prepare_cached(&each).await?;
             let places: Vec<i64> = owners.iter().map(|owner| job.place_of(OwnerId(*owner))).collect();
-            let stage = job.stage_number(job.stage);
             let rows = tx.query(&each, &[&job.id.0, &stage, &owners, &need, &places]).await?;
             let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
             let more: BTreeMap<UnitKey, Wanted> =
