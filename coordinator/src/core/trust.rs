@@ -270,8 +270,9 @@ impl Coin {
     }
 
     fn from_hash(hasher: &blake3::Hasher) -> Self {
+        let hash = hasher.finalize();
         let mut bytes = [0; 4];
-        hasher.finalize_xof().fill(&mut bytes);
+        bytes.copy_from_slice(&hash.as_bytes()[..4]);
         Self(u32::from_le_bytes(bytes))
     }
 

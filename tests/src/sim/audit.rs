@@ -52,7 +52,8 @@ fn results(lull: &Lull, findings: &mut Findings) {
     let units = lull.store().units(JOB, Stage::Work);
     findings.units = units.len() as u64;
     for (index, unit) in units.iter().enumerate() {
-        findings.attempts += unit.attempts().count() as u64;
+        let count = unit.attempts().count();
+        findings.attempts += count as u64;
         let Some(verdict) = unit.standing() else {
             findings.faults.push(format!("unit {index} has no verdict"));
             continue;
@@ -65,8 +66,8 @@ fn results(lull: &Lull, findings: &mut Findings) {
         if !unit.attempts().any(|attempt| attempt.digest == verdict.digest) {
             findings.faults.push(format!("nobody returned what was accepted of unit {index}"));
         }
-        let owners: BTreeSet<OwnerId> = unit.attempts().map(|attempt| attempt.owner).collect();
-        if owners.len() != unit.attempts().count() {
+        let owners = || unit.attempts().map(|attempt| attempt.owner).collect::<BTreeSet<OwnerId>>();
+        if count > 1 && owners().len() != count {
             findings.faults.push(format!("unit {index} has two attempts of one owner"));
         }
     }
@@ -75,20 +76,19 @@ fn results(lull: &Lull, findings: &mut Findings) {
 /// Each reward pays one attempt; what agrees with what was accepted is paid, unless its owner was caught.
 fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
     let store = lull.store();
-    let mut paid: BTreeSet<(u64, i64)> = BTreeSet::new();
-    let mut taken_back: BTreeSet<(u64, i64)> = BTreeSet::new();
-    for transfer in store.transfers() {
-        let table = match transfer.code {
-            Code::Reward => &mut paid,
-            Code::Forfeit => &mut taken_back,
-            _ => continue,
-        };
-        let key = (transfer.key.index.unsigned_abs(), transfer.key.attempt);
-        if !table.insert(key) || transfer.amount != reward() {
-            findings.faults.push(format!("{transfer:?} was made twice, or of another amount"));
-        }
-    }
-    for key in taken_back.difference(&paid) {
+    let mut all = |code| {
+        let of_code: Vec<&Transfer> = store.transfers().iter().filter(|one| one.code == code).collect();
+        let mut keys: Vec<(u64, i64)> =
+            of_code.iter().map(|one| (one.key.index.unsigned_abs(), one.key.attempt)).collect();
+        keys.sort_unstable();
+        let others = of_code.iter().filter(|one| one.amount != reward());
+        findings.faults.extend(others.map(|one| format!("{one:?} is of another amount")));
+        let twice = keys.windows(2).filter(|two| two[0] == two[1]);
+        findings.faults.extend(twice.map(|two| format!("{code:?} of {:?} was made twice", two[0])));
+        keys
+    };
+    let (paid, taken_back) = (all(Code::Reward), all(Code::Forfeit));
+    for key in taken_back.iter().filter(|key| paid.binary_search(key).is_err()) {
         findings.faults.push(format!("{key:?} was taken back and never paid"));
     }
     let caught: BTreeSet<i64> = store.catches().map(|catch| catch.owner.0).collect();
@@ -96,7 +96,7 @@ fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
         let accepted = unit.standing().filter(|verdict| verdict.outcome == Outcome::Result);
         for attempt in unit.attempts() {
             let agrees = accepted.is_some_and(|verdict| verdict.digest == attempt.digest);
-            let is_paid = paid.contains(&(index, attempt.owner.0));
+            let is_paid = paid.binary_search(&(index, attempt.owner.0)).is_ok();
             if agrees && !is_paid && !caught.contains(&attempt.owner.0) {
                 findings.faults.push(format!("{} was not paid for unit {index}", attempt.owner));
             }
@@ -110,7 +110,7 @@ fn pay(lull: &Lull, run: &Run, findings: &mut Findings) {
     }
     for (index, owner) in &paid {
         let is_lie = run.lies.contains(&(*owner, *index));
-        let was_lost = taken_back.contains(&(*index, *owner));
+        let was_lost = taken_back.binary_search(&(*index, *owner)).is_ok();
         if run.liars.contains(owner) {
             findings.lies_paid += u64::from(is_lie && !was_lost);
             findings.honest_lost += u64::from(!is_lie && was_lost);
