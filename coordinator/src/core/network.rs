@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use super::ids::OwnerId;
 use super::slice::Wanted;
 
-/// So long a unit waits for a checker from another network, in seconds: it must not hold a job up.
-const NEAR_WAITS_SECS: u64 = 60;
+/// So long a unit waits for a checker from another network, in seconds: several times what it waits in any case, while
+/// leases of two minutes are out. It holds no job up, as whoever is elsewhere and asks takes it soon.
+const NEAR_WAITS_SECS: u64 = 300;
 
 /// A network: the first 24 bits of an IPv4 address, or the first 48 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
