@@ -171,8 +171,12 @@ fn nobody_goes_on_from_a_state_of_whoever_was_caught() {
     model.standings.insert(OwnerId(MAKER), again);
     model.answer(&before, "poisoned");
     assert!(model.verdicts.is_empty(), "it was handed the state before");
-    let after = model.ask(4).expect("a lease");
-    assert!(after.offers.is_empty());
+
+    let mut model = trusting();
+    model.passes_on(MAKER, Some(100));
+    model.is_caught_elsewhere(MAKER);
+    model.standings.insert(OwnerId(MAKER), again);
+    assert!(model.ask(RESUMER).expect("a lease").offers.is_empty(), "its state is still there");
 
     let mut model = trusting();
     model.standings.insert(OwnerId(MAKER), again);
