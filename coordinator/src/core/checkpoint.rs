@@ -306,9 +306,10 @@ fn first_wrong(
 }
 
 /// What the accepted attempts from the start witnessed, and how many; `None` when none did, or they differ.
-/// Nobody witnesses about a lineage that their own work is in.
+/// Nobody witnesses about a lineage that their own work is in, nor once they were caught.
 fn witnessed(right: &[&Attempt], lineage: &[OwnerId], steps: u64) -> Option<(Digest, u32)> {
-    let others = right.iter().filter(|one| one.lineage.is_empty() && !lineage.contains(&one.owner));
+    let tells = |one: &&&Attempt| one.lineage.is_empty() && !one.void && !lineage.contains(&one.owner);
+    let others = right.iter().filter(tells);
     let mut states = others.flat_map(|attempt| &attempt.witnessed).filter(|(at, _)| *at == steps);
     let (_, state) = states.next()?;
     let mut count = 1;

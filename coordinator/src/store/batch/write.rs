@@ -10,8 +10,7 @@ use rust_decimal::Decimal;
 use super::load::{Jobs, unit_columns};
 use super::{checkpoints, troubles, trust};
 use crate::core::{
-    Changes, DeviceId, Earned, Lease, LeaseToken, Recorded, Request, RunMode, Slice, Verdict, Wanted,
-    stage_number,
+    Changes, DeviceId, Earned, Lease, LeaseToken, Request, RunMode, Slice, Verdict, Wanted, stage_number,
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
@@ -198,11 +197,9 @@ async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> R
     ];
     let insert = tx.prepare_cached(insert).await?;
     // Whoever's work it went on from took part, too: when one of them is caught, the job is looked over.
-    let pair = |recorded: &'_ Recorded| {
-        let job = recorded.unit.job.0;
-        recorded.attempt.rests_on().iter().map(move |owner| (job, owner.0)).collect::<Vec<_>>()
-    };
-    let pairs: BTreeSet<(i64, i64)> = list.iter().flat_map(pair).collect();
+    let owners =
+        list.iter().flat_map(|one| one.attempt.rests_on().iter().map(|owner| (one.unit.job.0, owner.0)));
+    let pairs: BTreeSet<(i64, i64)> = owners.collect();
     let (pair_jobs, pair_owners): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
     let part = "INSERT INTO job_owner (job_id, owner_id)
         SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING";
