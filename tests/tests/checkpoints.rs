@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lull_job::Digest;
 use lull_proto::v1::{self, JobState};
-use lull_tests::fleet::{Device, Submitter, report};
+use lull_tests::fleet::{Device, Submitter, asking, report, work_off};
 use lull_tests::{Fleet, Grid, guest};
 use serde_json::Value;
 use tonic::Code;
@@ -323,4 +323,125 @@ async fn the_programs_role_can_neither_take_blame_back_nor_change_evidence() -> 
     drop(client);
     connection.await??;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_witnessed_does_not_tell_whether_somebody_has_answered() -> Result<()> {
+    let scene = Scene::set(60).await?;
+    let [mut ada, mut bob] = scene.devices(["ada", "bob"]).await?;
+    let first = lease(&mut ada).await?;
+    pass_on(&mut ada, &first, 100, b"state").await?;
+    let from_the_start = lease(&mut bob).await?;
+    assert_eq!(offered(&from_the_start), None, "nobody would be left to check it");
+    assert_eq!(from_the_start.witnesses, [v1::Witness { index: 0, steps: 100 }]);
+    Ok(())
+}
+
+/// Calls of all devices after which a job must be done.
+const ROUNDS_MAX: u32 = 1_000;
+/// Units that the poisoner who is known hands back. Nearly half of what is made of them is checked: that none is happens
+/// once in a hundred million times.
+const POISONED: u32 = 32;
+/// What a state is, whoever made it, in the job that buys confidence.
+const POISON: &[u8] = b"poisoned";
+
+/// Hands all units of a lease back with a poisoned state.
+async fn poison(device: &mut Device, lease: &v1::Lease) -> Result<()> {
+    device.upload(POISON, Digest::of(POISON), lease.token).await?;
+    let states = lease.indices.iter().map(|index| device.checkpoint(lease, *index, 100, POISON)).collect();
+    Ok(device.hand_back(lease, states).await?)
+}
+
+/// An honest report: what was made from a poisoned state is wrong.
+fn honest(lease: &v1::Lease) -> v1::LeaseReport {
+    let is_poisoned = |index: u64| {
+        let mut states = lease.checkpoints.iter().filter(|one| one.index == index);
+        states.any(|one| one.state_digest == Digest::of(POISON).as_bytes())
+    };
+    let text = |index| if is_poisoned(index) { "wrong" } else { "right" }.as_bytes().to_vec();
+    let mut report = report(lease, text);
+    for attempt in &mut report.attempts {
+        let asked = lease.witnesses.iter().filter(|asked| asked.index == attempt.index);
+        let state_digest = Digest::of(b"honest").as_bytes().to_vec();
+        let told =
+            asked.map(|asked| v1::WitnessedState { steps: asked.steps, state_digest: state_digest.clone() });
+        attempt.witnessed = told.collect();
+    }
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_job_buys_confidence_poisoned_states_leave_nothing_wrong() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut submitter = fleet.submitter("clinic", "1000").await?;
+    let module = submitter.upload("module", &std::fs::read(guest("probe"))?).await?;
+    let spec = |max_error, units| v1::JobSpec {
+        copies: 0,
+        max_error,
+        budget: "400".to_owned(),
+        ..Submitter::trivial_spec(&module, units)
+    };
+    let mut known = Vec::new();
+    for owner in ["eve", "ada", "bob", "cai", "dan", "fay"] {
+        known.push(fleet.device(owner).await?);
+    }
+    let first = submitter.create(spec(0.1, 300)).await?;
+    work_off(&mut submitter, &first.name, &mut known).await?;
+    let mut zoe = fleet.device("zoe").await?;
+    let mut eve = known.remove(0);
+    let (client, connection) = tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let trusted = "SELECT count(*) FROM standing WHERE correct >= 10 AND held_to - released_to >= 20";
+    assert_eq!(client.query_one(trusted, &[]).await?.get::<_, i64>(0), 6, "all are known but zoe");
+
+    let mut job = submitter.create(spec(4e-3, 60)).await?;
+    // A stranger, who has one unit at a time.
+    for lease in zoe.ask(5, Duration::ZERO).await? {
+        poison(&mut zoe, &lease).await?;
+    }
+    assert_eq!(client.query_one("SELECT count(*) FROM checkpoint", &[]).await?.get::<_, i64>(0), 0);
+    // She holds them all before she hands one back: she would be given it again.
+    let mut leases: Vec<v1::Lease> = Vec::new();
+    for _ in 0..2 {
+        let held_leases = leases.iter().map(|lease| lease.token).collect();
+        let many = v1::SyncRequest { free_slots: POISONED / 2, held_leases, ..asking(1, Duration::ZERO) };
+        leases.extend(eve.sync(many).await?.leases);
+    }
+    assert_eq!(leases.iter().map(|lease| lease.indices.len()).sum::<usize>(), POISONED as usize);
+    for lease in &leases {
+        poison(&mut eve, lease).await?;
+    }
+    let mut resumed = 0;
+    for _ in 0..ROUNDS_MAX {
+        for device in &mut known {
+            for lease in device.ask(5, Duration::ZERO).await? {
+                assert!(lease.checkpoints.iter().all(|one| one.maker_device_id == eve.id), "{lease:?}");
+                resumed += lease.checkpoints.len();
+                device.report(honest(&lease)).await?;
+            }
+        }
+        job = submitter.job(&job.name).await?;
+        if job.state() != JobState::Running {
+            break;
+        }
+    }
+    ensure!(job.state() == JobState::Complete, "{job:?}");
+    assert!(resumed > 0, "states of an owner that is known are passed on");
+    for unit in submitter.units(&job.name).await? {
+        assert_eq!(String::from_utf8_lossy(&unit.result), "right", "unit {}", unit.index);
+    }
+    let caught = "SELECT DISTINCT owner.name FROM catch JOIN owner ON owner.id = owner_id";
+    let caught: Vec<String> = client.query(caught, &[]).await?.iter().map(|row| row.get(0)).collect();
+    assert_eq!(caught, ["eve"], "and nobody who went on from what she made");
+    let again = "SELECT count(*) FROM verdict AS first JOIN verdict AS later USING (job_id, stage, idx)
+        JOIN resumed USING (job_id, stage, idx) JOIN attempt USING (job_id, stage, idx, owner_id)
+        WHERE first.version = 1 AND later.version = 2 AND attempt.digest = first.digest AND first.digest <> later.digest";
+    let again: i64 = client.query_one(again, &[]).await?.get(0);
+    assert!(again > 0, "what had been accepted of it was run again");
+    let lost = "SELECT count(*) FROM transfer JOIN owner ON debit = owner.id * 8 + 4
+        WHERE code = 6 AND owner.name <> 'eve'";
+    assert_eq!(client.query_one(lost, &[]).await?.get::<_, i64>(0), 0, "who was deceived keeps its pay");
+    grid.audit()?;
+    grid.check_books()
 }

@@ -6,7 +6,7 @@ use lull_job::{Permutation, Stage};
 use lull_ledger::Amount;
 
 use super::batch::{Request, Want};
-use super::checkpoint::{Offer, best_for, disjoint, union};
+use super::checkpoint::{Offer, best_for, disjoint, is_passed_on, union};
 use super::fairness::Fairness;
 use super::ids::{JobId, LeaseToken, OwnerId, SubmitterId};
 use super::job::Job;
@@ -21,6 +21,8 @@ const LEASE_MICROS: u64 = 120_000_000;
 pub(crate) const LEASE_UNITS_MAX: u64 = 1_000;
 /// Results to merge in one lease: those that live in rows travel with it, and a message stays under 32 MiB.
 const LEASE_PARTS_MAX: u64 = 8_000;
+/// Owners without common work that a unit takes if it is checked.
+const CHECKED: usize = 2;
 /// What a unit counts for in fair sharing while nobody knows what it takes.
 const UNKNOWN_UNIT_MICROS: u64 = 1_000_000;
 
@@ -230,7 +232,10 @@ impl<'a> Allocator<'a> {
             let there = &self.slice.owners_there;
             // Only what is run once and at full speed can go on from another's state.
             let known = if mode == RunMode::Normal { known } else { &[][..] };
-            let best = best_for(known, owner, &rows[at].excluded, job.quorum(stage), there);
+            let known = known.iter().filter(|one| !confident || is_passed_on(one, &self.slice.standings));
+            // Whoever must agree has to be there; where one can be enough, somebody who could check it.
+            let quorum = job.quorum(stage).max(if confident { CHECKED } else { 0 });
+            let best = best_for(known, owner, &rows[at].excluded, quorum, there);
             if best.is_some() || seen.is_some() {
                 let lineage =
                     union(best.iter().flat_map(|best| &best.lineage).chain(seen.into_iter().flatten()));

@@ -309,7 +309,7 @@ impl Batch<'_> {
         if let Some(verdict) = self.slice.verdicts.get(&unit) {
             // Decided meanwhile, by a late result or another copy: whoever was leased the unit and got it right is paid.
             let earns = earns(&attempt, verdict.outcome, verdict.digest);
-            let paid = is_paid(verdict.outcome) && earns && !attempt.void;
+            let paid = is_paid(verdict.outcome) && earns && !attempt.caught;
             let said = (verdict.outcome, verdict.digest);
             let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
             let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
@@ -393,9 +393,11 @@ impl Batch<'_> {
         let overlapped = under.holder.copied
             && (self.changes.attempts.iter().any(|recorded| recorded.unit == unit)
                 || self.slice.overlapped.contains(&(unit, under.holder.token)));
+        let caught = self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some());
+        let is_confident = self.slice.jobs.get(&unit.job).is_some_and(Job::buys_confidence);
         let attempts = self.slice.attempts.entry(unit).or_default();
         let held = attempts.iter().any(|attempt| attempt.digest == report.digest);
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             owner: request.owner,
             device: request.device,
             outcome: report.outcome,
@@ -408,10 +410,13 @@ impl Batch<'_> {
             strict: report.strict,
             by_referee: request.referee,
             late: under.late || overlapped,
-            void: self.changes.standings.get(&request.owner).is_some_and(|change| change.caught.is_some()),
+            void: caught,
+            caught,
             settled: false,
             paid: false,
         };
+        // Somebody may have been caught since it was handed their work.
+        attempt.void |= is_confident && attempt.is_spoilt(&self.slice.standings);
         attempts.push(attempt.clone());
         if let Some(job) = self.slice.jobs.get_mut(&unit.job) {
             job.totals.attempts += 1;
@@ -488,6 +493,9 @@ impl Batch<'_> {
             parent: offer.and_then(|offer| offer.origin),
             lineage: union(offer.iter().flat_map(|offer| &offer.lineage).chain([&request.owner])),
         };
+        if job.buys_confidence() && !checkpoint::is_passed_on(&new, &self.slice.standings) {
+            return;
+        }
         let known = self.slice.checkpoints.entry(unit).or_default();
         let attempts = self.slice.attempts.get(&unit).map_or(&[][..], Vec::as_slice);
         let Some((new, removed)) = checkpoint::keep(known, attempts, new) else { return };

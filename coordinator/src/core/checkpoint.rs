@@ -3,13 +3,14 @@
 //! A lineage is the set of owners whose work may be in a state. It follows from what the coordinator has
 //! offered, never from what a device says: claiming to have run from the start buys nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lull_job::Digest;
 
 use super::ids::{DeviceId, LeaseToken, OwnerId, UnitKey};
 use super::judge::agrees;
 use super::slice::{Attempt, Outcome};
+use super::trust::Standing;
 
 /// Checkpoints that go on from each other, by different devices: each is one more to witness.
 pub(super) const CHAIN_MAX: usize = 16;
@@ -196,13 +197,18 @@ pub(super) fn keep(
     (kept.len() < UNIT_CHECKPOINTS_MAX).then_some((new, removed))
 }
 
+/// Whether others go on from a checkpoint where a job buys confidence: by what is known of everybody whose work is in it.
+pub(super) fn is_passed_on(one: &Checkpoint, standings: &BTreeMap<OwnerId, Standing>) -> bool {
+    one.lineage.iter().all(|owner| standings.get(owner).is_some_and(|known| known.passes_on()))
+}
+
 /// The checkpoint that a lease of a unit comes with, for this owner.
 ///
 /// None whose work is in an attempt already: its check must start from the beginning. And none that would leave
 /// too few owners of those `there` to check it: a unit must not wait for an owner only because it was passed
 /// around. An owner's own work costs nobody a vote.
 pub(super) fn best_for<'a>(
-    known: &'a [Checkpoint],
+    known: impl Iterator<Item = &'a Checkpoint>,
     owner: OwnerId,
     voices: &[OwnerId],
     quorum: usize,
@@ -219,14 +225,14 @@ pub(super) fn best_for<'a>(
         let others = there.iter().filter(|other| !used.contains(other) && !voices.contains(other)).count();
         used.len() <= LINEAGE_OWNERS_MAX && others + 1 >= quorum
     };
-    known.iter().filter(fits).max_by_key(|one| (one.steps, std::cmp::Reverse(one.made_under)))
+    known.filter(fits).max_by_key(|one| (one.steps, std::cmp::Reverse(one.made_under)))
 }
 
-/// After which steps an attempt from the start should tell the state: where somebody's attempt went on from.
+/// After which steps an attempt from the start should tell the state: of every checkpoint of its unit, whether or not
+/// somebody has answered from one. Otherwise what a lease asks would tell that somebody has.
 #[must_use]
-pub fn steps_to_witness(known: &[Checkpoint], attempts: &[Attempt]) -> Vec<u64> {
-    let origins = attempts.iter().filter_map(|attempt| chain(known, Some(attempt.origin?)));
-    origins.flatten().map(|one| one.steps).collect::<BTreeSet<_>>().into_iter().collect()
+pub fn steps_to_witness(known: &[Checkpoint]) -> Vec<u64> {
+    known.iter().map(|one| one.steps).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Of what an attempt says that it witnessed, what can be compared with something; once each.
@@ -300,9 +306,10 @@ fn first_wrong(
 }
 
 /// What the accepted attempts from the start witnessed, and how many; `None` when none did, or they differ.
-/// Nobody witnesses about a lineage that their own work is in.
+/// Nobody witnesses about a lineage that their own work is in, nor once they were caught.
 fn witnessed(right: &[&Attempt], lineage: &[OwnerId], steps: u64) -> Option<(Digest, u32)> {
-    let others = right.iter().filter(|one| one.lineage.is_empty() && !lineage.contains(&one.owner));
+    let tells = |one: &&&Attempt| one.lineage.is_empty() && !one.void && !lineage.contains(&one.owner);
+    let others = right.iter().filter(tells);
     let mut states = others.flat_map(|attempt| &attempt.witnessed).filter(|(at, _)| *at == steps);
     let (_, state) = states.next()?;
     let mut count = 1;

@@ -285,6 +285,7 @@ pub(super) mod tests {
             by_referee: false,
             late: false,
             void: false,
+            caught: false,
             settled: false,
             paid: false,
         }

@@ -66,8 +66,10 @@ pub struct Attempt {
     pub by_referee: bool,
     /// Whether another attempt of the unit was out meanwhile: the two may have known of each other.
     pub late: bool,
-    /// Whether its owner was caught after it: it says nothing any more.
+    /// Whether somebody whom it rests on was caught after it: it says nothing any more.
     pub void: bool,
+    /// Whether that was its owner: it is not paid any more, either.
+    pub caught: bool,
     /// Whether its pay was decided with an earlier verdict.
     pub settled: bool,
     /// Whether it was paid then, known of units that are decided again.
@@ -79,6 +81,21 @@ impl Attempt {
     #[must_use]
     pub fn owners(&self) -> &[OwnerId] {
         if self.lineage.is_empty() { std::slice::from_ref(&self.owner) } else { &self.lineage }
+    }
+
+    /// Owners who have to be believed for it to be: those whose work its lease came with, too. Who is leased a unit without a
+    /// checkpoint is asked to run it from the start and answers for what it returns alone, whatever it was shown before.
+    #[must_use]
+    pub fn rests_on(&self) -> &[OwnerId] {
+        if self.origin.is_some() { self.owners() } else { std::slice::from_ref(&self.owner) }
+    }
+
+    /// Whether somebody else whom it rests on was caught, ever. Nothing of whoever was caught is passed on: what it rests on
+    /// was made before.
+    #[must_use]
+    pub fn is_spoilt(&self, standings: &BTreeMap<OwnerId, Standing>) -> bool {
+        let was_caught = |owner: &OwnerId| standings.get(owner).is_some_and(|known| known.catches > 0);
+        self.rests_on().iter().any(|owner| *owner != self.owner && was_caught(owner))
     }
 }
 
@@ -215,7 +232,8 @@ pub struct Slice {
     pub grid_slots: u64,
     /// Verdicts that no longer stand, of reported units: they are decided again.
     pub reopened: BTreeMap<UnitKey, Verdict>,
-    /// What is known of the calling owners, and of those with attempts of reported units; of others it is nothing.
+    /// What is known of the calling owners, of those whom attempts of reported units rest on, and of those whose work is in
+    /// a checkpoint; of others it is nothing.
     pub standings: BTreeMap<OwnerId, Standing>,
     /// Owners that called lately: a hint of how many take part.
     pub grid_owners: u64,
@@ -231,6 +249,20 @@ pub struct Slice {
     pub catches: u64,
     /// Where a job is looked over: what was forfeited in it to losses, and has not been granted to it.
     pub losses: Amount,
+}
+
+impl Slice {
+    /// Attempts that went on from work of somebody who was caught say nothing any more, in jobs that buy confidence. Their owners
+    /// keep what they were paid, and are paid if they turn out to be right.
+    pub fn void_spoilt(&mut self) {
+        for (unit, attempts) in &mut self.attempts {
+            if self.jobs.get(&unit.job).is_some_and(Job::buys_confidence) {
+                for attempt in attempts.iter_mut().filter(|attempt| attempt.origin.is_some()) {
+                    attempt.void |= attempt.is_spoilt(&self.standings);
+                }
+            }
+        }
+    }
 }
 
 /// What paid attempts of one device add up to in one currency.

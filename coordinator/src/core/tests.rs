@@ -12,6 +12,7 @@ use super::*;
 
 mod again;
 mod doubt;
+mod lineage;
 mod poison;
 mod straggle;
 mod trouble;
@@ -375,7 +376,7 @@ impl Model {
                     .values_mut()
                     .flatten()
                     .filter(|one| one.owner == *owner)
-                    .for_each(|one| one.void = true);
+                    .for_each(|one| (one.void, one.caught) = (true, true));
                 let key = |held: &Held| lull_ledger::Key {
                     job: held.unit.job.0,
                     stage: self.job.stage_number(held.unit.stage),
@@ -394,6 +395,9 @@ impl Model {
         for (owner, held) in &self.held {
             self.standings.entry(*owner).or_default().held = held.len() as u64;
         }
+        let mut slice = self.slice(&[]);
+        slice.void_spoilt();
+        self.attempts = slice.attempts;
     }
 
     /// Devices never rest: there is no clock here.

@@ -58,7 +58,7 @@ const SERVICE_OWNERS_MAX: u32 = 8;
 /// More owners than this for one unit: the grid's assumption leaves no hope.
 const COPIES_MAX: f64 = 8.0;
 /// Right results of a new owner that are checked one and all.
-const STRANGER_RESULTS: u64 = 10;
+pub(super) const STRANGER_RESULTS: u64 = 10;
 /// Right results from which on an owner that is caught counts as one of the liars whose number sets how many copies there
 /// are: who lies as soon as it is known was hardly ever alone, and anybody could make all copies dear with new names.
 pub const CENSUS_RESULTS: u64 = 20;
@@ -190,7 +190,8 @@ impl Copies {
     #[must_use]
     pub fn needed_after(self, coin: Coin, standing: Standing) -> usize {
         let own = standing.check_rate();
-        let rate = if standing.may_have_picked() { own.max(self.compared()) } else { own };
+        let had_choice = standing.knew_first || standing.may_have_picked();
+        let rate = if had_choice { own.max(self.compared()) } else { own };
         self.needed(coin).max(1 + usize::from(f64::from(coin.0) < rate * float(Self::ONE)))
     }
 
@@ -304,6 +305,9 @@ pub struct Standing {
     pub catches: u32,
     /// Seconds since the last of them.
     pub secs_since_catch: u64,
+    /// Of whoever alone has answered a unit: whether it was handed a checkpoint of it, and so could tell that nobody had
+    /// answered before.
+    pub knew_first: bool,
 }
 
 impl Standing {
@@ -318,6 +322,28 @@ impl Standing {
     #[must_use]
     pub const fn is_stranger(self) -> bool {
         self.correct < STRANGER_RESULTS
+    }
+
+    /// Whether a state that it hands back is passed on to others, where a job buys confidence: whoever goes on from it is
+    /// believed no more than its maker. A stranger's would always be checked, so that it saves nothing; and as
+    /// nobody goes on from work of an owner that was caught, whatever rests on its work was made before.
+    #[must_use]
+    pub const fn passes_on(self) -> bool {
+        !self.is_stranger() && self.catches == 0
+    }
+
+    /// What is known of two whose work is in one result: in everything the worse.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            correct: self.correct.min(other.correct),
+            held: self.held.min(other.held),
+            results: self.results.min(other.results),
+            dropped: self.dropped.max(other.dropped),
+            catches: self.catches.max(other.catches),
+            secs_since_catch: self.secs_since_catch.min(other.secs_since_catch),
+            knew_first: self.knew_first || other.knew_first,
+        }
     }
 
     /// Whether it was caught so lately that it gets no work.

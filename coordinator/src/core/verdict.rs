@@ -135,7 +135,7 @@ impl Batch<'_> {
             let is_covered = !attempt.settled || job.unreserved() >= reward;
             if is_paid(outcome)
                 && earns(attempt, outcome, digest)
-                && !attempt.void
+                && !attempt.caught
                 && !attempt.paid
                 && is_covered
             {
@@ -189,13 +189,14 @@ impl Batch<'_> {
 
     /// Results that another owner returned too.
     pub(super) fn correct(&mut self, attempts: &[Attempt]) {
-        for attempt in attempts.iter().filter(|attempt| !attempt.void) {
+        for attempt in attempts.iter().filter(|attempt| !attempt.caught) {
             self.slice.standings.entry(attempt.owner).or_default().correct += 1;
             self.changes.standings.entry(attempt.owner).or_default().correct += 1;
         }
     }
 
-    /// Whoever differs from a verdict that is beyond doubt was wrong, or was handed a wrong checkpoint.
+    /// Whoever differs from a verdict that is beyond doubt was wrong, or was handed a wrong checkpoint with its lease. Without
+    /// one it was asked to run the unit from the start: what it was shown earlier is no excuse.
     fn catch_liars(
         &mut self,
         unit: UnitKey,
@@ -205,8 +206,8 @@ impl Batch<'_> {
     ) {
         let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
         let wrong = attempts.iter().filter(|attempt| {
-            !attempt.void
-                && attempt.lineage.is_empty()
+            !attempt.caught
+                && attempt.origin.is_none()
                 && vote(attempt, is_strict)
                     .is_some_and(|said| said.0 != Outcome::Limit && said != (outcome, digest))
         });
@@ -225,10 +226,14 @@ impl Batch<'_> {
                 Fault::Resumed => "went on from a right state to a wrong result".to_owned(),
             },
         });
-        for catch in own.chain(handed).collect::<Vec<_>>() {
+        let catches: Vec<Catch> = own.chain(handed).collect();
+        if catches.is_empty() {
+            return;
+        }
+        for catch in catches {
             let owner = catch.owner;
             for attempt in self.slice.attempts.values_mut().flatten().filter(|one| one.owner == owner) {
-                attempt.void = true;
+                (attempt.void, attempt.caught) = (true, true);
             }
             let standing = self.slice.standings.entry(owner).or_default();
             *standing = Standing {
@@ -242,6 +247,7 @@ impl Batch<'_> {
             change.correct = 0;
             change.caught.get_or_insert(catch);
         }
+        self.slice.void_spoilt();
     }
 
     /// Opens the next stage when this one is decided, or ends the job.
@@ -279,8 +285,8 @@ impl Batch<'_> {
     }
 }
 
-/// What is known of the owner who alone has an attempt that still says something; of several who were out together and are
-/// one voice, of whom is checked most.
+/// What is known of the owner who alone has an attempt that still says something, and of those whose work it went on from:
+/// the worst; of several who were out together and are one voice, too.
 pub(super) fn standing_of_one(
     attempts: &[Attempt],
     standings: &BTreeMap<OwnerId, Standing>,
@@ -289,8 +295,10 @@ pub(super) fn standing_of_one(
     if live().filter(|attempt| !attempt.late).count() > 1 {
         return None;
     }
-    let known = live().map(|one| standings.get(&one.owner).copied().unwrap_or_default());
-    known.max_by(|one, other| one.check_rate().total_cmp(&other.check_rate()))
+    let owners = live().flat_map(Attempt::rests_on);
+    let known = owners.map(|owner| standings.get(owner).copied().unwrap_or_default());
+    let worst = known.reduce(Standing::worse)?;
+    Some(Standing { knew_first: live().any(|attempt| attempt.origin.is_some()), ..worst })
 }
 
 /// Owners are paid for what the program did, a failure of its own included; a limit of the PC, which

@@ -196,6 +196,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Error> {
         by_referee: row.try_get::<_, Option<bool>>("by_referee")?.unwrap_or(false),
         late: row.try_get::<_, Option<bool>>("late")?.unwrap_or(false),
         void: false,
+        caught: false,
         settled: false,
         paid: false,
     })

@@ -418,8 +418,11 @@ impl MemoryStore {
             return;
         }
         let confident = slice.jobs.get(&key.job).is_some_and(Job::buys_confidence);
+        let is_caught =
+            |at: u64, owner| confident && self.owners.get(&owner).is_some_and(|owner| at <= owner.caught_at);
         let attempts = unit.attempts.iter().map(|(at, attempt)| Attempt {
-            void: confident && self.owners.get(&attempt.owner).is_some_and(|owner| *at <= owner.caught_at),
+            void: is_caught(*at, attempt.owner),
+            caught: is_caught(*at, attempt.owner),
             settled: unit.reopened.as_ref().is_some_and(|known| known.contains(&attempt.owner)),
             ..attempt.clone()
         });
@@ -516,13 +519,14 @@ impl MemoryStore {
     }
 
     fn load_standings(&self, slice: &mut Slice, callers: impl IntoIterator<Item = OwnerId>) {
-        let of_attempts = slice.attempts.values().flatten().map(|attempt| attempt.owner);
+        let of_attempts = slice.attempts.values().flatten().flat_map(Attempt::rests_on).copied();
         for owner in of_attempts.chain(callers).collect::<BTreeSet<_>>() {
             if let Some(known) = self.owners.get(&owner) {
                 let secs_since_catch = self.now_secs - known.caught_at_secs;
                 slice.standings.insert(owner, Standing { secs_since_catch, ..known.standing });
             }
         }
+        slice.void_spoilt();
     }
 
     /// Accepted units that may not stand: of too few owners, or of owners that were caught.
@@ -538,10 +542,12 @@ impl MemoryStore {
             .filter(|lease| !lease.expired && lease.job == id)
             .flat_map(|lease| lease.open.iter().map(|index| (lease.stage, *index)))
             .collect();
+        let rests_on_caught =
+            |unit: &Unit| unit.attempts().flat_map(Attempt::rests_on).any(|owner| caught.contains(owner));
         let made = self.units.range((id, Stage::Merge(1))..=(id, Stage::Finish));
         for ((_, stage), units) in made {
             for (index, unit) in (0..).zip(units) {
-                if unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
+                if rests_on_caught(unit) {
                     self.load_unit(slice, UnitKey { job: id, stage: *stage, index });
                 }
             }
@@ -554,7 +560,7 @@ impl MemoryStore {
                         && u64::from(verdict.agreeing) < most
                         && job.is_short(key, verdict.agreeing)
                 });
-            if is_short || unit.attempts.iter().any(|(_, attempt)| caught.contains(&attempt.owner)) {
+            if is_short || rests_on_caught(unit) {
                 self.load_unit(slice, key);
                 if open.contains(&(Stage::Work, at)) {
                     slice.still_leased.insert(key);
@@ -681,7 +687,8 @@ impl MemoryStore {
 
     fn write_attempt(&mut self, recorded: Recorded) {
         let commit = self.commit;
-        self.job_owners.entry(recorded.unit.job).or_default().insert(recorded.attempt.owner);
+        let took_part = self.job_owners.entry(recorded.unit.job).or_default();
+        took_part.extend(recorded.attempt.rests_on());
         let unit = self.unit_mut(recorded.unit);
         let owner = recorded.attempt.owner;
         assert!(unit.attempts().all(|attempt| attempt.owner != owner), "a second attempt of an owner");

@@ -217,7 +217,12 @@ fn nobody_is_paid_twice_however_often_a_unit_is_decided() {
     for owner in 2..=4 {
         model.is_caught_elsewhere(owner);
     }
-    model.attempts.values_mut().flatten().filter(|one| one.owner.0 == 1).for_each(|one| one.void = false);
+    model
+        .attempts
+        .values_mut()
+        .flatten()
+        .filter(|one| one.owner.0 == 1)
+        .for_each(|one| (one.void, one.caught) = (false, false));
     model.review();
     // The history of rewards has the first owner's already: the model fails when it is paid again.
     for owner in 5..=12 {

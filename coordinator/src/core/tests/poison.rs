@@ -151,17 +151,24 @@ impl Grid {
 
     fn check(&self) {
         for (unit, verdict) in &self.model.verdicts {
-            if verdict.outcome == Outcome::Result {
+            // Where confidence is bought, some are accepted, and run again once somebody is caught.
+            if verdict.outcome == Outcome::Result && !self.model.job.buys_confidence() {
                 let right = Digest::of(format!("{unit:?} false").as_bytes());
                 assert_eq!(verdict.digest, right, "a wrong result of {unit:?} was accepted");
             }
             assert!(
-                !self.model.checkpoints.contains_key(unit),
+                self.model.is_open(unit) || !self.model.checkpoints.contains_key(unit),
                 "checkpoints of {unit:?} outlive its verdict"
             );
         }
         for blame in &self.model.blames {
             assert!(self.hoard || blame.owner == CHEAT, "an honest owner is blamed: {blame:?}");
+        }
+        let is_lost = |one: &&Transfer| one.code == lull_ledger::Code::Forfeit;
+        let lost = self.model.transfers.iter().filter(is_lost).map(|one| one.key.attempt);
+        let caught = self.model.caught();
+        for owner in caught.into_iter().chain(lost) {
+            assert!(self.hoard || owner == CHEAT.0, "owner {owner} is honest, and caught");
         }
     }
 
@@ -169,6 +176,9 @@ impl Grid {
         for round in 0i64..5_000 {
             if self.model.job.state != JobState::Running {
                 return;
+            }
+            if self.model.job.awaits_review() {
+                self.model.review();
             }
             for lease in self.model.leases.values().cloned().collect::<Vec<_>>() {
                 if let Some(unit) = Self::unit(&lease, 0) {
@@ -187,6 +197,12 @@ fn grid(units: u64, hoard: bool) -> Grid {
     Grid { model, hoard, spoilt: BTreeSet::new(), poisoned: BTreeSet::new() }
 }
 
+/// The same for a job that buys confidence, of which everybody is known.
+fn confident_grid(units: u64) -> Grid {
+    let job = Job { max_error: Share::of(0.1), ..job(units, 2, Reduce::None) };
+    Grid { model: trust::known_to_all(job), ..grid(units, false) }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -202,6 +218,29 @@ proptest! {
             grid.check();
         }
         grid.drain();
+    }
+
+    #[test]
+    fn where_confidence_is_bought_only_the_cheat_is_caught_and_nothing_rests_on_its_states_then(
+        units in 1u64..8,
+        moves in moves(),
+    ) {
+        let mut grid = confident_grid(units);
+        for step in &moves {
+            grid.make(step);
+            grid.check();
+        }
+        grid.model.is_caught_elsewhere(CHEAT.0);
+        if grid.model.job.stage == Stage::Work {
+            grid.model.review();
+        }
+        // The cheat goes on: it is no longer passed on what it makes.
+        grid.drain();
+        for (unit, verdict) in &grid.model.verdicts {
+            let said = grid.model.attempts[unit].iter().filter(|one| one.digest == verdict.digest && !one.void);
+            prop_assert!(said.clone().next().is_some(), "nobody who says something supports {unit:?}");
+            prop_assert!(said.clone().all(|one| one.origin.is_none() || !one.owners().contains(&CHEAT) || one.owner == CHEAT));
+        }
     }
 
     #[test]
@@ -378,6 +417,8 @@ fn nobody_witnesses_about_work_of_their_own() {
     };
     assert_eq!(is_caught(&[wrong.clone(), told(5, false), attempt(6, "right")]), [false]);
     assert_eq!(is_caught(&[wrong.clone(), told(5, false), told(6, false)]), [true]);
+    let caught = Attempt { void: true, caught: true, ..told(6, false) };
+    assert_eq!(is_caught(&[wrong.clone(), told(5, false), caught]), [false], "nor for one who lied");
     // Witnesses that contradict each other say nothing.
     assert_eq!(blame(&[wrong, told(4, true), told(5, false)]), [0i64; 0]);
 }

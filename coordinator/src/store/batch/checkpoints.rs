@@ -8,7 +8,7 @@ use lull_job::Digest;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::load::{Jobs, UNITS, load_attempts, read_jobs, unit_columns, unit_key};
+use super::load::{Jobs, UNITS, read_jobs, unit_columns, unit_key};
 use super::write::flatten;
 use crate::core::{
     Attempt, Blame, Changes, Checkpoint, DeviceId, Fault, Lease, LeaseToken, Offer, OwnerId, Request, Slice,
@@ -38,12 +38,8 @@ impl Store {
             let units = super::load::open_units([lease]);
             let token = [lease.token.0];
             let of = read_jobs(tx, &[lease.job.0]).await?;
-            let (checkpoints, mut attempts, offers) = tokio::try_join!(
-                load_checkpoints(tx, &of, &units),
-                load_attempts(tx, &of, &units),
-                load_offers(tx, &token)
-            )?;
-            add_lineages(tx, &of, &mut attempts).await?;
+            let (checkpoints, offers) =
+                tokio::try_join!(load_checkpoints(tx, &of, &units), load_offers(tx, &token))?;
             let mut extras = Extras::default();
             for unit in units {
                 let known = checkpoints.get(&unit).map_or(&[][..], Vec::as_slice);
@@ -51,8 +47,7 @@ impl Store {
                     let origin = known.iter().find(|one| Some(one.made_under) == offer.origin);
                     extras.checkpoints.extend(origin.map(|one| (unit.index, one.clone())));
                 } else {
-                    let attempts = attempts.get(&unit).map_or(&[][..], Vec::as_slice);
-                    extras.witnesses.extend(steps_to_witness(known, attempts).into_iter().map(|steps| (unit.index, steps)));
+                    extras.witnesses.extend(steps_to_witness(known).into_iter().map(|steps| (unit.index, steps)));
                 }
             }
             Ok(extras)
@@ -330,10 +325,13 @@ async fn remove(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<()
     }
     if !changes.units_closed.is_empty() {
         let (jobs, stages, indexes) = unit_columns(of, &changes.units_closed);
-        for table in ["checkpoint", "offer"] {
+        // What an open lease came with is still needed: its result may differ.
+        let open = "AND NOT EXISTS (
+            SELECT FROM lease WHERE lease.token = offer.lease_token AND offer.idx = ANY(lease.open))";
+        for (table, but) in [("checkpoint", ""), ("offer", open)] {
             let delete = format!(
                 "DELETE FROM {table} USING {UNITS}
-                 WHERE {table}.job_id = unit.job_id AND {table}.stage = unit.stage AND {table}.idx = unit.idx"
+                 WHERE {table}.job_id = unit.job_id AND {table}.stage = unit.stage AND {table}.idx = unit.idx {but}"
             );
             tx.execute(&tx.prepare_cached(&delete).await?, &[&jobs, &stages, &indexes]).await?;
         }

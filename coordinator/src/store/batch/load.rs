@@ -101,8 +101,9 @@ pub(super) async fn load(
         policy: hints.policy,
         ..Slice::default()
     };
-    trust::complete(tx, &mut slice, requests).await?;
+    // First whose work is in what; then what is known of these.
     checkpoints::complete(tx, &mut slice, requests).await?;
+    trust::complete(tx, &mut slice, requests).await?;
     Ok(slice)
 }
 

@@ -34,11 +34,19 @@ pub(super) async fn complete(
     }
     let calling = requests
         .iter()
-        .filter(|request| !request.reports.is_empty() || request.want.is_some())
+        .filter(|request| {
+            !request.reports.is_empty() || request.want.is_some() || !request.hand_backs.is_empty()
+        })
         .map(|request| request.owner);
     let attempts = slice.attempts.iter().filter(|(unit, _)| confident.contains(&unit.job));
+    let resting = attempts.clone().flat_map(|(_, list)| list.iter().flat_map(Attempt::rests_on));
+    // Whose work may be passed on, or was.
+    let checkpoints = slice.checkpoints.iter().filter(|(unit, _)| confident.contains(&unit.job));
+    let checkpoints = checkpoints.flat_map(|(_, list)| list.iter().flat_map(|one| &one.lineage));
+    let leases = slice.leases.values().filter(|lease| confident.contains(&lease.job));
+    let offered = leases.flat_map(|lease| lease.offers.values().flat_map(|offer| &offer.lineage));
     let owners: BTreeSet<OwnerId> =
-        attempts.clone().flat_map(|(_, list)| list.iter().map(|one| one.owner)).chain(calling).collect();
+        resting.chain(checkpoints).chain(offered).copied().chain(calling).collect();
     let units: Vec<UnitKey> = attempts.map(|(unit, _)| *unit).collect();
     let (standings, known) =
         tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &slice.jobs, &units))?;
@@ -47,6 +55,7 @@ pub(super) async fn complete(
         slice.standings.iter().filter(|(_, one)| one.catches > 0).map(|(owner, _)| owner.0).collect();
     if !caught.is_empty() {
         void(tx, &slice.jobs, &mut slice.attempts, &units, &caught).await?;
+        slice.void_spoilt();
     }
     if !known.is_empty() {
         let reopened: Vec<UnitKey> = known.keys().copied().collect();
@@ -105,6 +114,7 @@ pub(in crate::store) async fn load_standings(
             results: from.count(row, "results")?,
             dropped: from.count(row, "dropped")?,
             secs_since_catch: from.count(row, "secs_since_catch")?,
+            knew_first: false,
             catches: u32::try_from(row.try_get::<_, i32>("catches")?).unwrap_or(0),
         })
     };
@@ -143,7 +153,7 @@ async fn void(
     for row in tx.query(&tx.prepare_cached(&select).await?, &[&jobs, &stages, &indexes, &caught]).await? {
         let owner = OwnerId(row.try_get("owner_id")?);
         let list = attempts.get_mut(&unit_key(From("attempt"), &row)?).into_iter().flatten();
-        list.filter(|attempt| attempt.owner == owner).for_each(|attempt| attempt.void = true);
+        list.filter(|attempt| attempt.owner == owner).for_each(|one| (one.void, one.caught) = (true, true));
     }
     Ok(())
 }
@@ -316,8 +326,12 @@ pub(in crate::store) async fn review_slice(
     if !rows.is_empty() && job.buys_confidence() {
         let owners: Vec<i64> = rows.iter().map(|row| row.get("owner_id")).collect();
         // Of merges and the like only those of this round: others have been made again already.
-        let theirs = "SELECT DISTINCT job_id, stage, idx FROM attempt
-            WHERE job_id = $1 AND owner_id = ANY($2) AND (stage = 1 OR stage > 1 AND stage / 256 = $3::integer)";
+        // So are those of whoever went on from their work.
+        let theirs = "SELECT job_id, stage, idx FROM attempt
+            WHERE job_id = $1 AND owner_id = ANY($2) AND (stage = 1 OR stage > 1 AND stage / 256 = $3::integer)
+            UNION SELECT job_id, stage, idx FROM resumed
+            WHERE job_id = $1 AND origin IS NOT NULL AND lineage && $2
+              AND (stage = 1 OR stage > 1 AND stage / 256 = $3::integer)";
         for row in
             tx.query(&tx.prepare_cached(theirs).await?, &[&id.0, &owners, &i32::from(job.round)]).await?
         {

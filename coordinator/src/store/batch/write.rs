@@ -200,7 +200,10 @@ async fn write_attempts(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> R
         &fuel,
     ];
     let insert = tx.prepare_cached(insert).await?;
-    let pairs: BTreeSet<(i64, i64)> = list.iter().map(|r| (r.unit.job.0, r.attempt.owner.0)).collect();
+    // Whoever's work it went on from took part, too: when one of them is caught, the job is looked over.
+    let owners =
+        list.iter().flat_map(|one| one.attempt.rests_on().iter().map(|owner| (one.unit.job.0, owner.0)));
+    let pairs: BTreeSet<(i64, i64)> = owners.collect();
     let (pair_jobs, pair_owners): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
     let part = "INSERT INTO job_owner (job_id, owner_id)
         SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING";
