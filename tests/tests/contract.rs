@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lull_coordinator::core::{
     Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Network, Networks, Onlookers, Outcome,
-    OwnerId, Policy, Prices, Report, Request, RunMode, SubmitterId, Trouble, UnitKey, Want,
+    OwnerId, Policy, Prices, Report, Request, RunMode, Stake, SubmitterId, Trouble, UnitKey, Want,
 };
 use lull_coordinator::store::{GridCurrency, Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
-use lull_ledger::{Amount, Code, Currency};
+use lull_ledger::{Amount, Code, Currency, CurrencyId};
 use lull_proto::v1;
 use lull_tests::fleet::Submitter;
 use lull_tests::sim::{self, MemoryStore};
@@ -303,11 +303,22 @@ impl Both {
     async fn compare_owners(&self) -> Result<()> {
         let select =
             "SELECT owner_id, correct, held_to - released_to, held_to, dropped, catches FROM standing";
+        let stakes = "SELECT owner_id, stake.currency, balance, level FROM stake
+            JOIN account ON account.id = (stake.currency::bigint << 48) + owner_id * 8 + 4
+            WHERE NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = stake.owner_id)";
+        for row in self.client.query(stakes, &[]).await? {
+            let owner = OwnerId(row.get(0));
+            let currency = CurrencyId::from_number(row.get(1)).context("a currency")?;
+            let here = self.memory.stakes(owner).get(&currency).copied();
+            let there = Stake { held: Amount::new(row.get(2))?, level: Amount::new(row.get(3))? };
+            ensure!(here == Some(there), "what {owner} has at stake: {here:?} {there:?}");
+        }
         for row in self.client.query(select, &[]).await? {
             let known = self.memory.standing(OwnerId(row.get(0)));
             let count = |at| u64::try_from(row.get::<_, i64>(at)).unwrap_or(u64::MAX);
             let there = (count(1), count(2), count(3), count(4), row.get::<_, i32>(5));
-            let here = (known.correct, known.held, known.results, known.dropped);
+            let held = self.memory.held(OwnerId(row.get(0))) as u64;
+            let here = (known.correct, held, known.results, known.dropped);
             ensure!(here == (there.0, there.1, there.2, there.3), "owner {}: {here:?} {there:?}", count(0));
             ensure!(i32::try_from(known.catches) == Ok(there.4), "catches of owner {}", count(0));
         }
@@ -445,6 +456,13 @@ async fn ground() -> Result<Ground> {
 /// A case: units of each job, whether they name copies or confidence, whether owners are known, and what is done.
 type Case = (u64, bool, bool, Vec<Step>);
 
+/// Every owner has this pending in the default currency, at the bank's cost, and nothing in others.
+const PENDING: &str = "WITH wanted AS (
+        SELECT id, currency, CASE WHEN currency = 0 THEN $1::numeric ELSE 0 END - balance AS change FROM account WHERE id % 8 = 4
+        UNION ALL SELECT currency::bigint << 48, currency, sum(balance - CASE WHEN currency = 0 THEN $1 ELSE 0 END)
+        FROM account WHERE id % 8 = 4 GROUP BY currency)
+    UPDATE account SET balance = balance + change FROM wanted WHERE account.id = wanted.id";
+
 /// Results of an owner that is known.
 const KNOWN: u64 = 200;
 
@@ -453,8 +471,11 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
     let units = *units;
     let client = connect(&stage.grid).await?;
     // Owners took part in nothing yet.
+    client.execute(PENDING, &[&rust_decimal::Decimal::ZERO]).await?;
     client
-        .batch_execute("TRUNCATE trouble, standing, held, release, catch, recheck, reopened, job_owner")
+        .batch_execute(
+            "TRUNCATE trouble, standing, stake, held, release, catch, recheck, reopened, job_owner",
+        )
         .await?;
     let (max_error, copies) = if *confident { (0.01, 0) } else { (0.0, 1) };
     let budget: Amount = "0.001".parse()?;
@@ -499,8 +520,15 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         let held = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
             SELECT id, seq, 0, 1, 0, 1, 1000000000, false FROM owner, generate_series(1, $1::bigint) AS seq";
         client.execute(held, &[&i64::try_from(KNOWN)?]).await?;
+        client
+            .execute(
+                "INSERT INTO stake (owner_id, currency, level) SELECT id, 0, $1 FROM owner",
+                &[&Amount::MAX.decimal()],
+            )
+            .await?;
+        client.execute(PENDING, &[&rust_decimal::Decimal::from(KNOWN)]).await?;
         for (_, owner) in &stage.devices {
-            memory.know(*owner, KNOWN);
+            memory.know(*owner, KNOWN, "1".parse()?);
         }
     }
     let mut both = Both {

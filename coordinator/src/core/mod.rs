@@ -38,4 +38,4 @@ pub use review::{Census, review};
 pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Slice, Verdict, Wanted};
 pub use straggle::{Onlookers, Patience, Urgency, straggle};
 pub use trouble::{Failure, Trouble, TroubleChange};
-pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Standing, StandingChange, lead};
+pub use trust::{Catch, Coin, Copies, Held, Policy, STRANGER_RESULTS, Stake, Standing, StandingChange, lead};

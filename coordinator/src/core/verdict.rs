@@ -1,17 +1,15 @@
 //! What a verdict brings with it: pay, trust, blame, and the next stage.
 
-use std::collections::BTreeMap;
-
 use lull_job::limits::FAILED_UNITS_MAX;
 use lull_job::{Digest, Stage};
 use lull_ledger::{Key, Transfer};
 
 use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
-use super::ids::{OwnerId, UnitKey};
+use super::ids::UnitKey;
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, earns, judge, vote};
-use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
+use super::slice::{Attempt, Changes, Outcome, RunMode, Slice, Verdict};
 use super::trouble::failure_of;
 use super::trust::{Catch, Held, Standing};
 
@@ -54,8 +52,8 @@ impl Batch<'_> {
 
     pub(super) fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
         let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
+        let alone = standing_of_one(self.slice, unit, &attempts);
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let alone = standing_of_one(&attempts, &self.slice.standings);
         let rule = job.rule(unit, alone, self.slice.policy);
         let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
             Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
@@ -230,14 +228,10 @@ impl Batch<'_> {
             for attempt in self.slice.attempts.values_mut().flatten().filter(|one| one.owner == owner) {
                 attempt.void = true;
             }
+            self.slice.stakes.retain(|(other, _), _| *other != owner);
             let standing = self.slice.standings.entry(owner).or_default();
-            *standing = Standing {
-                correct: 0,
-                held: 0,
-                catches: standing.catches + 1,
-                secs_since_catch: 0,
-                ..*standing
-            };
+            *standing =
+                Standing { correct: 0, catches: standing.catches + 1, secs_since_catch: 0, ..*standing };
             let change = self.changes.standings.entry(owner).or_default();
             change.correct = 0;
             change.caught.get_or_insert(catch);
@@ -281,16 +275,18 @@ impl Batch<'_> {
 
 /// What is known of the owner who alone has an attempt that still says something; of several who were out together and are
 /// one voice, of whom is checked most.
-pub(super) fn standing_of_one(
-    attempts: &[Attempt],
-    standings: &BTreeMap<OwnerId, Standing>,
-) -> Option<Standing> {
+pub(super) fn standing_of_one(slice: &Slice, unit: UnitKey, attempts: &[Attempt]) -> Option<Standing> {
+    let job = slice.jobs.get(&unit.job)?;
     let live = || attempts.iter().filter(|attempt| !attempt.void);
     if live().filter(|attempt| !attempt.late).count() > 1 {
         return None;
     }
-    let known = live().map(|one| standings.get(&one.owner).copied().unwrap_or_default());
-    known.max_by(|one, other| one.check_rate().total_cmp(&other.check_rate()))
+    let known = live().map(|one| {
+        let stake = slice.stakes.get(&(one.owner, job.currency)).copied().unwrap_or_default().lasting();
+        Standing { stake, ..slice.standings.get(&one.owner).copied().unwrap_or_default() }
+    });
+    let pay = job.pay(unit);
+    known.max_by(|one, other| one.check_rate(pay).total_cmp(&other.check_rate(pay)))
 }
 
 /// Owners are paid for what the program did, a failure of its own included; a limit of the PC, which
