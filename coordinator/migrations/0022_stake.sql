@@ -5,7 +5,7 @@ CREATE TABLE stake (
     currency smallint NOT NULL REFERENCES currency,
     -- What a release leaves held back. It rises at once to what the dearest result takes; a quarter of it goes in an hour,
     -- and only where nothing else holds pay back.
-    level numeric(28, 12) NOT NULL CHECK (level >= 0),
+    level numeric NOT NULL CHECK (level >= 0),
     -- When it rose or fell last.
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (owner_id, currency)

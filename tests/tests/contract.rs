@@ -179,6 +179,7 @@ impl Both {
             self.memory.review(job, Self::POLICY());
             self.store.review(job, Self::POLICY()).await?;
         }
+        self.client.execute(FORGOTTEN, &[]).await?;
         let due = self.store.unsettled().await?;
         let here: Vec<JobId> = self.memory.unsettled().into_iter().collect();
         ensure!(due == here, "what is to be settled: {here:?} {due:?}");
@@ -462,6 +463,15 @@ const PENDING: &str = "WITH wanted AS (
         UNION ALL SELECT currency::bigint << 48, currency, sum(balance - CASE WHEN currency = 0 THEN $1 ELSE 0 END)
         FROM account WHERE id % 8 = 4 GROUP BY currency)
     UPDATE account SET balance = balance + change FROM wanted WHERE account.id = wanted.id";
+
+/// What a catch takes of pay that was held back for no job at all goes back to the bank.
+const FORGOTTEN: &str = "WITH lost AS (
+        SELECT account.id, balance - (SELECT coalesce(sum(amount), 0) FROM held WHERE held.owner_id = standing.owner_id
+            AND seq > released_to AND coalesce((SELECT currency FROM job WHERE id = job_id), 0) = 0) AS amount
+        FROM standing JOIN account ON account.id = standing.owner_id * 8 + 4
+        WHERE NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = standing.owner_id)),
+    moved AS (SELECT id, -amount AS change FROM lost UNION ALL SELECT 0, sum(amount) FROM lost)
+    UPDATE account SET balance = balance + change FROM moved WHERE account.id = moved.id AND change <> 0";
 
 /// Results of an owner that is known.
 const KNOWN: u64 = 200;
