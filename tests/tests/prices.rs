@@ -17,6 +17,8 @@ const DEAR: JobId = JobId(1);
 const CHEAP: JobId = JobId(2);
 const OWNERS: i64 = 40;
 const CHORES_SECS: u64 = 5;
+/// Results for which liars are honest first.
+const HONEST_RESULTS: u64 = 150;
 
 fn amount(text: &str) -> Amount {
     text.parse().expect("an amount")
@@ -108,7 +110,7 @@ impl Market {
     }
 
     /// A device reports what it has and asks for more. Returns how long it has to work, or waits.
-    fn call(&mut self, owner: i64, lies: &dyn Fn(UnitKey) -> bool) -> u64 {
+    fn call(&mut self, owner: i64, lies: impl Fn(UnitKey) -> bool) -> u64 {
         let (device, id) = (DeviceId(owner), OwnerId(owner));
         let lease = self.held.remove(&owner).and_then(|token| self.store.lease(token).cloned());
         let reports = lease.iter().flat_map(|lease| {
@@ -166,7 +168,8 @@ impl Market {
                 self.chores();
                 CHORES_SECS
             } else {
-                self.call(who, &|unit| lies(who, unit))
+                let is_known = self.store.standing(OwnerId(who)).results >= HONEST_RESULTS;
+                self.call(who, |unit| is_known && lies(who, unit))
             };
             queue.push(Reverse((now + secs, who)));
             if self.is_over() {
@@ -201,7 +204,7 @@ fn cheap_honest_work_does_not_pay_for_dear_lies() {
     let mut net = Amount::ZERO;
     let mut lies = 0;
     for seed in 1..=4 {
-        let mut market = Market::new(seed, (600, 60), 2);
+        let mut market = Market::new(seed, (800, 100), 1);
         market.run(|owner, unit| unit.job == DEAR && liars.contains(&owner));
         println!("{seed}: {} lies, net {}", market.lies.len(), market.net_pay(&liars));
         assert!(market.store.catches().all(|catch| liars.contains(&catch.owner.0)), "nobody is framed");
