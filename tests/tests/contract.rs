@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lull_coordinator::core::{
     Copies, DeviceId, Fairness, HandBack, JobId, JobState, LeaseToken, Network, Networks, Onlookers, Outcome,
-    OwnerId, Policy, Prices, Report, Request, RunMode, SubmitterId, Trouble, UnitKey, Want,
+    OwnerId, Policy, Prices, Report, Request, RunMode, Stake, SubmitterId, Trouble, UnitKey, Want,
 };
 use lull_coordinator::store::{GridCurrency, Hints, NewJob, Store, Tokens};
 use lull_job::{Digest, Spec, Stage};
-use lull_ledger::{Amount, Code, Currency};
+use lull_ledger::{Amount, Code, Currency, CurrencyId};
 use lull_proto::v1;
 use lull_tests::fleet::Submitter;
 use lull_tests::sim::{self, MemoryStore};
@@ -179,6 +179,7 @@ impl Both {
             self.memory.review(job, Self::POLICY());
             self.store.review(job, Self::POLICY()).await?;
         }
+        self.client.execute(FORGOTTEN, &[]).await?;
         let due = self.store.unsettled().await?;
         let here: Vec<JobId> = self.memory.unsettled().into_iter().collect();
         ensure!(due == here, "what is to be settled: {here:?} {due:?}");
@@ -303,11 +304,22 @@ impl Both {
     async fn compare_owners(&self) -> Result<()> {
         let select =
             "SELECT owner_id, correct, held_to - released_to, held_to, dropped, catches FROM standing";
+        let stakes = "SELECT owner_id, stake.currency, balance, level FROM stake
+            JOIN account ON account.id = (stake.currency::bigint << 48) + owner_id * 8 + 4
+            WHERE NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = stake.owner_id)";
+        for row in self.client.query(stakes, &[]).await? {
+            let owner = OwnerId(row.get(0));
+            let currency = CurrencyId::from_number(row.get(1)).context("a currency")?;
+            let here = self.memory.stakes(owner).get(&currency).copied();
+            let there = Stake { held: Amount::new(row.get(2))?, level: Amount::new(row.get(3))? };
+            ensure!(here == Some(there), "what {owner} has at stake: {here:?} {there:?}");
+        }
         for row in self.client.query(select, &[]).await? {
             let known = self.memory.standing(OwnerId(row.get(0)));
             let count = |at| u64::try_from(row.get::<_, i64>(at)).unwrap_or(u64::MAX);
             let there = (count(1), count(2), count(3), count(4), row.get::<_, i32>(5));
-            let here = (known.correct, known.held, known.results, known.dropped);
+            let held = self.memory.held(OwnerId(row.get(0))) as u64;
+            let here = (known.correct, held, known.results, known.dropped);
             ensure!(here == (there.0, there.1, there.2, there.3), "owner {}: {here:?} {there:?}", count(0));
             ensure!(i32::try_from(known.catches) == Ok(there.4), "catches of owner {}", count(0));
         }
@@ -445,51 +457,74 @@ async fn ground() -> Result<Ground> {
 /// A case: units of each job, whether they name copies or confidence, whether owners are known, and what is done.
 type Case = (u64, bool, bool, Vec<Step>);
 
+/// Every owner has this pending in the default currency, at the bank's cost, and nothing in others.
+const PENDING: &str = "WITH wanted AS (
+        SELECT id, currency, CASE WHEN currency = 0 THEN $1::numeric ELSE 0 END - balance AS change FROM account WHERE id % 8 = 4
+        UNION ALL SELECT currency::bigint << 48, currency, sum(balance - CASE WHEN currency = 0 THEN $1 ELSE 0 END)
+        FROM account WHERE id % 8 = 4 GROUP BY currency)
+    UPDATE account SET balance = balance + change FROM wanted WHERE account.id = wanted.id";
+
+/// What a catch takes of pay that was held back for no job at all goes back to the bank.
+const FORGOTTEN: &str = "WITH lost AS (
+        SELECT account.id, balance - (SELECT coalesce(sum(amount), 0) FROM held WHERE held.owner_id = standing.owner_id
+            AND seq > released_to AND coalesce((SELECT currency FROM job WHERE id = job_id), 0) = 0) AS amount
+        FROM standing JOIN account ON account.id = standing.owner_id * 8 + 4
+        WHERE NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = standing.owner_id)),
+    moved AS (SELECT id, -amount AS change FROM lost UNION ALL SELECT 0, sum(amount) FROM lost)
+    UPDATE account SET balance = balance + change FROM moved WHERE account.id = moved.id AND change <> 0";
+
 /// Results of an owner that is known.
 const KNOWN: u64 = 200;
+
+/// A job of trivial units, in one of the currencies.
+fn new_job(stage: &Ground, name: &str, of: usize, units: u64, confident: bool) -> Result<NewJob> {
+    let (max_error, copies) = if confident { (0.01, 0) } else { (0.0, 1) };
+    let budget: Amount = "0.001".parse()?;
+    let message = v1::JobSpec {
+        max_error,
+        copies,
+        allow_missing: true,
+        budget: budget.to_string(),
+        reduce: v1::Reduce::Tree.into(),
+        service_price: "0.000001".to_owned(),
+        ..Submitter::trivial_spec(&stage.module, units)
+    };
+    let spec = Spec::check(&message)?;
+    let price: Amount = message.item_price.parse()?;
+    Ok(NewJob {
+        fee: lull_ledger::FeeRate::NONE,
+        submitter: stage.submitter,
+        request_id: format!("contract-{name}"),
+        spec,
+        items: units,
+        currency: stage.currencies[of],
+        prices: Prices { item: price, service: message.service_price.parse()? },
+        copies: Copies::whole(2),
+        service_owners: 2,
+        strangers: 0,
+        budget,
+        has_default_budget: false,
+        order_key: *Digest::of(name.as_bytes()).as_bytes(),
+        message,
+    })
+}
 
 /// Plays a case; returns how often a job was begun again, and how often units went out twice.
 async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Case) -> Result<(u64, u64)> {
     let units = *units;
     let client = connect(&stage.grid).await?;
     // Owners took part in nothing yet.
+    client.execute(PENDING, &[&rust_decimal::Decimal::ZERO]).await?;
     client
-        .batch_execute("TRUNCATE trouble, standing, held, release, catch, recheck, reopened, job_owner")
+        .batch_execute(
+            "TRUNCATE trouble, standing, stake, held, release, catch, recheck, reopened, job_owner",
+        )
         .await?;
-    let (max_error, copies) = if *confident { (0.01, 0) } else { (0.0, 1) };
-    let budget: Amount = "0.001".parse()?;
     let mut jobs = Vec::new();
     let mut memory = MemoryStore::default();
     for of in 0..2 {
-        let message = v1::JobSpec {
-            max_error,
-            copies,
-            allow_missing: true,
-            budget: budget.to_string(),
-            reduce: v1::Reduce::Tree.into(),
-            service_price: "0.000001".to_owned(),
-            ..Submitter::trivial_spec(&stage.module, units)
-        };
-        let spec = Spec::check(&message)?;
-        let plan = spec.plan(units);
-        let price: Amount = message.item_price.parse()?;
-        let new = NewJob {
-            fee: lull_ledger::FeeRate::NONE,
-            submitter: stage.submitter,
-            request_id: format!("contract-{number}-{of}"),
-            spec,
-            items: units,
-            currency: stage.currencies[of],
-            prices: Prices { item: price, service: message.service_price.parse()? },
-            copies: Copies::whole(2),
-            service_owners: 2,
-            strangers: 0,
-            budget,
-            has_default_budget: false,
-            order_key: *Digest::of(format!("{number} {of}").as_bytes()).as_bytes(),
-            message,
-        };
-        ensure!(plan.work_units() == units);
+        let new = new_job(stage, &format!("{number}-{of}"), of, units, *confident)?;
+        ensure!(new.spec.plan(units).work_units() == units);
         let (job, _) = stage.store.create_job(&new).await?;
         memory.submit(stage.store.job(job, None).await?.job);
         jobs.push(job);
@@ -500,8 +535,15 @@ async fn play(stage: &Ground, number: u32, (units, confident, known, steps): &Ca
         let held = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
             SELECT id, seq, 0, 1, 0, 1, 1000000000, false FROM owner, generate_series(1, $1::bigint) AS seq";
         client.execute(held, &[&i64::try_from(KNOWN)?]).await?;
+        client
+            .execute(
+                "INSERT INTO stake (owner_id, currency, level) SELECT id, 0, $1 FROM owner",
+                &[&Amount::MAX.decimal()],
+            )
+            .await?;
+        client.execute(PENDING, &[&rust_decimal::Decimal::from(KNOWN)]).await?;
         for (_, owner) in &stage.devices {
-            memory.know(*owner, KNOWN);
+            memory.know(*owner, KNOWN, "1".parse()?);
         }
     }
     let mut both = Both {
@@ -598,4 +640,51 @@ fn who_was_caught_is_still_a_voice_where_copies_are_named() -> Result<()> {
         ],
     );
     runtime.block_on(play(&ground, 1, &case)).map(drop)
+}
+
+/// One dear result and cheap ones after it: it goes when as much was earned after it as twenty like it, and what is held
+/// falls slowly then.
+#[test]
+fn pay_is_released_by_what_was_earned_after_it() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let ground = ground().await?;
+        let client = connect(&ground.grid).await?;
+        let (job, _) = ground.store.create_job(&new_job(&ground, "prices", 0, 4, true)?).await?;
+        let (_, owner) = ground.devices[0];
+        let earn = async |places: std::ops::RangeInclusive<i64>, pay: &str| -> Result<()> {
+            let pay: rust_decimal::Decimal = pay.parse()?;
+            let insert = "INSERT INTO held (owner_id, seq, job_id, stage, idx, amount, until_seq, checked)
+                SELECT $1, seq, $2, 1, seq, $3, seq + 20, false FROM generate_series($4::bigint, $5::bigint) AS seq";
+            client.execute(insert, &[&owner.0, &job.0, &pay, places.start(), places.end()]).await?;
+            let post = "UPDATE account SET balance = balance + CASE WHEN id = 0 THEN -$2::numeric ELSE $2 END
+                WHERE id IN (0, $1::bigint * 8 + 4)";
+            let sum = pay * rust_decimal::Decimal::from(places.end() - places.start() + 1);
+            client.execute(post, &[&owner.0, &sum]).await?;
+            let upsert = "INSERT INTO standing (owner_id, held_to) VALUES ($1, $2)
+                ON CONFLICT (owner_id) DO UPDATE SET held_to = excluded.held_to";
+            client.execute(upsert, &[&owner.0, places.end()]).await?;
+            Ok(())
+        };
+        let left = async || -> Result<i64> {
+            ground.store.release_held().await?;
+            let select = "SELECT released_to FROM standing WHERE owner_id = $1";
+            Ok(client.query_one(select, &[&owner.0]).await?.get(0))
+        };
+        client.execute("INSERT INTO stake (owner_id, currency, level) VALUES ($1, 0, 20)", &[&owner.0]).await?;
+        earn(1..=1, "1").await?;
+        earn(2..=2_000, "0.01").await?;
+        ensure!(left().await? == 0, "19.99 were earned after it");
+        earn(2_001..=2_001, "0.01").await?;
+        ensure!(left().await? == 1, "twenty were, and twenty are left of it");
+        let later = "UPDATE stake SET changed_at = now() - interval '61 minutes'";
+        client.execute(later, &[]).await?;
+        ensure!(left().await? == 501, "a quarter goes");
+        ensure!(left().await? == 501, "and not another soon");
+        earn(2_002..=2_002, "0.01").await?;
+        ensure!(left().await? == 502, "as much goes as comes");
+        client.batch_execute("UPDATE held SET created_at = now() - interval '40 days' WHERE seq <= 1000").await?;
+        ensure!(left().await? == 1_000, "nothing is held for longer than it may");
+        Ok(())
+    })
 }

@@ -299,7 +299,7 @@ async fn a_balance_and_its_lines_are_of_one_moment() -> Result<()> {
         store.balance_lines(OwnerId(ada), of, &[BalancePart::Pending, BalancePart::Available], &pieces).await
     });
     let held_up = "EXISTS (SELECT FROM pg_stat_activity
-        WHERE state = 'idle in transaction' AND query LIKE '%AS queue GROUP BY job_id%')";
+        WHERE state = 'idle in transaction' AND query LIKE '%min(after_results) AS first_after%')";
     wait_until(&client, "held up", held_up).await?;
     let before = worked.grid.lull_json(&worked.grid.operator, &["balance", "owners/ada"])?;
     worked.confident_job(20).await?;

@@ -330,8 +330,8 @@ fn why(part: &v1::PendingPart, currency: &str) -> String {
     let (first, last) = (part.first_after_results, part.last_after_results);
     let after = if first == last { human::count(first) } else { format!("{first} to {last}") };
     format!(
-        "{amount} pending for {} of {}, which buys confidence: available after {after} more such results, and \
-         on {} UTC at the latest",
+        "{amount} pending for {} of {}, which buys confidence: available after {after} more results \
+         that pay as much, and on {} UTC at the latest",
         human::counted(part.results, "result"),
         human::plain(&part.job),
         human::time(part.last_time.as_ref())
@@ -356,7 +356,7 @@ pub(crate) fn lines_table(lines: &[Line]) -> String {
         let time = line.time.as_deref().unwrap_or("-");
         let about = match (line.after_results, &line.available_time) {
             (Some(results), Some(time)) => {
-                format!("after {} or on {}", human::counted(results, "more result"), day(time))
+                format!("after {} or on {}", human::counted(results, "more such result"), day(time))
             }
             _ => format!("{} {}", line.payout, human::plain(&line.reason)).trim().to_owned(),
         };
@@ -402,7 +402,7 @@ mod tests {
             last_time: Some(Timestamp { seconds: 1_784_801_472, nanos: 0 }),
         };
         let expected = "0.500000 EUR pending for 1 result of jobs/3, which buys confidence: available after 12 to 40 \
-            more such results, and on 2026-07-23 10:11:12 UTC at the latest";
+            more results that pay as much, and on 2026-07-23 10:11:12 UTC at the latest";
         assert_eq!(why(&part, "EUR"), expected);
         let lost = v1::PendingPart { reason: v1::PendingReason::TakenBack.into(), ..part };
         assert!(why(&lost, "EUR").contains("about to be taken back"));

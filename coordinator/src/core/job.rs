@@ -177,7 +177,7 @@ impl Job {
         // What is done again is paid by what the coin asks for: who is known is not checked more.
         let first = first.filter(|one| self.round == 0 || one.is_stranger() || one.picks());
         let needed = match (unit.stage, first) {
-            (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing),
+            (Stage::Work, Some(standing)) => self.wish_copies.needed_after(coin, standing, self.pay(unit)),
             (Stage::Work, None) => self.wish_copies.needed(coin),
             _ => self.service_owners as usize,
         };
@@ -212,6 +212,13 @@ impl Job {
             Stage::Work => self.prices.item.times(self.plan.item_count(index)).unwrap_or(Amount::MAX),
             _ => self.prices.service,
         }
+    }
+
+    /// What of that is its owner's.
+    #[must_use]
+    pub fn pay(&self, unit: UnitKey) -> Amount {
+        let reward = self.reward(unit.stage, unit.index);
+        reward - self.fee.of(reward)
     }
 
     /// What is in its escrow.

@@ -39,6 +39,6 @@ pub use slice::{Attempt, Changes, Earned, Lease, Outcome, Recorded, RunMode, Sli
 pub use straggle::{Onlookers, Patience, Urgency, straggle};
 pub use trouble::{Failure, Trouble, TroubleChange};
 pub use trust::{
-    CENSUS_RESULTS, Catch, Coin, Copies, Held, Policy, SERVICE_OWNERS_MIN, Standing, StandingChange, lead,
-    service_owners,
+    CENSUS_RESULTS, Catch, Coin, Copies, Held, Policy, SERVICE_OWNERS_MIN, Stake, Standing, StandingChange,
+    lead, service_owners,
 };

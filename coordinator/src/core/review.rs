@@ -118,7 +118,7 @@ impl Batch<'_> {
         });
         let fallen = of_job.filter_map(|(unit, verdict)| {
             let attempts = self.slice.attempts.get(unit).map_or(&[][..], Vec::as_slice);
-            let alone = standing_of_one(attempts, &self.slice.standings);
+            let alone = standing_of_one(self.slice, *unit, attempts);
             // Of two who agreed one was caught: the other is not checked more than its job wants, unless it is a stranger.
             let alone = alone.filter(|one| attempts.len() == 1 || one.is_stranger() || one.picks());
             let mut rule = job.rule(*unit, attempts, alone, self.slice.policy);

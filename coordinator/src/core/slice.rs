@@ -11,7 +11,7 @@ use super::ids::{DeviceId, JobId, LeaseToken, OwnerId, UnitKey};
 use super::job::Job;
 use super::network::Networks;
 use super::trouble::{Trouble, TroubleChange};
-use super::trust::{Held, Policy, Standing, StandingChange};
+use super::trust::{Held, Policy, Stake, Standing, StandingChange};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,6 +235,8 @@ pub struct Slice {
     /// What is known of the calling owners, of those whom attempts of reported units rest on, and of those whose work is in
     /// a checkpoint; of others it is nothing.
     pub standings: BTreeMap<OwnerId, Standing>,
+    /// What these owners would lose, in the currencies of jobs that buy confidence.
+    pub stakes: BTreeMap<(OwnerId, CurrencyId), Stake>,
     /// Owners that called lately: a hint of how many take part.
     pub grid_owners: u64,
     /// Owners of referees that called lately and have time: disputes wait for them, unless they had a voice.

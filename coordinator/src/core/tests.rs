@@ -33,6 +33,8 @@ struct Model {
     standings: BTreeMap<OwnerId, Standing>,
     /// Of owners: jobs' units whose pay is held back, with when it may be released.
     held: BTreeMap<OwnerId, Vec<Held>>,
+    /// What is held back for owners of other jobs.
+    staked: BTreeMap<OwnerId, Amount>,
     caught: Vec<Catch>,
     reopened: BTreeMap<UnitKey, Vec<OwnerId>>,
     /// Of rounds that are over, by the number of the stage and the index: what was made from the work.
@@ -120,6 +122,7 @@ impl Model {
             blames: Vec::new(),
             standings: BTreeMap::new(),
             held: BTreeMap::new(),
+            staked: BTreeMap::new(),
             caught: Vec::new(),
             reopened: BTreeMap::new(),
             past: BTreeMap::new(),
@@ -151,6 +154,7 @@ impl Model {
             verdicts: self.verdicts_by(|unit| !self.reopened.contains_key(unit)),
             reopened: self.verdicts_by(|unit| self.reopened.contains_key(unit)),
             standings: self.standings.clone(),
+            stakes: self.stakes(),
             grid_owners: 4,
             referees_there: self.referees.clone(),
             networks: Arc::new(self.networks.clone()),
@@ -370,7 +374,8 @@ impl Model {
         for (owner, change) in &changes.standings {
             let standing = self.standings.entry(*owner).or_default();
             if let Some(catch) = &change.caught {
-                *standing = Standing { correct: 0, held: 0, catches: standing.catches + 1, ..*standing };
+                *standing = Standing { correct: 0, catches: standing.catches + 1, ..*standing };
+                self.staked.remove(owner);
                 self.caught.push(catch.clone());
                 self.attempts
                     .values_mut()
@@ -392,12 +397,20 @@ impl Model {
             standing.correct += change.correct;
             standing.dropped += change.dropped;
         }
-        for (owner, held) in &self.held {
-            self.standings.entry(*owner).or_default().held = held.len() as u64;
-        }
         let mut slice = self.slice(&[]);
         slice.void_spoilt();
         self.attempts = slice.attempts;
+    }
+
+    /// Nothing is released here.
+    fn stakes(&self) -> BTreeMap<(OwnerId, lull_ledger::CurrencyId), Stake> {
+        let held = |owner| self.held.get(owner).into_iter().flatten().map(|one| one.amount).sum::<Amount>();
+        let known = self.staked.keys().chain(self.held.keys());
+        let stake = |owner| {
+            let staked = self.staked.get(owner).copied().unwrap_or_default();
+            Stake { held: staked + held(owner), level: Amount::MAX }
+        };
+        known.map(|owner| ((*owner, self.job.currency), stake(owner))).collect()
     }
 
     /// Devices never rest: there is no clock here.

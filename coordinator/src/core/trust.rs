@@ -19,12 +19,19 @@
 #![allow(clippy::float_arithmetic, reason = "probabilities; money is never here")]
 
 use lull_job::Share;
+use lull_ledger::Amount;
 
 use super::ids::{DeviceId, OwnerId, UnitKey};
 
 #[allow(clippy::cast_precision_loss, reason = "counts that only set a probability")]
 fn float(count: u64) -> f64 {
     count as f64
+}
+
+/// How many times one amount is in another, to set a probability.
+fn ratio(amount: Amount, unit: Amount) -> f64 {
+    let float = |amount: Amount| f64::try_from(amount.decimal()).unwrap_or(0.0);
+    float(amount) / float(unit)
 }
 
 /// What a grid's operator assumes.
@@ -186,10 +193,11 @@ impl Copies {
         whole.max(1) + usize::from(u64::from(coin.0) < self.0 % Self::ONE)
     }
 
-    /// The same, where one owner only has spoken, whose results are checked at a rate of its own.
+    /// The same, where one owner only has spoken, whose results are checked at a rate of its own, and who is paid so
+    /// much for the unit.
     #[must_use]
-    pub fn needed_after(self, coin: Coin, standing: Standing) -> usize {
-        let own = standing.check_rate();
+    pub fn needed_after(self, coin: Coin, standing: Standing, pay: Amount) -> usize {
+        let own = standing.check_rate(pay);
         let had_choice = standing.knew_first || standing.may_have_picked();
         let rate = if had_choice { own.max(self.compared()) } else { own };
         self.needed(coin).max(1 + usize::from(f64::from(coin.0) < rate * float(Self::ONE)))
@@ -202,7 +210,8 @@ impl Copies {
         2.0 * q / (1.0 + q)
     }
 
-    /// Later results of an owner until pay that was held back is released.
+    /// How many times a reward its owner must earn after it until it is released: where all pay the same, so many later
+    /// results.
     #[must_use]
     pub fn held_results(self) -> u64 {
         let rate = (self.as_f64() - 1.0).clamp(CHECKS_MIN, HELD_CHECKS / float(HELD_RESULTS_MIN));
@@ -295,8 +304,8 @@ impl Coin {
 pub struct Standing {
     /// Checked results that were right, since the last wrong one.
     pub correct: u64,
-    /// Results whose pay is held back.
-    pub held: u64,
+    /// What it would lose, in the currency of the job in question: filled in where one of its units is judged.
+    pub stake: Amount,
     /// Accepted results, ever, of jobs that buy confidence.
     pub results: u64,
     /// Units of such jobs that it was handed and did not answer, or only with a limit where others had a result.
@@ -311,11 +320,18 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// How often a result of this owner is checked whatever its job wants: always while it is a stranger,
-    /// then as often as makes a lie cost more than it brings, by the pay that it would lose.
+    /// How often a result of this owner that pays so much is checked whatever its job wants: always while it is a
+    /// stranger, then as often as makes a lie cost more than it brings, by the pay that it would lose.
     #[must_use]
-    pub fn check_rate(self) -> f64 {
-        if self.is_stranger() { 1.0 } else { HELD_CHECKS / (HELD_CHECKS + float(self.held)) }
+    pub fn check_rate(self, pay: Amount) -> f64 {
+        if self.is_stranger() || !self.stake.is_positive() {
+            1.0
+        } else if pay.is_positive() {
+            HELD_CHECKS / (HELD_CHECKS + ratio(self.stake, pay))
+        } else {
+            // A lie brings nothing.
+            0.0
+        }
     }
 
     /// Whether little is known of this owner.
@@ -337,7 +353,7 @@ impl Standing {
     pub fn worse(self, other: Self) -> Self {
         Self {
             correct: self.correct.min(other.correct),
-            held: self.held.min(other.held),
+            stake: self.stake.min(other.stake),
             results: self.results.min(other.results),
             dropped: self.dropped.max(other.dropped),
             catches: self.catches.max(other.catches),
@@ -434,6 +450,23 @@ pub(super) fn doubts_confirmed(liars: Share, max_error: Share, units: u64, catch
 /// With so many votes more the other answer has no friends left.
 const LEAD_MAX: usize = 7;
 
+/// What an owner would lose in one currency.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stake {
+    /// Pay that is held back.
+    pub held: Amount,
+    /// What is left of it by any release: what its dearest result takes, and less once that is long ago.
+    pub level: Amount,
+}
+
+impl Stake {
+    /// What will still be held when a lie that is told now is noticed.
+    #[must_use]
+    pub fn lasting(self) -> Amount {
+        self.held.min(self.level)
+    }
+}
+
 /// What is known of an owner changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StandingChange {
@@ -466,11 +499,19 @@ pub struct Held {
     /// For which unit.
     pub unit: UnitKey,
     /// How much.
-    pub amount: lull_ledger::Amount,
-    /// Until the owner has so many more results.
+    pub amount: Amount,
+    /// Until the owner has earned so many times as much by later results.
     pub results: u64,
     /// Whether another owner returned the same.
     pub checked: bool,
+}
+
+impl Held {
+    /// What its owner must have earned by later results until it is released, all of which is held back then.
+    #[must_use]
+    pub fn needed(&self) -> Amount {
+        self.amount.times(self.results).unwrap_or(Amount::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -527,25 +568,52 @@ mod tests {
 
     #[test]
     fn strangers_are_always_checked_and_nobody_never() {
-        let known = |correct, held| Standing { correct, held, ..Standing::default() }.check_rate();
-        assert!((known(0, 50) - 1.0).abs() < 1e-9);
-        assert!((known(STRANGER_RESULTS, 0) - 1.0).abs() < 1e-9);
-        assert!(known(1_000, 18) < 0.11);
+        let known = |correct, stake| at_stake(correct, stake).check_rate(amount("0.5"));
+        assert!((known(0, "25") - 1.0).abs() < 1e-9);
+        assert!((known(STRANGER_RESULTS, "0") - 1.0).abs() < 1e-9);
+        assert!(known(1_000, "9") < 0.11);
         assert!(Copies::for_error(Share::of(0.5), Share::of(0.05), 10, 1_000_000).as_f64() >= 1.01);
+    }
+
+    fn amount(text: &str) -> Amount {
+        text.parse().expect("an amount")
+    }
+
+    fn at_stake(correct: u64, stake: &str) -> Standing {
+        Standing { correct, stake: amount(stake), ..Standing::default() }
+    }
+
+    #[test]
+    fn what_could_be_lost_counts_by_what_a_lie_would_bring() {
+        let rate = |pay| at_stake(1_000, "0.2").check_rate(amount(pay));
+        let near = |rate: f64, expected: f64| assert!((rate - expected).abs() < 1e-9, "{rate}");
+        near(rate("0.01"), 2.0 / 22.0);
+        near(rate("0.1"), 0.5);
+        near(rate("1000000"), 2.0 / (2.0 + 2e-7));
+        near(rate("0"), 0.0);
+        near(at_stake(1_000, "0").check_rate(Amount::ZERO), 1.0);
+    }
+
+    #[test]
+    fn what_is_about_to_be_released_is_no_stake() {
+        let stake = |held, level| Stake { held: amount(held), level: amount(level) }.lasting();
+        assert_eq!(stake("5", "2"), amount("2"));
+        assert_eq!(stake("1", "2"), amount("1"));
     }
 
     #[test]
     fn who_makes_no_checks_is_checked_as_often_as_others_are_compared() {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32")]
         let coin = |share: f64| Coin((share * float(Copies::ONE)) as u32);
-        let known = Standing { correct: 100, held: 1_000, results: 1_000, ..Standing::default() };
+        let known = Standing { results: 1_000, ..at_stake(100, "1000") };
+        let one = amount("1");
         let picks = Standing { dropped: 200, ..known };
         assert!(picks.picks() && !picks.wastes());
         let copies = Copies::of(1.1);
         // 2 q / (1 + q) is 0.1818.
-        assert_eq!(copies.needed_after(coin(0.15), known), 1);
-        assert_eq!(copies.needed_after(coin(0.15), picks), 2);
-        assert_eq!(copies.needed_after(coin(0.2), picks), 1);
+        assert_eq!(copies.needed_after(coin(0.15), known, one), 1);
+        assert_eq!(copies.needed_after(coin(0.15), picks, one), 2);
+        assert_eq!(copies.needed_after(coin(0.2), picks, one), 1);
     }
 
     #[test]

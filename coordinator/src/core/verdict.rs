@@ -1,17 +1,15 @@
 //! What a verdict brings with it: pay, trust, blame, and the next stage.
 
-use std::collections::BTreeMap;
-
 use lull_job::limits::FAILED_UNITS_MAX;
 use lull_job::{Digest, Stage};
 use lull_ledger::{Key, Transfer};
 
 use super::batch::{Batch, Report, StillOut, end, open_stage};
 use super::checkpoint::{self, Blame, Fault};
-use super::ids::{OwnerId, UnitKey};
+use super::ids::UnitKey;
 use super::job::{Answer, Job, JobState};
 use super::judge::{Judgement, earns, judge, vote};
-use super::slice::{Attempt, Changes, Outcome, RunMode, Verdict};
+use super::slice::{Attempt, Changes, Outcome, RunMode, Slice, Verdict};
 use super::trouble::failure_of;
 use super::trust::{Catch, Held, Standing};
 
@@ -54,8 +52,8 @@ impl Batch<'_> {
 
     pub(super) fn judge(&mut self, unit: UnitKey, still_out: StillOut) {
         let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
+        let alone = standing_of_one(self.slice, unit, &attempts);
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let alone = standing_of_one(&attempts, &self.slice.standings);
         let rule = job.rule(unit, &attempts, alone, self.slice.policy);
         let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
             Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
@@ -235,14 +233,10 @@ impl Batch<'_> {
             for attempt in self.slice.attempts.values_mut().flatten().filter(|one| one.owner == owner) {
                 (attempt.void, attempt.caught) = (true, true);
             }
+            self.slice.stakes.retain(|(other, _), _| *other != owner);
             let standing = self.slice.standings.entry(owner).or_default();
-            *standing = Standing {
-                correct: 0,
-                held: 0,
-                catches: standing.catches + 1,
-                secs_since_catch: 0,
-                ..*standing
-            };
+            *standing =
+                Standing { correct: 0, catches: standing.catches + 1, secs_since_catch: 0, ..*standing };
             let change = self.changes.standings.entry(owner).or_default();
             change.correct = 0;
             change.caught.get_or_insert(catch);
@@ -287,16 +281,17 @@ impl Batch<'_> {
 
 /// What is known of the owner who alone has an attempt that still says something, and of those whose work it went on from:
 /// the worst; of several who were out together and are one voice, too.
-pub(super) fn standing_of_one(
-    attempts: &[Attempt],
-    standings: &BTreeMap<OwnerId, Standing>,
-) -> Option<Standing> {
+pub(super) fn standing_of_one(slice: &Slice, unit: UnitKey, attempts: &[Attempt]) -> Option<Standing> {
+    let job = slice.jobs.get(&unit.job)?;
     let live = || attempts.iter().filter(|attempt| !attempt.void);
     if live().filter(|attempt| !attempt.late).count() > 1 {
         return None;
     }
     let owners = live().flat_map(Attempt::rests_on);
-    let known = owners.map(|owner| standings.get(owner).copied().unwrap_or_default());
+    let known = owners.map(|owner| {
+        let stake = slice.stakes.get(&(*owner, job.currency)).copied().unwrap_or_default().lasting();
+        Standing { stake, ..slice.standings.get(owner).copied().unwrap_or_default() }
+    });
     let worst = known.reduce(Standing::worse)?;
     Some(Standing { knew_first: live().any(|attempt| attempt.origin.is_some()), ..worst })
 }

@@ -404,17 +404,19 @@ pub struct PendingPart {
 }
 
 /// What is held back in one currency, as `Store::release_held` will look at it: in order, each not before the one that it
-/// follows, whatever that is in.
+/// follows, whatever that is in. How many more results that pay as much it takes is told as far as it is known: of what is
+/// before it in another currency it is not.
 fn queue() -> String {
     format!(
         "SELECT queue.* FROM (
-         SELECT held.*, greatest(max(until_seq) OVER (ORDER BY seq) - held_to, 0) AS after_results,
+         SELECT held.*,
+             ceil(greatest(max(missing) OVER (PARTITION BY held.currency ORDER BY seq), 0) / amount)::bigint AS after_results,
              max(created_at + ($2::integer + CASE WHEN EXISTS (
                  SELECT FROM reopened JOIN job ON job.id = reopened.job_id AND job.state = 1
                  WHERE (reopened.job_id, reopened.stage, reopened.idx) = (held.job_id, held.stage, held.idx))
                THEN {CHECK_DAYS_MAX} ELSE 0 END) * interval '1 day') OVER (ORDER BY seq) AS available_at
-         FROM held JOIN standing USING (owner_id) WHERE owner_id = $1 AND seq > released_to) AS queue
-         JOIN job ON job.id = queue.job_id WHERE job.currency = $3"
+         FROM standing CROSS JOIN LATERAL ({}) AS held WHERE standing.owner_id = $1) AS queue WHERE queue.currency = $3",
+        super::trust::queue("ALL")
     )
 }
 

@@ -18,6 +18,9 @@ const RESULTS_PER_RELEASE: i64 = 10_000;
 const SETTLED_PER_LOOK: i64 = 100;
 /// Pay is held back no longer than this, whatever its owner still returns.
 pub(super) const HELD_DAYS_MAX: i32 = 30;
+/// What a release leaves held back falls by a quarter, and not again within this time: a dispute is settled sooner, so that
+/// whoever lied still has most of what it had at stake then.
+const LEVEL_MINUTES: i32 = 60;
 /// So many days before that, what nobody checked is wanted once more.
 const CHECK_DAYS_BEFORE: i32 = 1;
 /// So many days later, pay is released though the check has not come: there may be nobody to make it.
@@ -149,28 +152,38 @@ impl Store {
         })
     }
 
-    /// Releases pay of owners that have returned enough since, and that was held back for the longest time.
+    /// Releases pay of owners that have earned enough since, and that was held back for the longest time.
     /// Returns how many owners it was.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn release_held(&self) -> Result<usize, Error> {
+        self.lower_levels().await?;
         run_tx!(self.pool, "release_held", tx => {
-            let waiting = "SELECT owner_id FROM standing WHERE held_to > released_to ORDER BY owner_id";
-            let rows = tx.query(&tx.prepare_cached(waiting).await?, &[]).await?;
+            // Most queues wait for their head. Nothing is due while a catch is looked through: what is pending then is more
+            // than what is held.
+            let waiting = format!(
+                "SELECT owner_id FROM ({HEADS}) AS head
+                 WHERE behind >= greatest(needed, level) OR created_at < now() - $1::integer * interval '1 day' ORDER BY owner_id"
+            );
+            let rows = tx.query(&tx.prepare_cached(&waiting).await?, &[&HELD_DAYS_MAX]).await?;
             let owners: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-            let due = "SELECT standing.owner_id, released_to, last.seq AS to_seq
+            if owners.is_empty() {
+                return Ok(0);
+            }
+            let queue = queue("$3");
+            let due = format!("SELECT standing.owner_id, released_to, last.seq AS to_seq
                 FROM unnest($1::bigint[]) AS owner (id) JOIN standing ON owner_id = owner.id CROSS JOIN LATERAL (
                     SELECT max(seq) AS seq FROM (
-                        SELECT seq, bool_and(until_seq <= held_to OR created_at < now() - ($2::integer + $4::integer) * interval '1 day'
+                        SELECT seq, bool_and(missing <= 0 OR created_at < now() - ($2::integer + $4::integer) * interval '1 day'
                             OR created_at < now() - $2::integer * interval '1 day' AND NOT EXISTS (SELECT FROM reopened JOIN job ON job.id = reopened.job_id AND job.state = 1
                                 WHERE (reopened.job_id, reopened.stage, reopened.idx) = (held.job_id, held.stage, held.idx)))
                             OVER (ORDER BY seq) AS is_due
-                        FROM held WHERE held.owner_id = standing.owner_id AND seq > released_to
-                        ORDER BY seq LIMIT $3) AS queue
+                        FROM ({queue}) AS held) AS queue
                     WHERE is_due) AS last
-                WHERE last.seq IS NOT NULL ORDER BY standing.owner_id";
-            let due = tx.prepare_cached(due).await?;
+                WHERE last.seq IS NOT NULL AND NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = standing.owner_id)
+                ORDER BY standing.owner_id");
+            let due = tx.prepare_cached(&due).await?;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&owners, &HELD_DAYS_MAX, &RESULTS_PER_RELEASE, &CHECK_DAYS_MAX];
             let owners: Vec<i64> = tx.query(&due, &parameters).await?.iter().map(|row| row.get("owner_id")).collect();
@@ -206,6 +219,50 @@ impl Store {
             Ok(rows.len())
         })
     }
+}
+
+impl Store {
+    /// What a release leaves held back falls, where nothing else holds the next pay back.
+    async fn lower_levels(&self) -> Result<(), Error> {
+        run_tx!(self.pool, "lower_levels", tx => {
+            let due = format!(
+                "SELECT stake.owner_id, stake.currency FROM ({HEADS}) AS head
+                 JOIN stake ON stake.owner_id = head.owner_id AND stake.currency = head.currency
+                 WHERE behind >= needed AND behind < head.level AND changed_at < now() - $1::integer * interval '1 minute'
+                 ORDER BY 1, 2 FOR UPDATE OF stake SKIP LOCKED"
+            );
+            let update = format!(
+                "WITH due AS ({due}) UPDATE stake SET level = trunc(level * 3 / 4, 12), changed_at = now() FROM due
+                 WHERE stake.owner_id = due.owner_id AND stake.currency = due.currency"
+            );
+            tx.execute(&tx.prepare_cached(&update).await?, &[&LEVEL_MINUTES]).await?;
+            Ok(())
+        })
+    }
+}
+
+/// The first of each owner's queue: what its owner must have earned after it, and what it has.
+const HEADS: &str = "SELECT standing.owner_id, held.created_at, account.currency, held.amount * (until_seq - seq) AS needed,
+        balance - held.amount AS behind, coalesce(level, 0) AS level
+    FROM standing JOIN held ON held.owner_id = standing.owner_id AND held.seq = released_to + 1
+    LEFT JOIN job ON job.id = held.job_id
+    JOIN account ON account.id = (coalesce(job.currency, 0)::bigint << 48) + standing.owner_id * 8 + 4
+    LEFT JOIN stake ON stake.owner_id = standing.owner_id AND stake.currency = account.currency
+    WHERE held_to > released_to AND NOT EXISTS (SELECT FROM recheck WHERE recheck.owner_id = standing.owner_id)";
+
+/// So many rows of the queue of the owner of `standing`: each with its currency, and what its owner must still earn in that
+/// until it is released, if nothing before it takes more. Everything that is pending is in the queue.
+pub(super) fn queue(limit: &str) -> String {
+    format!(
+        "SELECT first.*, greatest(first.amount * (until_seq - seq), coalesce(level, 0)) - balance
+             + sum(first.amount) OVER (PARTITION BY first.currency ORDER BY seq) AS missing
+         FROM (
+             SELECT held.*, coalesce(job.currency, 0::smallint) AS currency
+             FROM held LEFT JOIN job ON job.id = held.job_id
+             WHERE held.owner_id = standing.owner_id AND held.seq > standing.released_to ORDER BY held.seq LIMIT {limit}) AS first
+         JOIN account ON account.id = (first.currency::bigint << 48) + first.owner_id * 8 + 4
+         LEFT JOIN stake ON stake.owner_id = first.owner_id AND stake.currency = first.currency"
+    )
 }
 
 /// What owners lose of a job's pay: back to its escrow while the work can be done again.

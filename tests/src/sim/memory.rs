@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lull_coordinator::core::{
     Attempt, CENSUS_RESULTS, Catch, Census, Changes, DeviceId, Fairness, Held, Job, JobId, JobState, Lease,
     LeaseToken, Networks, Onlookers, Outcome, OwnerId, Patience, Policy, Recorded, Reply, Request, Slice,
-    Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
+    Stake, Standing, Trouble, TroubleChange, UnitKey, Urgency, Verdict, Wanted, decide, expire, lease_units,
     repeats_max, review, stage_of_number, straggle,
 };
 use lull_job::Stage;
@@ -37,12 +37,6 @@ impl Unit {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct HeldRow {
-    held: Held,
-    until: u64,
-}
-
 /// What is kept of one owner.
 #[derive(Debug, Clone, Default)]
 struct Owner {
@@ -50,9 +44,9 @@ struct Owner {
     /// Attempts up to then say nothing any more.
     caught_at: u64,
     caught_at_secs: u64,
-    /// Results whose pay was held back, ever.
-    held_to: u64,
-    held: VecDeque<HeldRow>,
+    held: VecDeque<Held>,
+    /// What it would lose in each currency, with when the level changed last.
+    stakes: BTreeMap<CurrencyId, (Stake, u64)>,
     releases: i64,
     forgiven_at_secs: u64,
 }
@@ -65,6 +59,8 @@ struct Recheck {
 }
 
 const DAY_SECS: u64 = 24 * 3_600;
+/// What a release leaves held back falls by a quarter, and not again within this time.
+const LEVEL_SECS: u64 = 3_600;
 
 /// When a lease was given, by counting commits, and when it was last looked at, in seconds.
 #[derive(Debug, Clone, Copy)]
@@ -295,7 +291,7 @@ impl MemoryStore {
     #[must_use]
     pub fn unsettled(&self) -> BTreeSet<JobId> {
         let held: BTreeSet<JobId> =
-            self.owners.values().flat_map(|owner| &owner.held).map(|row| row.held.unit.job).collect();
+            self.owners.values().flat_map(|owner| &owner.held).map(|held| held.unit.job).collect();
         let complete = self.jobs.values().filter(|job| job.state == JobState::Complete && !job.settled);
         let done = complete.filter(|job| !held.contains(&job.id) && !self.rechecks.contains_key(&job.id));
         done.map(|job| job.id).collect()
@@ -308,14 +304,15 @@ impl MemoryStore {
         self.write(Slice { jobs: [(id, job)].into(), ..Slice::default() }, changes);
     }
 
-    /// An owner that has long been known: so many checked results, and as many whose pay is still held back.
-    pub fn know(&mut self, id: OwnerId, results: u64) {
+    /// An owner that has long been known: so many checked results, and as many of this pay whose pay is still held back.
+    pub fn know(&mut self, id: OwnerId, results: u64, pay: Amount) {
         let owner = self.owners.entry(id).or_default();
         let unit = UnitKey { job: JobId(0), stage: Stage::Work, index: 0 };
-        let held = Held { owner: id, unit, amount: Amount::ZERO, results: 0, checked: false };
-        owner.held = (0..results).map(|_| HeldRow { held, until: u64::MAX }).collect();
-        owner.held_to = results;
-        owner.standing = Standing { correct: results, held: results, results, ..Standing::default() };
+        let held = Held { owner: id, unit, amount: pay, results: u64::MAX, checked: false };
+        owner.held = (0..results).map(|_| held).collect();
+        let stake = Stake { held: pay.times(results).unwrap_or(Amount::MAX), level: Amount::MAX };
+        owner.stakes = [(CurrencyId::DEFAULT, (stake, 0))].into();
+        owner.standing = Standing { correct: results, results, ..Standing::default() };
     }
 
     /// What was forfeited in a job to losses, and has not been granted to it.
@@ -326,24 +323,33 @@ impl MemoryStore {
         lost.map(|one| one.amount).sum::<Amount>() - granted
     }
 
-    /// Releases pay of owners that have returned enough since.
+    /// Releases pay of owners that have earned enough since, and are not looked through after a catch.
     pub fn release_held(&mut self) {
         let mut transfers = Vec::new();
-        for (id, owner) in &mut self.owners {
-            let due = owner.held.iter().take_while(|row| row.until <= owner.held_to).count();
-            if due > 0 {
-                let mut sums: BTreeMap<CurrencyId, Amount> = BTreeMap::new();
-                for held in owner.held.drain(..due).map(|row| row.held) {
-                    let currency =
-                        self.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
-                    let sum = sums.entry(currency).or_default();
-                    *sum = *sum + held.amount;
+        let caught: BTreeSet<OwnerId> =
+            self.rechecks.values().flat_map(|recheck| &recheck.owners).copied().collect();
+        let currency_of =
+            |held: &Held| self.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
+        for (id, owner) in self.owners.iter_mut().filter(|(id, _)| !caught.contains(id)) {
+            if let Some(head) = owner.held.front() {
+                lower_level(head, owner.stakes.entry(currency_of(head)).or_default(), self.now_secs);
+            }
+            let mut sums: BTreeMap<CurrencyId, Amount> = BTreeMap::new();
+            while let Some(head) = owner.held.front() {
+                let currency = currency_of(head);
+                let (stake, _) = owner.stakes.entry(currency).or_default();
+                let behind = stake.held - head.amount;
+                if behind < head.needed().max(stake.level) {
+                    break;
                 }
-                owner.standing.held = owner.held.len() as u64;
-                for (currency, amount) in sums {
-                    owner.releases += 1;
-                    transfers.push(Transfer::release(currency, id.0 << 32 | owner.releases, id.0, amount));
-                }
+                stake.held = behind;
+                let sum = sums.entry(currency).or_default();
+                *sum = *sum + head.amount;
+                owner.held.pop_front();
+            }
+            for (currency, amount) in sums {
+                owner.releases += 1;
+                transfers.push(Transfer::release(currency, id.0 << 32 | owner.releases, id.0, amount));
             }
         }
         self.write_transfers(transfers);
@@ -524,6 +530,8 @@ impl MemoryStore {
             if let Some(known) = self.owners.get(&owner) {
                 let secs_since_catch = self.now_secs - known.caught_at_secs;
                 slice.standings.insert(owner, Standing { secs_since_catch, ..known.standing });
+                let stakes = known.stakes.iter().map(|(currency, (stake, _))| ((owner, *currency), *stake));
+                slice.stakes.extend(stakes);
             }
         }
         slice.void_spoilt();
@@ -607,10 +615,14 @@ impl MemoryStore {
         }
         for held in changes.held {
             let owner = self.owners.entry(held.owner).or_default();
-            owner.held_to += 1;
             owner.standing.results += 1;
-            owner.held.push_back(HeldRow { held, until: owner.held_to + held.results });
-            owner.standing.held = owner.held.len() as u64;
+            owner.held.push_back(held);
+            let currency = slice.jobs.get(&held.unit.job).map_or(CurrencyId::DEFAULT, |job| job.currency);
+            let (stake, changed_at_secs) = owner.stakes.entry(currency).or_default();
+            stake.held = stake.held + held.amount;
+            if held.needed() > stake.level {
+                (stake.level, *changed_at_secs) = (held.needed(), self.now_secs);
+            }
         }
         for (id, change) in changes.standings {
             if let Some(catch) = change.caught {
@@ -700,10 +712,11 @@ impl MemoryStore {
         let owner = self.owners.entry(id).or_default();
         let catches = owner.standing.catches + 1;
         let correct = owner.standing.correct;
-        owner.standing = Standing { correct: 0, held: 0, catches, ..owner.standing };
+        owner.standing = Standing { correct: 0, catches, ..owner.standing };
+        owner.stakes.values_mut().for_each(|(stake, _)| stake.held = Amount::ZERO);
         owner.caught_at = self.commit;
         owner.caught_at_secs = self.now_secs;
-        let lost: Vec<Held> = owner.held.drain(..).map(|row| row.held).collect();
+        let lost: Vec<Held> = owner.held.drain(..).collect();
         let jobs = self.job_owners.iter().filter(|(_, owners)| owners.contains(&id)).map(|(job, _)| *job);
         for job in jobs.collect::<Vec<_>>() {
             let recheck = self.rechecks.entry(job).or_default();
@@ -763,7 +776,31 @@ impl MemoryStore {
     #[must_use]
     pub fn pending(&self, owner: OwnerId) -> Amount {
         let held = self.owners.get(&owner).into_iter().flat_map(|owner| &owner.held);
-        held.map(|row| row.held.amount).sum()
+        held.map(|held| held.amount).sum()
+    }
+
+    /// Results of an owner whose pay is held back.
+    #[must_use]
+    pub fn held(&self, owner: OwnerId) -> usize {
+        self.owners.get(&owner).map_or(0, |owner| owner.held.len())
+    }
+
+    /// What an owner would lose in each currency.
+    #[must_use]
+    pub fn stakes(&self, owner: OwnerId) -> BTreeMap<CurrencyId, Stake> {
+        let stakes = self.owners.get(&owner).into_iter().flat_map(|owner| &owner.stakes);
+        stakes.map(|(currency, (stake, _))| (*currency, *stake)).collect()
+    }
+}
+
+/// What a release leaves held back falls, where nothing else holds the head of a queue back.
+fn lower_level(head: &Held, (stake, changed_at_secs): &mut (Stake, u64), now_secs: u64) {
+    let behind = stake.held - head.amount;
+    if behind >= head.needed() && behind < stake.level && *changed_at_secs + LEVEL_SECS < now_secs {
+        let share: Amount = "0.75".parse().expect("an amount");
+        let three_quarters = stake.level.decimal() * share.decimal();
+        stake.level = Amount::new(three_quarters.trunc_with_scale(Amount::PLACES)).unwrap_or(stake.level);
+        *changed_at_secs = now_secs;
     }
 }
 

@@ -77,6 +77,7 @@ fn a_result_is_believed_no_more_than_any_owner_whose_work_is_in_it() {
     let mut model = trusting();
     // Known, with nothing to lose: whatever it returns is checked.
     let known = Standing { correct: crate::core::trust::STRANGER_RESULTS, ..Standing::default() };
+    model.staked.remove(&OwnerId(MAKER));
     model.standings.insert(OwnerId(MAKER), known);
     model.passes_on(MAKER, Some(100));
     model.goes_on(RESUMER, "poisoned");
@@ -161,13 +162,7 @@ fn nobody_goes_on_from_a_state_of_whoever_was_caught() {
     assert_eq!(Model::came_with(&before), [MAKER]);
     model.is_caught_elsewhere(MAKER);
     // It is known again, and what it made before it was caught is still there.
-    let again = Standing {
-        correct: 1_000,
-        held: 10_000,
-        catches: 1,
-        secs_since_catch: 1_000_000,
-        ..Standing::default()
-    };
+    let again = Standing { correct: 1_000, catches: 1, secs_since_catch: 1_000_000, ..Standing::default() };
     model.standings.insert(OwnerId(MAKER), again);
     model.answer(&before, "poisoned");
     assert!(model.verdicts.is_empty(), "it was handed the state before");

@@ -15,8 +15,9 @@ pub(super) fn known_to_all(job: Job) -> Model {
     // So long that a lease holds one.
     model.cpu_micros = 200_000_000;
     for owner in 1..=20 {
-        let known = Standing { correct: 1_000, held: 10_000, ..Standing::default() };
+        let known = Standing { correct: 1_000, ..Standing::default() };
         model.standings.insert(OwnerId(owner), known);
+        model.staked.insert(OwnerId(owner), amount("100"));
     }
     model
 }

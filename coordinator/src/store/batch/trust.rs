@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use deadpool_postgres::Transaction;
 use lull_job::Stage;
-use lull_ledger::{AccountId, AccountKind, Amount};
+use lull_ledger::{AccountId, AccountKind, Amount, CurrencyId};
 use rust_decimal::Decimal;
 
 use super::Aftermath;
@@ -15,7 +15,7 @@ use super::load::{
 use super::write::flatten;
 use crate::core::{
     Attempt, CENSUS_RESULTS, Catch, Census, Changes, Held, JobId, JobState, OwnerId, Policy, Request, Slice,
-    Standing, UnitKey,
+    Stake, Standing, UnitKey,
 };
 use crate::store::Error;
 use crate::store::error::ensure_affected;
@@ -48,9 +48,14 @@ pub(super) async fn complete(
     let owners: BTreeSet<OwnerId> =
         resting.chain(checkpoints).chain(offered).copied().chain(calling).collect();
     let units: Vec<UnitKey> = attempts.map(|(unit, _)| *unit).collect();
-    let (standings, known) =
-        tokio::try_join!(load_standings(tx, &owners), load_reopened(tx, &slice.jobs, &units))?;
-    slice.standings = standings;
+    let currencies: BTreeSet<CurrencyId> =
+        slice.jobs.values().filter(|job| job.buys_confidence()).map(|job| job.currency).collect();
+    let (standings, stakes, known) = tokio::try_join!(
+        load_standings(tx, &owners),
+        load_stakes(tx, &owners, &currencies),
+        load_reopened(tx, &slice.jobs, &units)
+    )?;
+    (slice.standings, slice.stakes) = (standings, stakes);
     let caught: Vec<i64> =
         slice.standings.iter().filter(|(_, one)| one.catches > 0).map(|(owner, _)| owner.0).collect();
     if !caught.is_empty() {
@@ -102,7 +107,7 @@ pub(in crate::store) async fn load_standings(
 ) -> Result<BTreeMap<OwnerId, Standing>, Error> {
     let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
     let select =
-        "SELECT owner_id, correct, held_to - released_to AS held, held_to AS results, dropped, catches,
+        "SELECT owner_id, correct, held_to AS results, dropped, catches,
             greatest(coalesce(extract(epoch FROM clock_timestamp() - caught_at)::bigint, 0), 0) AS secs_since_catch
         FROM standing WHERE owner_id = ANY($1)";
     let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners]).await?;
@@ -110,7 +115,7 @@ pub(in crate::store) async fn load_standings(
     let standing = |row: &tokio_postgres::Row| {
         Ok::<_, Error>(Standing {
             correct: from.count(row, "correct")?,
-            held: from.count(row, "held")?,
+            stake: Amount::ZERO,
             results: from.count(row, "results")?,
             dropped: from.count(row, "dropped")?,
             secs_since_catch: from.count(row, "secs_since_catch")?,
@@ -119,6 +124,27 @@ pub(in crate::store) async fn load_standings(
         })
     };
     rows.iter().map(|row| Ok((OwnerId(row.try_get("owner_id")?), standing(row)?))).collect()
+}
+
+/// What owners would lose in these currencies: nothing where there is no row.
+async fn load_stakes(
+    tx: &Transaction<'_>,
+    owners: &BTreeSet<OwnerId>,
+    currencies: &BTreeSet<CurrencyId>,
+) -> Result<BTreeMap<(OwnerId, CurrencyId), Stake>, Error> {
+    let select = "SELECT stake.owner_id, stake.currency, level, balance
+        FROM unnest($1::bigint[]) AS owner (id)
+        JOIN stake ON stake.owner_id = owner.id AND stake.currency = ANY($2)
+        JOIN account ON account.id = (stake.currency::bigint << 48) + owner.id * 8 + 4";
+    let owners: Vec<i64> = owners.iter().map(|owner| owner.0).collect();
+    let currencies: Vec<i16> = currencies.iter().map(|currency| currency.number()).collect();
+    let from = From("stake");
+    let stake = |row: &tokio_postgres::Row| {
+        let key = (OwnerId(row.try_get("owner_id")?), from.currency(row, "currency")?);
+        Ok((key, Stake { held: from.amount(row, "balance")?, level: from.amount(row, "level")? }))
+    };
+    let rows = tx.query(&tx.prepare_cached(select).await?, &[&owners, &currencies]).await?;
+    rows.iter().map(stake).collect()
 }
 
 async fn load_reopened(
@@ -158,13 +184,15 @@ async fn void(
     Ok(())
 }
 
-pub(super) async fn write(tx: &Transaction<'_>, of: &Jobs, changes: &Changes) -> Result<(), Error> {
+pub(super) async fn write(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> Result<(), Error> {
+    let of = &slice.jobs;
     write_reopened(tx, of, changes).await?;
     if changes.standings.is_empty() && changes.held.is_empty() {
         return Ok(());
     }
     let first = add_to_standings(tx, changes).await?;
     write_held(tx, of, &changes.held, first).await?;
+    raise_levels(tx, slice, &changes.held).await?;
     for (owner, change) in &changes.standings {
         if let Some(catch) = &change.caught {
             write_catch(tx, of, *owner, catch, change.correct).await?;
@@ -259,6 +287,33 @@ async fn write_held(
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
         [&jobs, &stages, &indexes, &owners, &places, &amounts, &until, &checked];
     tx.execute(&tx.prepare_cached(insert).await?, &parameters).await?;
+    Ok(())
+}
+
+/// What releases leave held back rises to what the dearest of these results take. Mostly it is there already.
+async fn raise_levels(tx: &Transaction<'_>, slice: &Slice, list: &[Held]) -> Result<(), Error> {
+    let mut levels: BTreeMap<(OwnerId, CurrencyId), Amount> = BTreeMap::new();
+    for held in list {
+        let Some(job) = slice.jobs.get(&held.unit.job) else { continue };
+        let key = (held.owner, job.currency);
+        let known = slice.stakes.get(&key).map_or(Amount::ZERO, |stake| stake.level);
+        if held.needed() > known {
+            let level = levels.entry(key).or_default();
+            *level = held.needed().max(*level);
+        }
+    }
+    if levels.is_empty() {
+        return Ok(());
+    }
+    let upsert = "INSERT INTO stake AS known (owner_id, currency, level)
+        SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::numeric[]) AS new (owner_id, currency, level)
+        ORDER BY owner_id, currency
+        ON CONFLICT (owner_id, currency) DO UPDATE SET level = excluded.level, changed_at = now()
+        WHERE known.level < excluded.level";
+    let owners: Vec<i64> = levels.keys().map(|(owner, _)| owner.0).collect();
+    let currencies: Vec<i16> = levels.keys().map(|(_, currency)| currency.number()).collect();
+    let amounts: Vec<Decimal> = levels.values().map(|level| level.decimal()).collect();
+    tx.execute(&tx.prepare_cached(upsert).await?, &[&owners, &currencies, &amounts]).await?;
     Ok(())
 }
 

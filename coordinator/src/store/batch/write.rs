@@ -63,7 +63,7 @@ pub(super) async fn write(
         add_wanted(tx, &slice.jobs, changes),
         add_earnings(tx, &changes.earned),
         checkpoints::write(tx, slice, changes),
-        trust::write(tx, &slice.jobs, changes),
+        trust::write(tx, slice, changes),
         troubles::write(tx, &changes.troubles)
     )?;
     if !changes.jobs_ended.is_empty() {
