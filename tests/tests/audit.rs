@@ -74,6 +74,7 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
         copies: 0,
         max_error: 1e-2,
         budget: "500".to_owned(),
+        item_price: "0.0010001".to_owned(),
         ..Submitter::trivial_spec(&module, units)
     };
     let job = submitter.create(spec).await?;
@@ -99,7 +100,34 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
     anyhow::bail!("the job does not end")
 }
 
-/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released.
+/// Two batches of payouts: one that is exported, with a payout that is paid, one that came back and one that is open; and one
+/// that is approved.
+fn pay_out(grid: &Grid) -> Result<()> {
+    let operator =
+        |name| Ok::<_, anyhow::Error>(grid.lull(&["admin", "operator", "add", name])?.trim().to_owned());
+    let (alice, bob) = (operator("alice")?, operator("bob")?);
+    let iban = "DE89370400440532013000";
+    grid.lull_with(&alice, &["admin", "payer", "set", "--name", "The Grid", "--iban", iban])?;
+    for owner in ["owner-1", "owner-2", "owner-3"] {
+        grid.lull_with(&alice, &["admin", "payee", "set", owner, "--name", "Dr", "--iban", iban])?;
+    }
+    for (by, step) in [
+        (&alice, "propose --minimum 0.01"),
+        (&bob, "approve 1"),
+        (&bob, "export 1 --format csv"),
+        (&bob, "mark-paid 1 --owner owner-1"),
+        (&bob, "mark-paid 1 --owner owner-2"),
+        (&bob, "mark-returned 1 --owner owner-2 --reason AC04"),
+        (&alice, "propose --minimum 0.01"),
+        (&bob, "approve 2"),
+    ] {
+        let arguments: Vec<&str> = ["admin", "payout"].into_iter().chain(step.split(' ')).collect();
+        grid.lull_with(by, &arguments).with_context(|| step.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released and paid out.
 async fn sealed_grid() -> Result<(Grid, Client)> {
     let grid = Grid::start(60)?;
     let client = database(&grid).await?;
@@ -111,10 +139,11 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     wait_until(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
     wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
     wait_until(&client, "settled", "NOT EXISTS (SELECT FROM job WHERE NOT settled)").await?;
+    pay_out(&grid)?;
     client.execute(LET_GO, &[]).await?;
     wait_sealed(&grid)?;
     client.execute(HOLD, &[]).await?;
-    for table in ["job", "deposit", "transfer", "verdict", "held", "release", "catch"] {
+    for (table, ..) in SEALED {
         let rows = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
         ensure!(rows.get::<_, i64>(0) > 0, "the test has no row of {table}");
     }
@@ -127,14 +156,12 @@ async fn a_sealed_ledger_is_right_and_pinned_by_key_and_head() -> Result<()> {
     let report = audit(&grid, &[])?;
     assert!(report["seals"].as_u64() >= Some(1), "{report}");
     assert!(report["rewards"].as_u64() > Some(300), "{report}");
-    let rows = client
-        .query_one(
-            "SELECT (SELECT count(*) FROM transfer) + (SELECT count(*) FROM verdict) + (SELECT count(*) FROM held)
-                + (SELECT count(*) FROM job) + (SELECT count(*) FROM deposit) + (SELECT count(*) FROM release)
-                + (SELECT count(*) FROM catch) + (SELECT count(*) FROM currency)",
-            &[],
-        )
-        .await?;
+    let counts = SEALED
+        .iter()
+        .filter(|(table, ..)| !table.starts_with("seal"))
+        .map(|(table, ..)| format!("(SELECT count(*) FROM {table})"));
+    let sum = format!("SELECT {}", counts.collect::<Vec<_>>().join(" + "));
+    let rows = client.query_one(&sum, &[]).await?;
     assert_eq!(report["sealed_rows"].as_i64(), Some(rows.get(0)), "every row is sealed");
 
     let key = report["keys"][0].as_str().context("a key")?;
@@ -181,7 +208,7 @@ fn another(column: &str, data_type: &str) -> String {
 }
 
 /// Sealed tables, with what names a row of them, and the columns that are sealed.
-const SEALED: [(&str, &str, &str); 10] = [
+const SEALED: [(&str, &str, &str); 16] = [
     (
         "job",
         "id",
@@ -203,6 +230,20 @@ const SEALED: [(&str, &str, &str); 10] = [
     ("release", "id", "xid id owner_id from_seq to_seq amount created_at"),
     ("catch", "id", "xid id owner_id device_id job_id stage idx from_seq to_seq reason correct created_at"),
     ("currency", "number", "xid number code decimals created_at"),
+    ("operator", "id", "xid id name created_at"),
+    (
+        "payout_batch",
+        "id",
+        "xid id request_id minimum payer_name payer_iban payer_bic proposed_by proposed_at currency decimals",
+    ),
+    (
+        "payout",
+        "batch_id owner_id",
+        "xid batch_id owner_id amount payee_name payee_iban carried_in carried_out currency decimals remainder",
+    ),
+    ("payout_line", "transfer_id", "xid transfer_id batch_id owner_id"),
+    ("payout_step", "batch_id step", "xid batch_id step operator_id created_at"),
+    ("reversal", "id", "xid id code job_id stage idx attempt reason operator_id created_at"),
     ("seal", "number", "number from_xid to_xid created_at head public_key signature"),
     ("seal_part", "seal_number kind", "seal_number kind rows digest marks"),
 ];
@@ -374,6 +415,34 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         ("device_earning", "DELETE FROM device_earning".to_owned(), "earnings"),
         ("standing", "UPDATE standing SET held_to = held_to + 1".to_owned(), "pending pay"),
         ("recheck", "INSERT INTO recheck SELECT id, job_id, owner_id FROM catch".to_owned(), "pending pay"),
+        ("payout", "UPDATE payout SET state = 3 WHERE state = 1 AND batch_id = 1".to_owned(), "payouts"),
+        ("payout", "UPDATE payout SET state = 1 WHERE state = 3".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 3 WHERE state = 2".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 4 WHERE state = 2".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 2 WHERE state = 3".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET approved_by = proposed_by".to_owned(), "payouts"),
+        (
+            "payout_batch",
+            "UPDATE payout_batch SET exported_at = exported_at + interval '1 day' WHERE state = 3".to_owned(),
+            "payouts",
+        ),
+        (
+            "payout_batch",
+            "UPDATE payout_batch SET state = 1, approved_by = NULL, approved_at = NULL WHERE state = 2".to_owned(),
+            "payouts",
+        ),
+        ("payout_step", "INSERT INTO payout_step VALUES (2, 3, 2)".to_owned(), "payouts"),
+        ("payout_step", "INSERT INTO payout_step VALUES (99, 2, 2)".to_owned(), "payouts"),
+        (
+            "payout_line",
+            "INSERT INTO payout_line SELECT id, 1, attempt FROM transfer WHERE code = 7 LIMIT 1".to_owned(),
+            "payouts",
+        ),
+        (
+            "payout_line",
+            "INSERT INTO payout_line SELECT transfer_id, batch_id, owner_id FROM payout_line LIMIT 1".to_owned(),
+            "uniqueness",
+        ),
         // Rows that come after the last seal are not believed either.
         (
             "transfer",

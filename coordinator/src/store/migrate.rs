@@ -7,7 +7,7 @@ use tokio_postgres::{NoTls, Transaction};
 use super::Error;
 use super::error::precondition;
 
-const MIGRATIONS: [(i32, &str, &str); 17] = [
+const MIGRATIONS: [(i32, &str, &str); 18] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -25,6 +25,7 @@ const MIGRATIONS: [(i32, &str, &str); 17] = [
     (15, "devices", include_str!("../../migrations/0015_devices.sql")),
     (17, "currencies", include_str!("../../migrations/0017_currencies.sql")),
     (18, "lines", include_str!("../../migrations/0018_lines.sql")),
+    (19, "sealed payouts", include_str!("../../migrations/0019_sealed_payouts.sql")),
 ];
 
 /// Brings the schema up to date. A database that is made now gets this default currency, the euro if none is named.
