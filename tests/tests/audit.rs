@@ -393,6 +393,7 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         ("job", "UPDATE job SET spent = spent + 0.000001".to_owned(), "escrow"),
         ("job", "UPDATE job SET state = 1".to_owned(), "escrow"),
         ("job", "UPDATE job SET currency = 1".to_owned(), "currencies"),
+        ("job", "UPDATE job SET items = items - 1".to_owned(), "rewards"),
         ("deposit", "UPDATE deposit SET currency = 1".to_owned(), "transfers"),
         ("release", "UPDATE release SET currency = 1".to_owned(), "transfers"),
         ("device_earning", "UPDATE device_earning SET currency = 1".to_owned(), "earnings"),
@@ -484,6 +485,47 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
     }
     audit(&grid, &[]).map(drop)
+}
+
+/// Every price of work twice as high, and everything that is summed with it.
+const TWICE: &str = "
+    UPDATE transfer SET amount = amount - (SELECT sum(amount) FROM transfer AS paid
+        WHERE paid.code = 3 AND paid.job_id = transfer.job_id) WHERE code = 4;
+    UPDATE transfer SET amount = amount * 2 WHERE code = 3;
+    UPDATE job SET refunded = refunded - spent, spent = spent * 2;
+    UPDATE device_earning SET amount = amount * 2;
+    UPDATE account SET balance = moved FROM (
+        SELECT id, sum(change) AS moved FROM (
+            SELECT credit AS id, amount AS change FROM transfer UNION ALL SELECT debit, -amount FROM transfer) AS posting
+        GROUP BY id) AS posted WHERE account.id = posted.id";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_paid_for_its_items_and_not_for_twice_as_many() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let client = database(&grid).await?;
+    client.execute(HOLD, &[]).await?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut clinic = fleet.submitter("clinic", "1000").await?;
+    let module = clinic.upload("module", &std::fs::read(guest("hello"))?).await?;
+    let mut devices = [fleet.device("ada").await?, fleet.device("grace").await?];
+    // The last unit is shorter than the others; and a pilot.
+    for (items_per_unit, pilot_units) in [(3, 0), (4, 2)] {
+        let spec = v1::JobSpec {
+            items_per_unit,
+            pilot_units,
+            budget: "1".to_owned(),
+            ..Submitter::trivial_spec(&module, 10)
+        };
+        let job = clinic.create(spec).await?.name;
+        fleet::work_off(&mut clinic, &job, &mut devices).await?;
+    }
+    assert_eq!(audit(&grid, &[])?["seals"], 0);
+    client.batch_execute(TWICE).await?;
+    grid.check_books()?;
+    let fault = fault(&grid, &[])?;
+    assert_eq!(fault["check"], "rewards", "{fault}");
+    assert!(fault["problem"].to_string().contains("price of that unit is 0.000003"), "{fault}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

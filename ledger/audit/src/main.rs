@@ -3,7 +3,7 @@
 //! - [`source`]: the database, read only; [`kinds`]: what is sealed;
 //! - [`chain`]: seals, and rows against them; [`books`]: balances and escrows;
 //! - [`units`]: rewards, attempts and verdicts; [`queue`]: everything else that moves money; [`payouts`]: their lines and
-//!   states;
+//!   states; [`plan`]: how many items a unit is paid for;
 //! - [`fault`]: what is found; [`amount`]: exact amounts; [`progress`]: for whoever waits.
 //!
 //! It shares no code and no query with the coordinator, so that a mistake there is not made again here. It writes
@@ -15,6 +15,7 @@ mod chain;
 mod fault;
 mod kinds;
 mod payouts;
+mod plan;
 mod progress;
 mod queue;
 mod source;
