@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lull_coordinator::store::{Store, fault_names};
 use lull_proto::v1;
 use lull_tests::fleet::{self, Submitter};
 use lull_tests::{DEADLINE, Fleet, Grid, binary, guest, wait_until};
@@ -376,6 +377,10 @@ async fn rows_that_are_missing_or_come_late_are_found() -> Result<()> {
         )
         .await?;
     assert_eq!(audit(&grid, &[])?["unsealed_rows"], 2);
+    // Into the future: the sealer would never come there.
+    client.batch_execute("UPDATE deposit SET xid = '99999999999999' WHERE id = 99").await?;
+    let never = fault(&grid, &[])?;
+    assert_eq!((&never["check"], &never["row"]), (&"chain".into(), &"deposit (id 99)".into()), "{never}");
     Ok(())
 }
 
@@ -618,4 +623,145 @@ async fn a_database_whose_transactions_start_again_is_refused() -> Result<()> {
     let refusal = grid.restart_coordinator().expect_err("refused").to_string();
     assert!(refusal.contains("pg_resetwal --epoch=24"), "{refusal}");
     Ok(())
+}
+
+/// What breaks the books in each way: the name of the fault, a table, and a change of it.
+const BROKEN: [(&str, &str, &str); 21] = [
+    (
+        "money moved between two currencies",
+        "transfer",
+        "UPDATE transfer SET credit = credit + (1::bigint << 48) WHERE code = 1",
+    ),
+    ("a row is in another currency than its transfer", "job", "UPDATE job SET currency = 1"),
+    ("a row is in another currency than its transfer", "deposit", "UPDATE deposit SET currency = 1"),
+    ("a row is in another currency than its transfer", "release", "UPDATE release SET currency = 1"),
+    (
+        "the remainders are not what the last payouts left",
+        "payout",
+        "UPDATE payout SET remainder = 0 WHERE batch_id = 2",
+    ),
+    ("the remainders are not what the last payouts left", "transfer", "DELETE FROM transfer WHERE code = 15"),
+    (
+        "balance is not the sum of its transfers",
+        "account",
+        "UPDATE account SET balance = balance + 1 WHERE id = 8",
+    ),
+    ("balance is not the sum of its transfers", "account", "DELETE FROM account WHERE id = 0"),
+    ("a job's spending is not what its escrow paid", "job", "UPDATE job SET spent = spent + 1"),
+    ("a fee is not its job's share of a reward", "job", "UPDATE job SET fee_millionths = 25000"),
+    ("an escrow is not what its job has left", "job", "UPDATE job SET budget = budget + 1"),
+    (
+        "pay that is held back is not in its owner's queue",
+        "held",
+        "DELETE FROM held WHERE ctid = (SELECT max(ctid) FROM held)",
+    ),
+    (
+        "a reward has no attempt that agrees with an unfailing verdict",
+        "verdict",
+        "UPDATE verdict SET outcome = 3",
+    ),
+    (
+        "a device's earnings are not the rewards of its attempts",
+        "device_earning",
+        "UPDATE device_earning SET units = units + 1",
+    ),
+    ("a device's postings are not those of its rewards", "posting", "DELETE FROM posting"),
+    (
+        "an agreeing attempt is unpaid",
+        "transfer",
+        "DELETE FROM transfer WHERE code = 3 AND NOT EXISTS (SELECT FROM catch WHERE owner_id = attempt)",
+    ),
+    ("a payout is not what its lines make", "payout_line", "DELETE FROM payout_line WHERE batch_id = 2"),
+    ("a payout is not where its state says", "payout", "UPDATE payout SET state = 3 WHERE state = 1"),
+    ("a payout is not where its state says", "payout", "DELETE FROM payout WHERE batch_id = 2"),
+    ("a payout is not where its state says", "reversal", "DELETE FROM reversal"),
+    (
+        "a reversal is not the opposite of its transfer",
+        "transfer",
+        "UPDATE transfer SET amount = 2 * amount WHERE code = 9",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_the_books_is_told_by_its_name() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    open_up(&client).await?;
+    let store = Store::open(&grid.database_url())?;
+    assert_eq!(store.check_books().await?.faults, Vec::<String>::new());
+    for name in fault_names() {
+        assert!(
+            BROKEN.iter().any(|(broken, ..)| *broken == name),
+            "nothing shows that this is found: {name}"
+        );
+    }
+    for (name, table, change) in BROKEN {
+        let keep = format!("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS TABLE {table}");
+        client.batch_execute(&keep).await?;
+        assert!(client.execute(change, &[]).await? > 0, "{change}");
+        let faults = store.check_books().await?.faults;
+        assert!(faults.iter().any(|fault| fault.starts_with(&format!("{name}: "))), "{change}: {faults:?}");
+        client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
+    }
+    assert_eq!(store.check_books().await?.faults, Vec::<String>::new());
+    Ok(())
+}
+
+/// Tables with what is written once, and the columns that no two rows have alike.
+const ONCE: [(&str, &str); 12] = [
+    ("job", "submitter_id, request_id"),
+    ("deposit", "submitter_id, request_id"),
+    ("transfer", "code, job_id, stage, idx, attempt"),
+    ("verdict", "job_id, stage, idx, version"),
+    ("attempt", "job_id, stage, idx, owner_id"),
+    ("held", "owner_id, seq"),
+    ("release", "owner_id, to_seq, currency"),
+    ("payout_batch", "request_id"),
+    ("payout", "batch_id, owner_id"),
+    ("payout_line", "transfer_id"),
+    ("payout_step", "batch_id, step"),
+    ("reversal", "code, job_id, stage, idx, attempt"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_booked_twice_and_nothing_is_booked_over() -> Result<()> {
+    use tokio_postgres::error::SqlState;
+    let (grid, client) = sealed_grid().await?;
+    for (table, key) in ONCE {
+        // The same row, but for a number that the database gives it.
+        let columns = "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+            WHERE table_name = $1 AND is_identity = 'NO' AND is_generated = 'NEVER'";
+        let columns: String = client.query_one(columns, &[&table]).await?.get(0);
+        let again = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} LIMIT 1");
+        let refused = client.batch_execute(&again).await.expect_err(table);
+        let refused = refused.as_db_error().context("an error of the database")?;
+        assert_eq!(refused.code(), &SqlState::UNIQUE_VIOLATION, "{table}: {refused}");
+        let detail = refused.detail().unwrap_or_default();
+        assert!(detail.starts_with(&format!("Key ({key})=")), "{table}: {detail}");
+    }
+    client.batch_execute("SET ROLE lull_app").await?;
+    for table in ["deposit", "transfer", "held", "release", "catch", "attempt", "verdict", "reversal"]
+        .into_iter()
+        .chain(["currency", "operator", "payout_line", "payout_step"])
+    {
+        let column = if table == "currency" { "number" } else { "xid" };
+        let column = if table == "attempt" { "owner_id" } else { column };
+        for change in [format!("UPDATE {table} SET {column} = {column}"), format!("DELETE FROM {table}")] {
+            let denied = client.batch_execute(&change).await.expect_err(&change);
+            assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{change}: {denied}");
+        }
+    }
+    for change in [
+        "UPDATE payout SET payee_iban = payee_iban",
+        "UPDATE payout SET amount = amount",
+        "UPDATE payout_batch SET payer_iban = payer_iban",
+        "DELETE FROM payout",
+        "DELETE FROM payout_batch",
+        "DELETE FROM account",
+        "DELETE FROM job",
+    ] {
+        let denied = client.batch_execute(change).await.expect_err(change);
+        assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{change}: {denied}");
+    }
+    client.batch_execute("RESET ROLE").await?;
+    grid.check_books()
 }
