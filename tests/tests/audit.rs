@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lull_coordinator::store::{Store, fault_names};
 use lull_proto::v1;
 use lull_tests::fleet::{self, Submitter};
 use lull_tests::{DEADLINE, Fleet, Grid, binary, guest, wait_until};
@@ -74,6 +75,7 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
         copies: 0,
         max_error: 1e-2,
         budget: "500".to_owned(),
+        item_price: "0.0010001".to_owned(),
         ..Submitter::trivial_spec(&module, units)
     };
     let job = submitter.create(spec).await?;
@@ -99,7 +101,34 @@ async fn play(fleet: &Fleet, submitter: &str, units: u64) -> Result<()> {
     anyhow::bail!("the job does not end")
 }
 
-/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released.
+/// Two batches of payouts: one that is exported, with a payout that is paid, one that came back and one that is open; and one
+/// that is approved.
+fn pay_out(grid: &Grid) -> Result<()> {
+    let operator =
+        |name| Ok::<_, anyhow::Error>(grid.lull(&["admin", "operator", "add", name])?.trim().to_owned());
+    let (alice, bob) = (operator("alice")?, operator("bob")?);
+    let iban = "DE89370400440532013000";
+    grid.lull_with(&alice, &["admin", "payer", "set", "--name", "The Grid", "--iban", iban])?;
+    for owner in ["owner-1", "owner-2", "owner-3"] {
+        grid.lull_with(&alice, &["admin", "payee", "set", owner, "--name", "Dr", "--iban", iban])?;
+    }
+    for (by, step) in [
+        (&alice, "propose --minimum 0.01"),
+        (&bob, "approve 1"),
+        (&bob, "export 1 --format csv"),
+        (&bob, "mark-paid 1 --owner owner-1"),
+        (&bob, "mark-paid 1 --owner owner-2"),
+        (&bob, "mark-returned 1 --owner owner-2 --reason AC04"),
+        (&alice, "propose --minimum 0.01"),
+        (&bob, "approve 2"),
+    ] {
+        let arguments: Vec<&str> = ["admin", "payout"].into_iter().chain(step.split(' ')).collect();
+        grid.lull_with(by, &arguments).with_context(|| step.to_owned())?;
+    }
+    Ok(())
+}
+
+/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released and paid out.
 async fn sealed_grid() -> Result<(Grid, Client)> {
     let grid = Grid::start(60)?;
     let client = database(&grid).await?;
@@ -111,10 +140,11 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     wait_until(&client, "released", "NOT EXISTS (SELECT FROM standing WHERE released_to < held_to)").await?;
     wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
     wait_until(&client, "settled", "NOT EXISTS (SELECT FROM job WHERE NOT settled)").await?;
+    pay_out(&grid)?;
     client.execute(LET_GO, &[]).await?;
     wait_sealed(&grid)?;
     client.execute(HOLD, &[]).await?;
-    for table in ["job", "deposit", "transfer", "verdict", "held", "release", "catch"] {
+    for (table, ..) in SEALED {
         let rows = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
         ensure!(rows.get::<_, i64>(0) > 0, "the test has no row of {table}");
     }
@@ -127,14 +157,12 @@ async fn a_sealed_ledger_is_right_and_pinned_by_key_and_head() -> Result<()> {
     let report = audit(&grid, &[])?;
     assert!(report["seals"].as_u64() >= Some(1), "{report}");
     assert!(report["rewards"].as_u64() > Some(300), "{report}");
-    let rows = client
-        .query_one(
-            "SELECT (SELECT count(*) FROM transfer) + (SELECT count(*) FROM verdict) + (SELECT count(*) FROM held)
-                + (SELECT count(*) FROM job) + (SELECT count(*) FROM deposit) + (SELECT count(*) FROM release)
-                + (SELECT count(*) FROM catch) + (SELECT count(*) FROM currency)",
-            &[],
-        )
-        .await?;
+    let counts = SEALED
+        .iter()
+        .filter(|(table, ..)| !table.starts_with("seal"))
+        .map(|(table, ..)| format!("(SELECT count(*) FROM {table})"));
+    let sum = format!("SELECT {}", counts.collect::<Vec<_>>().join(" + "));
+    let rows = client.query_one(&sum, &[]).await?;
     assert_eq!(report["sealed_rows"].as_i64(), Some(rows.get(0)), "every row is sealed");
 
     let key = report["keys"][0].as_str().context("a key")?;
@@ -181,7 +209,7 @@ fn another(column: &str, data_type: &str) -> String {
 }
 
 /// Sealed tables, with what names a row of them, and the columns that are sealed.
-const SEALED: [(&str, &str, &str); 10] = [
+const SEALED: [(&str, &str, &str); 16] = [
     (
         "job",
         "id",
@@ -203,6 +231,20 @@ const SEALED: [(&str, &str, &str); 10] = [
     ("release", "id", "xid id owner_id from_seq to_seq amount created_at"),
     ("catch", "id", "xid id owner_id device_id job_id stage idx from_seq to_seq reason correct created_at"),
     ("currency", "number", "xid number code decimals created_at"),
+    ("operator", "id", "xid id name created_at"),
+    (
+        "payout_batch",
+        "id",
+        "xid id request_id minimum payer_name payer_iban payer_bic proposed_by proposed_at currency decimals",
+    ),
+    (
+        "payout",
+        "batch_id owner_id",
+        "xid batch_id owner_id amount payee_name payee_iban carried_in carried_out currency decimals remainder",
+    ),
+    ("payout_line", "transfer_id", "xid transfer_id batch_id owner_id"),
+    ("payout_step", "batch_id step", "xid batch_id step operator_id created_at"),
+    ("reversal", "id", "xid id code job_id stage idx attempt reason operator_id created_at"),
     ("seal", "number", "number from_xid to_xid created_at head public_key signature"),
     ("seal_part", "seal_number kind", "seal_number kind rows digest marks"),
 ];
@@ -335,6 +377,10 @@ async fn rows_that_are_missing_or_come_late_are_found() -> Result<()> {
         )
         .await?;
     assert_eq!(audit(&grid, &[])?["unsealed_rows"], 2);
+    // Into the future: the sealer would never come there.
+    client.batch_execute("UPDATE deposit SET xid = '99999999999999' WHERE id = 99").await?;
+    let never = fault(&grid, &[])?;
+    assert_eq!((&never["check"], &never["row"]), (&"chain".into(), &"deposit (id 99)".into()), "{never}");
     Ok(())
 }
 
@@ -352,6 +398,7 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         ("job", "UPDATE job SET spent = spent + 0.000001".to_owned(), "escrow"),
         ("job", "UPDATE job SET state = 1".to_owned(), "escrow"),
         ("job", "UPDATE job SET currency = 1".to_owned(), "currencies"),
+        ("job", "UPDATE job SET items = items - 1".to_owned(), "rewards"),
         ("deposit", "UPDATE deposit SET currency = 1".to_owned(), "transfers"),
         ("release", "UPDATE release SET currency = 1".to_owned(), "transfers"),
         ("device_earning", "UPDATE device_earning SET currency = 1".to_owned(), "earnings"),
@@ -374,6 +421,34 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         ("device_earning", "DELETE FROM device_earning".to_owned(), "earnings"),
         ("standing", "UPDATE standing SET held_to = held_to + 1".to_owned(), "pending pay"),
         ("recheck", "INSERT INTO recheck SELECT id, job_id, owner_id FROM catch".to_owned(), "pending pay"),
+        ("payout", "UPDATE payout SET state = 3 WHERE state = 1 AND batch_id = 1".to_owned(), "payouts"),
+        ("payout", "UPDATE payout SET state = 1 WHERE state = 3".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 3 WHERE state = 2".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 4 WHERE state = 2".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET state = 2 WHERE state = 3".to_owned(), "payouts"),
+        ("payout_batch", "UPDATE payout_batch SET approved_by = proposed_by".to_owned(), "payouts"),
+        (
+            "payout_batch",
+            "UPDATE payout_batch SET exported_at = exported_at + interval '1 day' WHERE state = 3".to_owned(),
+            "payouts",
+        ),
+        (
+            "payout_batch",
+            "UPDATE payout_batch SET state = 1, approved_by = NULL, approved_at = NULL WHERE state = 2".to_owned(),
+            "payouts",
+        ),
+        ("payout_step", "INSERT INTO payout_step VALUES (2, 3, 2)".to_owned(), "payouts"),
+        ("payout_step", "INSERT INTO payout_step VALUES (99, 2, 2)".to_owned(), "payouts"),
+        (
+            "payout_line",
+            "INSERT INTO payout_line SELECT id, 1, attempt FROM transfer WHERE code = 7 LIMIT 1".to_owned(),
+            "payouts",
+        ),
+        (
+            "payout_line",
+            "INSERT INTO payout_line SELECT transfer_id, batch_id, owner_id FROM payout_line LIMIT 1".to_owned(),
+            "uniqueness",
+        ),
         // Rows that come after the last seal are not believed either.
         (
             "transfer",
@@ -415,6 +490,48 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
         client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
     }
     audit(&grid, &[]).map(drop)
+}
+
+/// Every price of work twice as high, and everything that is summed with it.
+const TWICE: &str = "
+    UPDATE transfer SET amount = amount - (SELECT sum(amount) FROM transfer AS paid
+        WHERE paid.code = 3 AND paid.job_id = transfer.job_id) WHERE code = 4;
+    UPDATE transfer SET amount = amount * 2 WHERE code = 3;
+    UPDATE job SET refunded = refunded - spent, spent = spent * 2;
+    UPDATE device_earning SET amount = amount * 2;
+    UPDATE account SET balance = moved FROM (
+        SELECT id, sum(change) AS moved FROM (
+            SELECT credit AS id, amount AS change FROM transfer UNION ALL SELECT debit, -amount FROM transfer) AS posting
+        GROUP BY id) AS posted WHERE account.id = posted.id";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_paid_for_its_items_and_not_for_twice_as_many() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let client = database(&grid).await?;
+    client.execute(HOLD, &[]).await?;
+    let fleet = Fleet::new(&grid.url, &grid.operator).await?;
+    let mut clinic = fleet.submitter("clinic", "1000").await?;
+    let module = clinic.upload("module", &std::fs::read(guest("hello"))?).await?;
+    let mut devices = [fleet.device("ada").await?, fleet.device("grace").await?];
+    // The last unit is shorter than the others; and a pilot.
+    for (items_per_unit, pilot_units) in [(3, 0), (4, 2)] {
+        let spec = v1::JobSpec {
+            items_per_unit,
+            pilot_units,
+            budget: "1".to_owned(),
+            ..Submitter::trivial_spec(&module, 10)
+        };
+        let job = clinic.create(spec).await?.name;
+        fleet::work_off(&mut clinic, &job, &mut devices).await?;
+    }
+    // Nothing of this is sealed: the chain says nothing of it.
+    assert!(audit(&grid, &[])?["unsealed_rows"].as_u64() > Some(20));
+    client.batch_execute(TWICE).await?;
+    grid.check_books()?;
+    let fault = fault(&grid, &[])?;
+    assert_eq!(fault["check"], "rewards", "{fault}");
+    assert!(fault["problem"].to_string().contains("price of that unit is 0.000003"), "{fault}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -507,4 +624,145 @@ async fn a_database_whose_transactions_start_again_is_refused() -> Result<()> {
     let refusal = grid.restart_coordinator().expect_err("refused").to_string();
     assert!(refusal.contains("pg_resetwal --epoch=24"), "{refusal}");
     Ok(())
+}
+
+/// What breaks the books in each way: the name of the fault, a table, and a change of it.
+const BROKEN: [(&str, &str, &str); 21] = [
+    (
+        "money moved between two currencies",
+        "transfer",
+        "UPDATE transfer SET credit = credit + (1::bigint << 48) WHERE code = 1",
+    ),
+    ("a row is in another currency than its transfer", "job", "UPDATE job SET currency = 1"),
+    ("a row is in another currency than its transfer", "deposit", "UPDATE deposit SET currency = 1"),
+    ("a row is in another currency than its transfer", "release", "UPDATE release SET currency = 1"),
+    (
+        "the remainders are not what the last payouts left",
+        "payout",
+        "UPDATE payout SET remainder = 0 WHERE batch_id = 2",
+    ),
+    ("the remainders are not what the last payouts left", "transfer", "DELETE FROM transfer WHERE code = 15"),
+    (
+        "balance is not the sum of its transfers",
+        "account",
+        "UPDATE account SET balance = balance + 1 WHERE id = 8",
+    ),
+    ("balance is not the sum of its transfers", "account", "DELETE FROM account WHERE id = 0"),
+    ("a job's spending is not what its escrow paid", "job", "UPDATE job SET spent = spent + 1"),
+    ("a fee is not its job's share of a reward", "job", "UPDATE job SET fee_millionths = 25000"),
+    ("an escrow is not what its job has left", "job", "UPDATE job SET budget = budget + 1"),
+    (
+        "pay that is held back is not in its owner's queue",
+        "held",
+        "DELETE FROM held WHERE ctid = (SELECT max(ctid) FROM held)",
+    ),
+    (
+        "a reward has no attempt that agrees with an unfailing verdict",
+        "verdict",
+        "UPDATE verdict SET outcome = 3",
+    ),
+    (
+        "a device's earnings are not the rewards of its attempts",
+        "device_earning",
+        "UPDATE device_earning SET units = units + 1",
+    ),
+    ("a device's postings are not those of its rewards", "posting", "DELETE FROM posting"),
+    (
+        "an agreeing attempt is unpaid",
+        "transfer",
+        "DELETE FROM transfer WHERE code = 3 AND NOT EXISTS (SELECT FROM catch WHERE owner_id = attempt)",
+    ),
+    ("a payout is not what its lines make", "payout_line", "DELETE FROM payout_line WHERE batch_id = 2"),
+    ("a payout is not where its state says", "payout", "UPDATE payout SET state = 3 WHERE state = 1"),
+    ("a payout is not where its state says", "payout", "DELETE FROM payout WHERE batch_id = 2"),
+    ("a payout is not where its state says", "reversal", "DELETE FROM reversal"),
+    (
+        "a reversal is not the opposite of its transfer",
+        "transfer",
+        "UPDATE transfer SET amount = 2 * amount WHERE code = 9",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_of_the_books_is_told_by_its_name() -> Result<()> {
+    let (grid, client) = sealed_grid().await?;
+    open_up(&client).await?;
+    let store = Store::open(&grid.database_url())?;
+    assert_eq!(store.check_books().await?.faults, Vec::<String>::new());
+    for name in fault_names() {
+        assert!(
+            BROKEN.iter().any(|(broken, ..)| *broken == name),
+            "nothing shows that this is found: {name}"
+        );
+    }
+    for (name, table, change) in BROKEN {
+        let keep = format!("DROP TABLE IF EXISTS kept; CREATE TABLE kept AS TABLE {table}");
+        client.batch_execute(&keep).await?;
+        assert!(client.execute(change, &[]).await? > 0, "{change}");
+        let faults = store.check_books().await?.faults;
+        assert!(faults.iter().any(|fault| fault.starts_with(&format!("{name}: "))), "{change}: {faults:?}");
+        client.batch_execute(&format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM kept")).await?;
+    }
+    assert_eq!(store.check_books().await?.faults, Vec::<String>::new());
+    Ok(())
+}
+
+/// Tables with what is written once, and the columns that no two rows have alike.
+const ONCE: [(&str, &str); 12] = [
+    ("job", "submitter_id, request_id"),
+    ("deposit", "submitter_id, request_id"),
+    ("transfer", "code, job_id, stage, idx, attempt"),
+    ("verdict", "job_id, stage, idx, version"),
+    ("attempt", "job_id, stage, idx, owner_id"),
+    ("held", "owner_id, seq"),
+    ("release", "owner_id, to_seq, currency"),
+    ("payout_batch", "request_id"),
+    ("payout", "batch_id, owner_id"),
+    ("payout_line", "transfer_id"),
+    ("payout_step", "batch_id, step"),
+    ("reversal", "code, job_id, stage, idx, attempt"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_booked_twice_and_nothing_is_booked_over() -> Result<()> {
+    use tokio_postgres::error::SqlState;
+    let (grid, client) = sealed_grid().await?;
+    for (table, key) in ONCE {
+        // The same row, but for a number that the database gives it.
+        let columns = "SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+            WHERE table_name = $1 AND is_identity = 'NO' AND is_generated = 'NEVER'";
+        let columns: String = client.query_one(columns, &[&table]).await?.get(0);
+        let again = format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} LIMIT 1");
+        let refused = client.batch_execute(&again).await.expect_err(table);
+        let refused = refused.as_db_error().context("an error of the database")?;
+        assert_eq!(refused.code(), &SqlState::UNIQUE_VIOLATION, "{table}: {refused}");
+        let detail = refused.detail().unwrap_or_default();
+        assert!(detail.starts_with(&format!("Key ({key})=")), "{table}: {detail}");
+    }
+    client.batch_execute("SET ROLE lull_app").await?;
+    for table in ["deposit", "transfer", "held", "release", "catch", "attempt", "verdict", "reversal"]
+        .into_iter()
+        .chain(["currency", "operator", "payout_line", "payout_step"])
+    {
+        let column = if table == "currency" { "number" } else { "xid" };
+        let column = if table == "attempt" { "owner_id" } else { column };
+        for change in [format!("UPDATE {table} SET {column} = {column}"), format!("DELETE FROM {table}")] {
+            let denied = client.batch_execute(&change).await.expect_err(&change);
+            assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{change}: {denied}");
+        }
+    }
+    for change in [
+        "UPDATE payout SET payee_iban = payee_iban",
+        "UPDATE payout SET amount = amount",
+        "UPDATE payout_batch SET payer_iban = payer_iban",
+        "DELETE FROM payout",
+        "DELETE FROM payout_batch",
+        "DELETE FROM account",
+        "DELETE FROM job",
+    ] {
+        let denied = client.batch_execute(change).await.expect_err(change);
+        assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{change}: {denied}");
+    }
+    client.batch_execute("RESET ROLE").await?;
+    grid.check_books()
 }

@@ -349,7 +349,7 @@ const FILL: &str = "
     INSERT INTO grid (grid_id) VALUES ('old');
     INSERT INTO submitter (name) VALUES ('lab');
     INSERT INTO owner (name) VALUES ('ada');
-    INSERT INTO operator (name) VALUES ('alice');
+    INSERT INTO operator (name) VALUES ('alice'), ('bob');
     INSERT INTO account (id) VALUES (9), (11), (12), (13), (14), (10), (18);
     INSERT INTO device (owner_id, public_key, display_name) VALUES (1, sha256('pc'), 'pc');
     INSERT INTO deposit (submitter_id, request_id, amount) VALUES (1, 'first', 100);
@@ -377,7 +377,7 @@ const FILL: &str = "
     INSERT INTO payee (owner_id, name, iban, operator_id) VALUES (1, 'Dr ada', 'NO9386011117947', 1);
     INSERT INTO payout_batch (request_id, state, minimum, payer_name, payer_iban, payer_bic, proposed_by, approved_by, approved_at,
             exported_by, exported_at)
-        SELECT 'first', 1, 0.01, 'The Grid', 'DE89370400440532013000', '', 1, NULL, NULL, NULL, NULL;
+        SELECT 'first', 3, 0.01, 'The Grid', 'DE89370400440532013000', '', 1, 2, now(), 2, now();
     INSERT INTO payout (batch_id, owner_id, state, amount, payee_name, payee_iban, carried_in, carried_out)
         VALUES (1, 1, 2, 4.93, 'Dr ada', 'NO9386011117947', 0, 0.008);
     INSERT INTO payout_line (transfer_id, batch_id, owner_id) SELECT id, 1, 1 FROM transfer WHERE credit = 11;

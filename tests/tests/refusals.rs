@@ -208,3 +208,29 @@ fn a_wrong_table_ends_the_study_with_its_line() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_pc_whose_name_is_no_line_is_not_enrolled() -> Result<()> {
+    use ed25519_dalek::{Signer as _, SigningKey};
+    use lull_proto::v1;
+
+    let grid = Grid::start(60)?;
+    let token = grid.owner("ada", 1)?;
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let channel = tonic::transport::Endpoint::from_shared(grid.url.clone())?.connect().await?;
+    let mut work = v1::work_client::WorkClient::new(channel);
+    let request = |name: &str| v1::EnrolRequest {
+        enrolment_token: token.clone(),
+        public_key: key.verifying_key().to_bytes().to_vec(),
+        proof: key.sign(format!("lull.v1 enrolment\n{token}").as_bytes()).to_bytes().to_vec(),
+        display_name: name.to_owned(),
+        agent_version: String::new(),
+    };
+    for name in ["a\nb", "a\r=1", "a\tb", "a\u{85}b"] {
+        let refused = work.enrol(request(name)).await.expect_err("refused");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains("display_name: holds a control character"), "{refused}");
+    }
+    work.enrol(request("Schöner PC; Zimmer 3")).await?;
+    Ok(())
+}

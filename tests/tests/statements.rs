@@ -80,14 +80,18 @@ async fn moved(client: &tokio_postgres::Client, holder: &str, month: &str) -> Re
         }
     };
     let select = format!(
-        "SELECT account % 8, sum(change)::text FROM (
-             SELECT credit AS account, amount AS change, created_at FROM transfer
-             UNION ALL SELECT debit, -amount, created_at FROM transfer) AS posting
-         WHERE account IN ({mine}) AND to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM') = $2 GROUP BY 1"
+        "SELECT kind, sum(change)::text FROM (
+             SELECT account % 8 AS kind, change, created_at FROM (
+                 SELECT credit AS account, amount AS change, created_at FROM transfer
+                 UNION ALL SELECT debit, -amount, created_at FROM transfer) AS posting
+             WHERE account IN ({mine})
+             UNION ALL SELECT 7, CASE code WHEN 14 THEN amount ELSE -amount END, transfer.created_at
+             FROM transfer JOIN owner ON owner.id = attempt WHERE code IN (14, 15) AND owner.name = $1) AS moved
+         WHERE to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM') = $2 GROUP BY 1"
     );
     let name = holder.split_once('/').map_or("", |(_, name)| name);
     let rows = client.query(&select, &[&name, &month]).await?;
-    let kinds = ["bank", "submitter", "escrow", "available", "pending", "payout", "paid"];
+    let kinds = ["bank", "submitter", "escrow", "available", "pending", "payout", "paid", "remainders"];
     let kind = |code: i64| kinds[usize::try_from(code).unwrap_or(0)].to_owned();
     Ok(rows.iter().map(|row| (kind(row.get(0)), parts(row.get(1)))).collect())
 }
@@ -209,6 +213,65 @@ async fn every_form_of_a_statement_has_the_sum_of_the_ledger() -> Result<()> {
     assert!(old.contains("submitters/clinic") && old.contains("Final;"), "{old}");
     let new = statement(&worked.grid, &worked.clinic_token, "", &month, "text")?;
     assert!(new.contains("Not final"), "{new}");
+    Ok(())
+}
+
+/// The first batch is of the last microsecond of a month, the second of the first of the next.
+const TWO_MONTHS: &str = "
+    UPDATE transfer SET created_at = date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        - interval '1 microsecond' * CASE WHEN code IN (7, 8, 14, 15) AND idx = 2 THEN 0 ELSE 1 END
+    WHERE code < 3 OR code IN (3, 10) AND job_id = 1 OR code IN (7, 8, 14, 15)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payouts_and_what_they_leave_are_of_their_month() -> Result<()> {
+    let mut worked = worked(60).await?;
+    let client = worked.grid.database().await?;
+    let [month, before] = months(&client).await?;
+    let operator = |name| {
+        Ok::<_, anyhow::Error>(worked.grid.lull(&["admin", "operator", "add", name])?.trim().to_owned())
+    };
+    let (alice, bob) = (operator("alice")?, operator("bob")?);
+    let iban = "DE89370400440532013000";
+    worked.grid.lull_with(&alice, &["admin", "payer", "set", "--name", "The Grid", "--iban", iban])?;
+    for owner in ["ada", "grace"] {
+        worked.grid.lull_with(&alice, &["admin", "payee", "set", owner, "--name", "Dr", "--iban", iban])?;
+    }
+    for number in ["1", "2"] {
+        worked.grid.lull_with(&alice, &["admin", "payout", "propose", "--minimum", "0.01"])?;
+        worked.grid.lull_with(&bob, &["admin", "payout", "approve", number])?;
+        worked.grid.lull_with(&bob, &["admin", "payout", "export", number, "--format", "csv"])?;
+        worked.grid.lull_with(&bob, &["admin", "payout", "mark-paid", number])?;
+        if number == "1" {
+            let spec = v1::JobSpec {
+                copies: 2,
+                item_price: "0.012345678901".to_owned(),
+                ..Submitter::trivial_spec(&worked.module, 20)
+            };
+            let job = worked.clinic.create(spec).await?.name;
+            work_off(&mut worked.clinic, &job, &mut worked.devices).await?;
+        }
+    }
+    client.batch_execute(TWO_MONTHS).await?;
+    client.batch_execute(SUMS_FOLLOW).await?;
+    worked.grid.check_books()?;
+    for (name, holder) in [("ada", "owners/ada"), ("grace", "owners/grace")] {
+        let old = check(&worked.grid, &client, holder, &before).await?;
+        let new = check(&worked.grid, &client, holder, &month).await?;
+        for (account, [opening, _]) in &new {
+            assert_eq!(*opening, old[account][1], "{name} {account}");
+        }
+        let cent = parts("0.01");
+        let [left, left_again] = [old["remainders"][1], new["remainders"][1]];
+        assert!((1..cent).contains(&left) && (1..cent).contains(&left_again), "{name}: {left} {left_again}");
+        assert_eq!(old["remainders"][0], 0);
+        for (month, codes) in [(&before, [1, 0, 1]), (&month, [1, 1, 1])] {
+            let csv = statement(&worked.grid, &worked.grid.operator, holder, month, "csv")?;
+            let lines = |start: &str| csv.lines().filter(|line| line.contains(start)).count();
+            let found =
+                [",available,payout,-", ",remainders,taken up,-", ",remainders,remainder,"].map(lines);
+            assert_eq!(found, codes, "{name} {month}: {csv}");
+        }
+    }
     Ok(())
 }
 
@@ -399,6 +462,63 @@ async fn a_balance_says_why_it_is_pending_and_opens_into_units() -> Result<()> {
     worked.grid.check_books()
 }
 
+#[test]
+fn a_reason_is_no_directive_of_a_journal() -> Result<()> {
+    use lull_ledger::statement::{AccountLines, Holder, Line, Statement, journal};
+    use lull_ledger::{AccountKind, Amount, Code, Currency};
+    let reasons = [
+        "AC04 [4711]",
+        "a] b [1",
+        "[=2026-13-45]",
+        "[2026/11/03=2026-02-31]",
+        "Typo: x",
+        "Value:: 1 +",
+        ":a:b:",
+        "date: never",
+        "date:2026-99-99",
+        "date2:x, type: y",
+        "; end",
+        "a  = 5 EUR",
+        "(code) ! * \u{85} \u{2028}\n    x  1 EUR",
+        "%tag #b @ 3 {4}",
+    ];
+    let day = "2026-11-03T10:11:12Z".parse()?;
+    let one: Amount = "0.01".parse()?;
+    let line = |(at, reason): (usize, &&str)| Line {
+        time: day,
+        transfer: at as u64,
+        currency: Currency::EUR,
+        account: AccountKind::Available,
+        code: Code::Reversal,
+        amount: one,
+        job: None,
+        unit: None,
+        batch: None,
+        reason: (*reason).to_owned(),
+    };
+    let lines: Vec<Line> = reasons.iter().enumerate().map(line).collect();
+    let account = |account| AccountLines {
+        currency: Currency::EUR,
+        account,
+        opening: Amount::ZERO,
+        closing: if account == AccountKind::Available {
+            lines.iter().map(|line| line.amount).sum()
+        } else {
+            Amount::ZERO
+        },
+    };
+    let holder = Holder::Owner("ada".to_owned());
+    let accounts = holder.accounts().iter().map(|kind| account(*kind)).collect();
+    let statement =
+        Statement { month: "2026-11".parse()?, as_of: day, is_final: true, accounts, holder, lines };
+    let journal = journal(&statement);
+    accepted_by("hledger", &["check", "-s", "ordereddates", "-f"], &journal).context("hledger")?;
+    accepted_by("ledger", &["--pedantic", "balance", "-f"], &journal).context("ledger")?;
+    let tags = accepted_by("hledger", &["tags", "-f"], &journal)?;
+    assert_eq!(tags.trim(), "", "no tag comes of a reason");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_liar_lost_is_on_its_statement() -> Result<()> {
     let grid = Grid::start(60)?;
@@ -442,6 +562,13 @@ async fn what_a_liar_lost_is_on_its_statement() -> Result<()> {
         let cells: Vec<&str> = line.split(',').collect();
         assert!(!cells[6].is_empty() && !cells[9].is_empty(), "of a job and a device: {line}");
     }
+    // The owner's PC and its operator are told the same.
+    let earnings = grid.lull_json(&grid.operator, &["earnings", "owner-0"])?;
+    let said = &earnings["owners"][0];
+    let told = devices[0].earnings().await?;
+    assert_eq!(parts(&told.total_amount), field(said, "total"), "{told:?} {said}");
+    assert_eq!(told.month_amount, told.total_amount);
+    assert_eq!(Some(told.total_units), said["attempts"].as_u64(), "{told:?} {said}");
     let balance = grid.lull_json(&grid.operator, &["balance", "owners/owner-0", "--lines"])?;
     let parts_of = balance["pending_parts"].as_array().context("parts")?;
     assert_eq!(parts_of.iter().map(|part| field(part, "amount")).sum::<i128>(), field(&balance, "pending"));

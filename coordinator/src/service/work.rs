@@ -170,6 +170,10 @@ impl Work for WorkService {
                 &format!("is longer than {DISPLAY_NAME_BYTES_MAX} bytes"),
             ));
         }
+        if request.display_name.chars().any(char::is_control) {
+            let problem = "holds a control character, such as a line break: give the PC a name without";
+            return Err(status::invalid("display_name", problem));
+        }
         let token = auth::hash_token(&request.enrolment_token);
         let enrolled = self.context.store.enrol(&token, &key, &request.display_name).await;
         let (device, owner) = enrolled.map_err(status::from_store)?;

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use super::batch::write_transfers;
 use super::currencies::{currency, insufficient, lock_free};
 use super::rows::From;
+use super::statements::snapshot;
 use super::{Error, GridCurrency, OperatorId, PendingPart, Store, run_tx};
 use crate::core::{DeviceId, OwnerId, SubmitterId};
 
@@ -276,7 +277,8 @@ impl Store {
         })
     }
 
-    /// What one device has earned: in all, and in the month that the database's clock is in, by UTC.
+    /// What one device has earned, less what was forfeited of it: in all, and in the month that the database's clock is in, by
+    /// UTC. What was forfeited is missing in the month in which it was earned.
     ///
     /// # Errors
     /// When the database fails.
@@ -290,7 +292,19 @@ impl Store {
                 FROM currency LEFT JOIN (
                     SELECT currency, amount, units,
                         month = date_trunc('month', now() AT TIME ZONE 'UTC')::date AS is_running
-                    FROM device_earning WHERE device_id = $1) AS earning ON earning.currency = number
+                    FROM device_earning WHERE device_id = $1
+                    UNION ALL SELECT (reward.credit >> 48)::smallint, -forfeit.amount, 0,
+                        reward.created_at >= date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                    -- Only a catch makes anything forfeited: of an owner that never was there is nothing to look for.
+                    FROM device JOIN catch USING (owner_id)
+                    JOIN held ON held.owner_id = catch.owner_id AND held.seq > catch.from_seq AND held.seq <= catch.to_seq
+                    JOIN attempt ON attempt.job_id = held.job_id AND attempt.stage = held.stage
+                        AND attempt.idx = held.idx AND attempt.owner_id = held.owner_id AND attempt.device_id = device.id
+                    JOIN transfer AS forfeit ON forfeit.code = 6 AND forfeit.job_id = held.job_id
+                        AND forfeit.stage = held.stage AND forfeit.idx = held.idx AND forfeit.attempt = held.owner_id
+                    JOIN transfer AS reward ON reward.code = 3 AND reward.job_id = held.job_id
+                        AND reward.stage = held.stage AND reward.idx = held.idx AND reward.attempt = held.owner_id
+                    WHERE device.id = $1) AS earning ON earning.currency = number
                 WHERE number = 0 OR earning.currency IS NOT NULL GROUP BY number ORDER BY number";
             let rows = tx.query(select, &[&device.0]).await?;
             let from = From("device_earning");
@@ -315,45 +329,45 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn check_books(&self) -> Result<Books, Error> {
-        run_tx!(self.pool, "check_books", tx => {
-            // One snapshot for all of it: the grid goes on meanwhile.
-            tx.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            // The grid's own accounts are all of kind 0: their numbers tell them apart.
-            let totals = "SELECT currency, CASE WHEN id % 8 = 0 THEN id & ((1::bigint << 48) - 1) ELSE id % 8 END AS kind,
+        // One snapshot for all of it: the grid goes on meanwhile. It may take long, which what writes may not.
+        let mut client = self.reading_pool.get().await?;
+        let tx = snapshot(&mut client).await?;
+        // The grid's own accounts are all of kind 0: their numbers tell them apart.
+        let totals =
+            "SELECT currency, CASE WHEN id % 8 = 0 THEN id & ((1::bigint << 48) - 1) ELSE id % 8 END AS kind,
                     sum(balance) AS balance, count(*) AS accounts FROM account GROUP BY 1, 2";
-            let rows = tx.query(totals, &[]).await?;
-            let currencies = "SELECT number, code, decimals FROM currency ORDER BY number";
-            let (mut totals, mut sums) = (Vec::new(), Vec::new());
-            let mut accounts = 0;
-            for of in tx.query(currencies, &[]).await? {
-                let (number, currency) = (of.try_get::<_, i16>("number")?, currency(&of)?);
-                let mut sum = Amount::ZERO;
-                for kind in AccountKind::ALL {
-                    let of_grid = AccountId::of_grid(CurrencyId::DEFAULT, kind).number();
-                    let of_kind = if kind.code() == 0 { of_grid } else { kind.code() };
-                    let is_it = |row: &&Row| (row.get("currency"), row.get("kind")) == (number, of_kind);
-                    let row = rows.iter().find(is_it);
-                    let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
-                    accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
-                    sum = sum + balance;
-                    totals.push((currency, kind, balance));
-                }
-                sums.push((currency, sum));
+        let rows = tx.query(totals, &[]).await?;
+        let currencies = "SELECT number, code, decimals FROM currency ORDER BY number";
+        let (mut totals, mut sums) = (Vec::new(), Vec::new());
+        let mut accounts = 0;
+        for of in tx.query(currencies, &[]).await? {
+            let (number, currency) = (of.try_get::<_, i16>("number")?, currency(&of)?);
+            let mut sum = Amount::ZERO;
+            for kind in AccountKind::ALL {
+                let of_grid = AccountId::of_grid(CurrencyId::DEFAULT, kind).number();
+                let of_kind = if kind.code() == 0 { of_grid } else { kind.code() };
+                let is_it = |row: &&Row| (row.get("currency"), row.get("kind")) == (number, of_kind);
+                let row = rows.iter().find(is_it);
+                let balance = row.map_or(Ok(Amount::ZERO), |row| From("account").amount(row, "balance"))?;
+                accounts += row.map_or(Ok(0), |row| From("account").count(row, "accounts"))?;
+                sum = sum + balance;
+                totals.push((currency, kind, balance));
             }
-            let transfers = tx.query_one("SELECT count(*) AS transfers FROM transfer", &[]).await?;
-            let mut faults = Vec::new();
-            for (fault, select) in FAULTS {
-                for row in tx.query(select, &[]).await?.iter().take(FAULTS_MAX) {
-                    faults.push(format!("{fault}: {}", row.try_get::<_, String>(0)?));
-                }
+            sums.push((currency, sum));
+        }
+        let transfers = tx.query_one("SELECT count(*) AS transfers FROM transfer", &[]).await?;
+        let mut faults = Vec::new();
+        for (fault, select) in FAULTS {
+            for row in tx.query(select, &[]).await?.iter().take(FAULTS_MAX) {
+                faults.push(format!("{fault}: {}", row.try_get::<_, String>(0)?));
             }
-            Ok(Books {
-                sums,
-                transfers: From("transfer").count(&transfers, "transfers")?,
-                accounts,
-                totals,
-                faults,
-            })
+        }
+        Ok(Books {
+            sums,
+            transfers: From("transfer").count(&transfers, "transfers")?,
+            accounts,
+            totals,
+            faults,
         })
     }
 }
@@ -405,7 +419,7 @@ const FAULTS: [(&str, &str); 15] = [
     ),
     (
         "balance is not the sum of its transfers",
-        "SELECT 'account ' || id || ' has ' || balance || ', its transfers make ' || coalesce(moved, 0)
+        "SELECT 'account ' || id || ' has ' || coalesce(balance::text, 'no row') || ', its transfers make ' || coalesce(moved, 0)
          FROM account FULL JOIN (
              SELECT id, sum(change) AS moved FROM (
                  SELECT credit AS id, amount AS change FROM transfer
@@ -515,7 +529,8 @@ const FAULTS: [(&str, &str); 15] = [
     ),
     (
         "a payout is not where its state says",
-        "SELECT 'batch ' || payout.batch_id || ', owner ' || payout.owner_id || ' is in state ' || payout.state
+        "SELECT 'batch ' || coalesce(payout.batch_id, proposed.idx) || ', owner ' || coalesce(payout.owner_id, proposed.attempt)
+             || coalesce(' is in state ' || payout.state, ' is missing')
          FROM payout
          FULL JOIN (SELECT * FROM transfer WHERE code = 7) AS proposed
            ON proposed.idx = payout.batch_id AND proposed.attempt = payout.owner_id
@@ -540,6 +555,11 @@ const FAULTS: [(&str, &str); 15] = [
             OR undone.credit IS DISTINCT FROM original.debit LIMIT 100",
     ),
 ];
+
+/// What `lull books` looks for, by the name that it gives it.
+pub fn fault_names() -> impl Iterator<Item = &'static str> {
+    FAULTS.iter().map(|(name, _)| *name)
+}
 
 /// Notes that a transfer is undone, and why; returns the number of the reversal, and the transfer that does it.
 pub(super) async fn reverse(

@@ -7,7 +7,7 @@ use tokio_postgres::{NoTls, Transaction};
 use super::Error;
 use super::error::precondition;
 
-const MIGRATIONS: [(i32, &str, &str); 20] = [
+const MIGRATIONS: [(i32, &str, &str); 21] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -25,6 +25,7 @@ const MIGRATIONS: [(i32, &str, &str); 20] = [
     (15, "devices", include_str!("../../migrations/0015_devices.sql")),
     (17, "currencies", include_str!("../../migrations/0017_currencies.sql")),
     (18, "lines", include_str!("../../migrations/0018_lines.sql")),
+    (19, "sealed payouts", include_str!("../../migrations/0019_sealed_payouts.sql")),
     (22, "stake", include_str!("../../migrations/0022_stake.sql")),
     (24, "lineage", include_str!("../../migrations/0024_lineage.sql")),
     (26, "places", include_str!("../../migrations/0026_places.sql")),

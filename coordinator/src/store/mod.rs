@@ -25,6 +25,7 @@ use tokio_postgres::NoTls;
 pub use batch::{Aftermath, Decided, Extras, Hints, Tokens};
 pub use books::{
     Books, DeviceEarned, DeviceEarnings, EarningsLine, OwnerBalance, OwnerEarnings, SubmitterBalance,
+    fault_names,
 };
 pub use currencies::{CURRENCIES_MAX, GridCurrency};
 pub use error::Error;
@@ -47,6 +48,12 @@ const BATCH_CONNECTIONS: usize = 4;
 const READING_CONNECTIONS: usize = 4;
 /// Connections for everything else.
 const CONNECTIONS: usize = 8;
+
+/// Statements, and silences between them, of what writes: a transaction that began in a month must be over when the month is
+/// final (`statements::FINAL_AFTER_SECS`). What is cut off is undone. Nothing that writes takes nearly as long; long readings
+/// have a pool without these limits, as they write nothing.
+const STATEMENT_SECS_MAX: u32 = 200;
+const SILENCE_SECS_MAX: u32 = 60;
 
 /// Whoever connects works as the role that may not update or delete ledger rows.
 const APP_ROLE: &str = "-c role=lull_app";
@@ -74,17 +81,25 @@ impl Store {
     /// When the URL cannot be understood.
     pub fn open(url: &str) -> Result<Self, Error> {
         let mut config: tokio_postgres::Config = url.parse()?;
-        let mut batch_config = config.clone();
-        config.options(APP_ROLE);
-        let reading_pool = pool(config.clone(), READING_CONNECTIONS)?;
-        batch_config.options(format!("{APP_ROLE} {LOOK_UPS_ONLY}"));
+        let [writing, reading, batch] = options();
+        let mut with = |options: String, size| pool(config.options(options).clone(), size);
         Ok(Self {
-            pool: pool(config, CONNECTIONS)?,
-            reading_pool,
-            batch_pool: pool(batch_config, BATCH_CONNECTIONS)?,
+            pool: with(writing, CONNECTIONS)?,
+            reading_pool: with(reading, READING_CONNECTIONS)?,
+            batch_pool: with(batch, BATCH_CONNECTIONS)?,
             currencies: currencies::Known::default(),
         })
     }
+}
+
+/// Options of connections that write, that only read, and that are for batches.
+fn options() -> [String; 3] {
+    let writing = format!(
+        "{APP_ROLE} -c statement_timeout={STATEMENT_SECS_MAX}s \
+         -c idle_in_transaction_session_timeout={SILENCE_SECS_MAX}s"
+    );
+    let batch = format!("{writing} {LOOK_UPS_ONLY}");
+    [writing, APP_ROLE.to_owned(), batch]
 }
 
 fn pool(config: tokio_postgres::Config, size: usize) -> Result<Pool, Error> {
@@ -137,5 +152,20 @@ fn settle<T>(name: &'static str, tries: u32, result: Result<T, Error>) -> Option
             None
         }
         result => Some(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_writes_is_cut_off_before_its_month_is_final() {
+        assert!(i64::from(STATEMENT_SECS_MAX + SILENCE_SECS_MAX) < statements::FINAL_AFTER_SECS);
+        let [writing, reading, batch] = options();
+        for limit in ["-c statement_timeout=200s", "-c idle_in_transaction_session_timeout=60s"] {
+            assert!(writing.contains(limit) && batch.contains(limit), "{limit}");
+            assert!(!reading.contains(limit), "a large statement may take longer: it writes nothing");
+        }
     }
 }

@@ -17,7 +17,7 @@ const TRANSACTIONS_PER_SEAL: usize = 20_000;
 const LEASE_SECS: i32 = 30;
 
 /// What is sealed: number, table, columns that never change, and the key that orders the rows of a transaction.
-const KINDS: [(i16, &str, &str, &str); 8] = [
+const KINDS: [(i16, &str, &str, &str); 14] = [
     (
         1,
         "job",
@@ -47,6 +47,22 @@ const KINDS: [(i16, &str, &str, &str); 8] = [
         "id",
     ),
     (8, "currency", "number, code, decimals, created_at", "number"),
+    (9, "operator", "id, name, created_at", "id"),
+    (
+        10,
+        "payout_batch",
+        "id, request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by, proposed_at, currency, decimals",
+        "id",
+    ),
+    (
+        11,
+        "payout",
+        "batch_id, owner_id, amount, payee_name, payee_iban, carried_in, carried_out, currency, decimals, remainder",
+        "batch_id, owner_id",
+    ),
+    (12, "payout_line", "transfer_id, batch_id, owner_id", "transfer_id"),
+    (13, "payout_step", "batch_id, step, operator_id, created_at", "batch_id, step"),
+    (14, "reversal", "id, code, job_id, stage, idx, attempt, reason, operator_id, created_at", "id"),
 ];
 
 /// A seal that was just made.

@@ -24,8 +24,9 @@ const READER_PATIENCE: Duration = Duration::from_secs(30);
 /// Memory for sorting and joining the lines of a large statement: with PostgreSQL's 4 MB they go through files.
 /// Compiling such a query takes longer than it saves.
 const SETTINGS: &str = "SET LOCAL work_mem = '64MB'; SET LOCAL jit = off";
-/// A month can be added to for this long after its end: transactions that began in it commit within seconds.
-const FINAL_AFTER_SECS: i64 = 300;
+/// A month can be added to for this long after its end: transactions that began in it commit within seconds, and the database
+/// cuts off what writes when a statement or a silence in it takes too long (`STATEMENT_SECS_MAX`).
+pub(super) const FINAL_AFTER_SECS: i64 = 300;
 
 /// Whose accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,7 +382,7 @@ async fn pending_parts(
 }
 
 /// A transaction that sees one state of the books and changes nothing.
-async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, Error> {
+pub(super) async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, Error> {
     let builder = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let tx = builder.start().await?;
     tx.batch_execute(SETTINGS).await?;

@@ -98,14 +98,26 @@ pub(crate) fn check(
             format!("no seal has the head {}: seals were removed or made anew", hex::encode(head)),
         );
     }
+    let end = begun(session, &chain)?;
     for kind in &KINDS {
         let mut rows = session.rows(&kind.select(chain.to_xid, None))?;
         while let Some(row) = rows.next()? {
+            if end.is_some_and(|end| row.xid(0).is_ok_and(|xid| xid >= end)) {
+                let problem = "is of a transaction that has not begun yet: it would not be sealed";
+                return broken(CHECK, kind.name(&row), problem);
+            }
             chain.unsealed_rows += 1;
             visit(kind, &row)?;
         }
     }
     Ok(chain)
+}
+
+/// Transactions from this number on have not begun. Nothing is known of that in a copy of which the server is behind the seals
+/// or, as nothing is sealed yet, could be.
+fn begun(session: &mut Session, chain: &Chain) -> Result<Option<u64>> {
+    let end = session.text("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")?.parse()?;
+    Ok((chain.seals > 0 && end >= chain.to_xid).then_some(end))
 }
 
 /// The next seals after this number, with their parts.

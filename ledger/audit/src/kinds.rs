@@ -20,7 +20,7 @@ pub(crate) const JOB: i64 = 1;
 pub(crate) const TRANSFER: i64 = 3;
 
 /// All of them, in the order of a seal.
-pub(crate) const KINDS: [Kind; 8] = [
+pub(crate) const KINDS: [Kind; 14] = [
     Kind {
         number: JOB,
         table: "job",
@@ -125,6 +125,59 @@ pub(crate) const KINDS: [Kind; 8] = [
         table: "currency",
         columns: &["number", "code", "decimals", "created_at"],
         key: &["number"],
+    },
+    Kind { number: 9, table: "operator", columns: &["id", "name", "created_at"], key: &["id"] },
+    Kind {
+        number: 10,
+        table: "payout_batch",
+        columns: &[
+            "id",
+            "request_id",
+            "minimum",
+            "payer_name",
+            "payer_iban",
+            "payer_bic",
+            "proposed_by",
+            "proposed_at",
+            "currency",
+            "decimals",
+        ],
+        key: &["id"],
+    },
+    Kind {
+        number: 11,
+        table: "payout",
+        columns: &[
+            "batch_id",
+            "owner_id",
+            "amount",
+            "payee_name",
+            "payee_iban",
+            "carried_in",
+            "carried_out",
+            "currency",
+            "decimals",
+            "remainder",
+        ],
+        key: &["batch_id", "owner_id"],
+    },
+    Kind {
+        number: 12,
+        table: "payout_line",
+        columns: &["transfer_id", "batch_id", "owner_id"],
+        key: &["transfer_id"],
+    },
+    Kind {
+        number: 13,
+        table: "payout_step",
+        columns: &["batch_id", "step", "operator_id", "created_at"],
+        key: &["batch_id", "step"],
+    },
+    Kind {
+        number: 14,
+        table: "reversal",
+        columns: &["id", "code", "job_id", "stage", "idx", "attempt", "reason", "operator_id", "created_at"],
+        key: &["id"],
     },
 ];
 

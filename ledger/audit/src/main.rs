@@ -2,7 +2,8 @@
 //!
 //! - [`source`]: the database, read only; [`kinds`]: what is sealed;
 //! - [`chain`]: seals, and rows against them; [`books`]: balances and escrows;
-//! - [`units`]: rewards, attempts and verdicts; [`queue`]: everything else that moves money;
+//! - [`units`]: rewards, attempts and verdicts; [`queue`]: everything else that moves money; [`payouts`]: their lines and
+//!   states; [`plan`]: how many items a unit is paid for;
 //! - [`fault`]: what is found; [`amount`]: exact amounts; [`progress`]: for whoever waits.
 //!
 //! It shares no code and no query with the coordinator, so that a mistake there is not made again here. It writes
@@ -13,6 +14,8 @@ mod books;
 mod chain;
 mod fault;
 mod kinds;
+mod payouts;
+mod plan;
 mod progress;
 mod queue;
 mod source;
@@ -108,6 +111,7 @@ fn run(arguments: &Arguments) -> Check<Report> {
     let others = std::thread::spawn(move || {
         let units = units::check(&others)?;
         queue::check(&others)?;
+        payouts::check(&others)?;
         Ok(units)
     });
     let mut books = Books::default();

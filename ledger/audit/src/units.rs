@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::amount::Amount;
 use crate::books::{account, code};
 use crate::fault::{Check, broken};
+use crate::plan::Plan;
 use crate::source::{Row, Rows, Session, Source};
 
 const CHECK: &str = "rewards";
@@ -28,6 +29,7 @@ struct Terms {
     item_price: Amount,
     service_price: Amount,
     fee_millionths: i64,
+    plan: Plan,
 }
 
 /// Somebody was caught: pay from one place of the owner's queue up to another is lost.
@@ -217,7 +219,6 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
     )?;
     let mut counts = Counts::default();
     let mut of = OfUnit::default();
-    let mut prices = BTreeMap::new();
     let mut earned = BTreeMap::new();
     while let Some(unit) =
         [moves.unit(), attempts.unit(), verdicts.unit(), held.unit()].into_iter().flatten().min_by_key(order)
@@ -226,7 +227,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
         attempts.take(unit, &mut of.attempts, "attempt", |one| one.owner)?;
         verdicts.take(unit, &mut of.verdicts, "verdict", |one| one.version)?;
         held.take(unit, &mut of.held, "held", |one| one.owner)?;
-        of.check(unit, &lists, &mut prices, &mut earned)?;
+        of.check(unit, &lists, &mut earned)?;
         counts.units += 1;
         counts.attempts += of.attempts.len() as u64;
         counts.rewards += of.rewards().count() as u64;
@@ -236,7 +237,7 @@ pub(crate) fn check(source: &Source) -> Check<Counts> {
 }
 
 impl Lists {
-    fn load(session: &mut Session) -> Result<Self> {
+    fn load(session: &mut Session) -> Check<Self> {
         let mut lists = Self {
             jobs: BTreeMap::new(),
             catches: BTreeMap::new(),
@@ -244,9 +245,16 @@ impl Lists {
             reopened: BTreeSet::new(),
         };
         let mut rows = session
-            .rows("SELECT id, item_price, service_price, fee_millionths::bigint, currency FROM job")?;
+            .rows("SELECT id, item_price, service_price, fee_millionths::bigint, currency, spec, items FROM job ORDER BY id")?;
         while let Some(row) = rows.next()? {
+            let plan = match Plan::read(row.bytes(5)?, u64::try_from(row.int(6)?)?) {
+                Ok(plan) => plan,
+                Err(problem) => {
+                    return broken(CHECK, format!("job (id {})", row.int(0)?), format!("{problem:#}"));
+                }
+            };
             let terms = Terms {
+                plan,
                 item_price: row.amount(1)?,
                 service_price: row.amount(2)?,
                 fee_millionths: row.int(3)?,
@@ -294,40 +302,6 @@ impl Lists {
     }
 }
 
-/// What a job's units of work were paid so far: all the same, but one can be shorter, the last.
-#[derive(Default)]
-struct Prices {
-    whole: Option<Amount>,
-    short: Option<i64>,
-}
-
-impl Prices {
-    fn check(&mut self, unit: Unit, cost: Amount, terms: &Terms) -> Result<(), String> {
-        let (_, stage, idx) = unit;
-        if stage != WORK {
-            let price = terms.service_price;
-            let problem = format!("pays {} where the job's price is {price}", cost);
-            return if cost == price { Ok(()) } else { Err(problem) };
-        }
-        if terms.item_price.0 <= 0 || cost.0 % terms.item_price.0 != 0 {
-            let problem = format!("pays {}, which is no multiple of the price {}", cost, terms.item_price);
-            return Err(problem);
-        }
-        let whole = *self.whole.get_or_insert(cost);
-        if let Some(short) = self.short.filter(|short| *short != idx) {
-            return Err(format!("comes after unit {short}, which was paid less than the units before it"));
-        }
-        match cost.cmp(&whole) {
-            std::cmp::Ordering::Equal if self.short.is_none() => Ok(()),
-            std::cmp::Ordering::Less => {
-                self.short = Some(idx);
-                Ok(())
-            }
-            _ => Err(format!("pays {}, other units of the job pay {whole}", cost)),
-        }
-    }
-}
-
 /// All that there is of one unit.
 #[derive(Default)]
 struct OfUnit {
@@ -341,6 +315,16 @@ struct OfUnit {
 type Earned = BTreeMap<(i64, i64, i64), (Amount, i64)>;
 
 impl Terms {
+    /// What an attempt at a unit costs: each item of work, or a unit of another stage, has its price.
+    fn price(&self, (_, stage, idx): Unit) -> Result<Amount, String> {
+        if stage != WORK {
+            return Ok(self.service_price);
+        }
+        let items = u64::try_from(idx).map_or(0, |index| self.plan.items_of(index));
+        let price = self.item_price.0.checked_mul(items.into());
+        price.map(Amount).ok_or_else(|| format!("is of a unit of {items} items, which no amount can pay"))
+    }
+
     /// This account, in the job's currency.
     const fn of(&self, account: i64) -> i64 {
         account::of(self.currency, account)
@@ -401,23 +385,18 @@ impl OfUnit {
         Ok(())
     }
 
-    fn check(
-        &self,
-        unit: Unit,
-        lists: &Lists,
-        prices: &mut BTreeMap<i64, Prices>,
-        earned: &mut Earned,
-    ) -> Check<()> {
+    fn check(&self, unit: Unit, lists: &Lists, earned: &mut Earned) -> Check<()> {
         let Some(terms) = lists.jobs.get(&unit.0) else {
             return broken(CHECK, format!("job (id {})", unit.0), "is missing: there are units of it");
         };
         self.check_verdicts(unit)?;
         for reward in self.rewards() {
             self.check_reward(unit, reward, terms)?;
-            if let Err(problem) = self
-                .cost(unit, reward, terms)
-                .and_then(|cost| prices.entry(unit.0).or_default().check(unit, cost, terms))
-            {
+            if let Err(problem) = self.cost(unit, reward, terms).and_then(|cost| {
+                let price = terms.price(unit)?;
+                let problem = || format!("pays {cost} where the job's price of that unit is {price}");
+                if cost == price { Ok(()) } else { Err(problem()) }
+            }) {
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
             }
             if let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) {

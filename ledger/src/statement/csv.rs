@@ -91,13 +91,21 @@ fn record(row: &Row<'_>, is_final: &str) -> [String; 19] {
     ]
 }
 
-/// Text that no spreadsheet takes for a formula: after OWASP's page "CSV Injection", what begins with one of
-/// `= + - @`, a tab or a line break gets an apostrophe before it. Amounts do not come here: they stay numbers.
+/// Text that no spreadsheet takes for a formula: after OWASP's page "CSV Injection", what begins with one of `= + - @`, in
+/// either width, a tab or a line break gets an apostrophe before it. So does such a sign after a semicolon, a tab or a line
+/// break inside: a spreadsheet that takes those for separators begins a cell there. Amounts do not come here: they stay numbers.
 #[must_use]
 pub fn cell(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
+    let mut escaped = String::with_capacity(text.len());
+    let mut before = None;
+    for c in text.chars() {
+        let begins = before.is_none_or(|before| matches!(before, ';' | '\t' | '\r' | '\n'));
+        let is_formula = matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠');
+        if begins && is_formula || before.is_none() && matches!(c, '\t' | '\r' | '\n') {
+            escaped.push('\'');
+        }
+        escaped.push(c);
+        before = Some(c);
     }
+    escaped
 }

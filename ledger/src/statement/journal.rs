@@ -64,7 +64,7 @@ impl Journal<'_> {
     /// A transfer: a line on one of the holder's accounts, or on two.
     fn transfer(&mut self, lines: &[Line]) {
         let Some(first) = lines.first() else { return };
-        let about = plain(&about(first)).replace(';', ",");
+        let about = note(&about(first));
         let what = format!("{} transfer {}", first.code.name(), first.transfer);
         let about = if about.is_empty() { String::new() } else { format!("  ; {about}") };
         self.line(&format!("\n{} {what}{about}", first.time.format("%Y-%m-%d")));
@@ -99,6 +99,18 @@ impl Journal<'_> {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{line}");
     }
+}
+
+/// Text that is a note and nothing else: both programs read tags before a colon and dates in brackets, and reject a file for a
+/// tag that is not declared or a date that is none.
+fn note(text: &str) -> String {
+    let as_text = |c| match c {
+        ';' | ':' => ',',
+        '[' => '(',
+        ']' => ')',
+        other => other,
+    };
+    plain(text).chars().map(as_text).collect()
 }
 
 const OPENING: &str = "equity:opening";

@@ -195,6 +195,13 @@ fn cells_are_no_formulas_and_amounts_stay_numbers() {
     }
     check("a=1", false);
     check("", false);
+    for sign in ["=", "+", "-", "@", "\u{ff1d}", "\u{ff0b}", "\u{ff0d}", "\u{ff20}"] {
+        check(&format!("{sign}1"), true);
+        check(&format!("a {sign}1"), false);
+        for separator in [";", "\t", "\r", "\n", "\r\n"] {
+            assert_eq!(cell(&format!("a{separator}{sign}1")), format!("a{separator}'{sign}1"));
+        }
+    }
 }
 
 #[test]

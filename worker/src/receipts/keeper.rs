@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use lull_proto::v1;
 
 use super::Store;
@@ -50,7 +51,7 @@ impl Keeper {
     pub fn keep(&self, sheet: v1::Receipts) {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || {
-            match store.lock().unwrap_or_else(PoisonError::into_inner).keep(&sheet) {
+            match store.lock().unwrap_or_else(PoisonError::into_inner).keep(&sheet, Utc::now()) {
                 Ok(0) => {}
                 Ok(receipts) => tracing::debug!(receipts, "kept"),
                 Err(error) => tracing::error!(%error, "receipts were not kept; they are asked for again"),

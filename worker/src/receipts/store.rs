@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use lull_proto::v1;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct Store {
     state: State,
     /// Beyond `through`.
     numbers: BTreeSet<u64>,
+    /// The highest number of a receipt that was here. A coordinator is not believed that all up to a higher one are: it would
+    /// never have to give another.
+    newest: u64,
     /// Bytes of each month.
     months: BTreeMap<String, u64>,
     bytes_max: u64,
@@ -121,6 +124,7 @@ impl Store {
             holder,
             state,
             numbers: BTreeSet::new(),
+            newest: 0,
             months: BTreeMap::new(),
             bytes_max: RECEIPTS_BYTES_MAX,
         };
@@ -137,6 +141,8 @@ impl Store {
             store.numbers.extend(numbers);
             store.months.insert(month, kept.end);
         }
+        store.newest = store.numbers.last().copied().unwrap_or(0).max(store.state.pruned_through);
+        store.state.through = store.state.through.min(store.newest);
         store.forget_counted();
         Ok(store)
     }
@@ -147,7 +153,7 @@ impl Store {
     }
 
     fn forget_counted(&mut self) {
-        self.numbers = self.numbers.split_off(&(self.state.through + 1));
+        self.numbers = self.numbers.split_off(&self.state.through.saturating_add(1));
     }
 
     fn bytes(&self) -> u64 {
@@ -164,28 +170,34 @@ impl Store {
         })
     }
 
-    /// Keeps a sheet; it is on disk when this returns. Returns how many receipts are new.
+    /// Keeps a sheet that came at this time; it is on disk when this returns. Returns how many receipts are new.
+    ///
+    /// It goes into the month in which it came: what its receipts say of their time is the coordinator's word, which could
+    /// push older months out.
     ///
     /// # Errors
     /// When it does not hold, or the disk does not take it: then nothing has changed, and it can be had again.
-    pub fn keep(&mut self, sheet: &v1::Receipts) -> Result<usize, Error> {
+    pub fn keep(&mut self, sheet: &v1::Receipts, now: DateTime<Utc>) -> Result<usize, Error> {
         let mut new = 0;
         if !sheet.receipts.is_empty() {
             let receipts = sheet::check(sheet, &self.holder)?;
             self.trust(sheet)?;
-            let is_new = |number: &u64| *number > self.state.through && !self.numbers.contains(number);
+            // One that was counted in without having been here is new as well.
+            let is_new = |number: &u64| !self.numbers.contains(number);
             let numbers: BTreeSet<u64> =
                 receipts.iter().map(|receipt| receipt.number).filter(is_new).collect();
-            let newest = receipts.iter().map(|receipt| receipt.posting.time.0).max().unwrap_or_default();
-            if !numbers.is_empty() {
-                self.append(&month(newest), &log::encode(sheet))?;
+            if let Some(last) = numbers.last().copied() {
+                self.append(&month(now), &log::encode(sheet))?;
                 new = numbers.len();
+                self.newest = self.newest.max(last);
                 self.numbers.extend(numbers);
+                self.forget_counted();
                 self.prune()?;
             }
         }
-        if sheet.through > self.state.through {
-            let state = State { through: sheet.through, ..self.state.clone() };
+        let through = sheet.through.min(self.newest);
+        if through > self.state.through {
+            let state = State { through, ..self.state.clone() };
             write_state(&self.folder, &state)?;
             self.state = state;
             self.forget_counted();
@@ -237,13 +249,11 @@ impl Store {
     fn prune(&mut self) -> Result<(), Error> {
         while self.months.len() > 1 && (self.months.len() > MONTHS_MAX || self.bytes() > self.bytes_max) {
             let Some(month) = self.months.keys().next().cloned() else { break };
-            let path = self.path(&month);
-            let kept = log::decode(&fs::read(&path)?).unwrap_or_default();
-            let last = kept.sheets.iter().flat_map(|sheet| self.numbers_of(sheet)).max().unwrap_or(0);
-            let state = State { pruned_through: self.state.pruned_through.max(last), ..self.state.clone() };
+            let pruned_through = self.state.pruned_through.max(self.last_before_others(&month)?);
+            let state = State { pruned_through, ..self.state.clone() };
             write_state(&self.folder, &state)?;
             self.state = state;
-            fs::remove_file(&path)?;
+            fs::remove_file(self.path(&month))?;
             self.months.remove(&month);
             tracing::info!(month, "receipts of that month are removed: there is no room for more");
         }
@@ -254,11 +264,23 @@ impl Store {
         }
         Ok(())
     }
+
+    /// The highest number in a month that some number of the month after it is above: postings are counted up, so that a
+    /// higher one is no posting, and would hide that receipts are missing which were never here.
+    fn last_before_others(&self, month: &str) -> Result<u64, Error> {
+        let numbers = |month: &str| -> io::Result<BTreeSet<u64>> {
+            let kept = log::decode(&fs::read(self.path(month))?).unwrap_or_default();
+            Ok(kept.sheets.iter().flat_map(|sheet| self.numbers_of(sheet)).collect())
+        };
+        let next = self.months.keys().find(|other| other.as_str() > month);
+        let bound = next.map(|next| numbers(next)).transpose()?.and_then(|next| next.last().copied());
+        Ok(numbers(month)?.range(..bound.unwrap_or(0)).next_back().copied().unwrap_or(0))
+    }
 }
 
 /// The month of that time, by UTC.
-fn month(unix_secs: i64) -> String {
-    DateTime::from_timestamp(unix_secs, 0).unwrap_or_default().format("%Y-%m").to_string()
+fn month(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m").to_string()
 }
 
 #[cfg(test)]

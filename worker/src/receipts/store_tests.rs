@@ -14,6 +14,10 @@ fn sheet(numbers: &[u64], time: i64, through: u64) -> v1::Receipts {
     v1::Receipts { through, ..signed(&receipts, 1) }
 }
 
+fn at(time: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(time, 0).unwrap()
+}
+
 fn held(through: u64, numbers: &[u64]) -> Option<v1::HeldReceipts> {
     Some(v1::HeldReceipts { through, numbers: numbers.to_vec() })
 }
@@ -22,16 +26,16 @@ fn held(through: u64, numbers: &[u64]) -> Option<v1::HeldReceipts> {
 fn receipts_outlive_the_process_and_are_kept_once() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0)).unwrap(), 2);
-    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0)).unwrap(), 0, "a repeat");
+    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0), at(NOVEMBER)).unwrap(), 2);
+    assert_eq!(store.keep(&sheet(&[5, 9], NOVEMBER, 0), at(NOVEMBER)).unwrap(), 0, "a repeat");
     assert_eq!(store.held(), held(0, &[5, 9]));
     let mut store = open(folder.path());
     assert_eq!(store.held(), held(0, &[5, 9]));
-    assert_eq!(store.keep(&sheet(&[7, 9], NOVEMBER, 8)).unwrap(), 1);
+    assert_eq!(store.keep(&sheet(&[7, 9], NOVEMBER, 8), at(NOVEMBER)).unwrap(), 1);
     assert_eq!(store.held(), held(8, &[9]));
     assert_eq!(open(folder.path()).held(), held(8, &[9]));
-    assert_eq!(store.keep(&sheet(&[], NOVEMBER, 20)).unwrap(), 0);
-    assert_eq!(store.held(), held(20, &[]));
+    assert_eq!(store.keep(&sheet(&[], NOVEMBER, 20), at(NOVEMBER)).unwrap(), 0);
+    assert_eq!(store.held(), held(9, &[]), "up to the newest that is here");
     let (_, months) = read(folder.path()).unwrap();
     assert_eq!(months["2023-11"].sheets.len(), 2);
 }
@@ -42,7 +46,7 @@ fn a_torn_end_is_cut_off_and_damage_before_it_is_told() {
     let path = folder.path().join("2023-11.log");
     let mut store = open(folder.path());
     for number in [5, 6, 7] {
-        store.keep(&sheet(&[number], NOVEMBER, 0)).unwrap();
+        store.keep(&sheet(&[number], NOVEMBER, 0), at(NOVEMBER)).unwrap();
     }
     let whole = fs::read(&path).unwrap();
     let ends: Vec<usize> = {
@@ -54,7 +58,7 @@ fn a_torn_end_is_cut_off_and_damage_before_it_is_told() {
         let is_whole = ends.iter().filter(|end| **end <= length).count();
         let mut store = open(folder.path());
         assert_eq!(store.numbers.len(), is_whole, "{length} bytes");
-        assert_eq!(store.keep(&sheet(&[8], NOVEMBER, 0)).unwrap(), 1);
+        assert_eq!(store.keep(&sheet(&[8], NOVEMBER, 0), at(NOVEMBER)).unwrap(), 1);
         let (_, months) = read(folder.path()).unwrap();
         let kept = &months["2023-11"];
         assert_eq!((kept.sheets.len(), kept.damaged_at.len()), (is_whole + 1, 0), "{length} bytes");
@@ -74,15 +78,15 @@ fn the_oldest_month_goes_first_and_the_last_stays() {
     let mut store = open(folder.path());
     for month in 0..30 {
         let time = NOVEMBER + i64::from(month) * MONTH;
-        store.keep(&sheet(&[u64::try_from(month).unwrap() + 1], time, 0)).unwrap();
+        store.keep(&sheet(&[u64::try_from(month).unwrap() + 1], time, 0), at(time)).unwrap();
     }
     assert_eq!(store.months.len(), MONTHS_MAX);
     assert_eq!(open(folder.path()).state.pruned_through, 6);
     store.bytes_max = store.bytes() / 2;
-    store.keep(&sheet(&[31], NOVEMBER + 30 * MONTH, 0)).unwrap();
+    store.keep(&sheet(&[31], NOVEMBER, 0), at(NOVEMBER + 30 * MONTH)).unwrap();
     assert!(store.bytes() <= store.bytes_max && store.held().is_some());
     store.bytes_max = 1;
-    store.keep(&sheet(&[32], NOVEMBER + 31 * MONTH, 0)).unwrap();
+    store.keep(&sheet(&[32], NOVEMBER, 0), at(NOVEMBER + 31 * MONTH)).unwrap();
     assert_eq!(store.months.len(), 1);
     assert_eq!(store.held(), None, "no room, nothing is asked for");
 }
@@ -91,10 +95,10 @@ fn the_oldest_month_goes_first_and_the_last_stays() {
 fn the_first_key_is_pinned_unless_the_enrolment_named_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());
-    store.keep(&sheet(&[1], NOVEMBER, 0)).unwrap();
+    store.keep(&sheet(&[1], NOVEMBER, 0), at(NOVEMBER)).unwrap();
     let key = hex::encode(signed(&[], 1).public_key);
     assert_eq!(store.state.keys, std::slice::from_ref(&key));
-    store.keep(&v1::Receipts { through: 0, ..signed(&[message(2, NOVEMBER, &["1"])], 2) }).unwrap();
+    store.keep(&signed(&[message(2, NOVEMBER, &["1"])], 2), at(NOVEMBER)).unwrap();
     assert_eq!(store.state.keys, std::slice::from_ref(&key), "another is kept, not trusted");
     pin(folder.path(), &[vec![7; 32]]).unwrap();
     assert_eq!(open(folder.path()).state.keys, [key]);
@@ -109,6 +113,50 @@ fn what_does_not_hold_is_not_kept() {
     let mut store = open(folder.path());
     let mut wrong = sheet(&[5], NOVEMBER, 9);
     wrong.signature[0] ^= 1;
-    assert!(matches!(store.keep(&wrong), Err(Error::Problem(Problem::Signature))));
+    assert!(matches!(store.keep(&wrong, at(NOVEMBER)), Err(Error::Problem(Problem::Signature))));
     assert_eq!(store.held(), held(0, &[]), "so that it is given again");
+}
+
+#[test]
+fn a_coordinator_that_lies_pushes_no_receipt_out_and_stops_none_from_coming() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    assert_eq!(store.keep(&sheet(&[5], NOVEMBER, 5), at(NOVEMBER)).unwrap(), 1);
+    // Thirty months, by what it says; for the last of them it says nothing that can be a time.
+    for month in 1..=30 {
+        let time = if month == 30 { i64::MAX } else { NOVEMBER + month * MONTH };
+        store.keep(&sheet(&[u64::MAX - month.unsigned_abs()], time, 0), at(NOVEMBER)).unwrap();
+    }
+    assert_eq!(store.months.keys().collect::<Vec<_>>(), ["2023-11"]);
+    assert_eq!(open(folder.path()).state.pruned_through, 0);
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.keep(&sheet(&[5], NOVEMBER, 5), at(NOVEMBER)).unwrap();
+    // Nobody signed this.
+    let all = v1::Receipts { through: u64::MAX, ..v1::Receipts::default() };
+    assert_eq!(store.keep(&all, at(NOVEMBER)).unwrap(), 0);
+    assert_eq!(store.held(), held(5, &[]));
+    assert_eq!(store.keep(&sheet(&[9], NOVEMBER, 0), at(NOVEMBER)).unwrap(), 1);
+    assert_eq!(store.keep(&all, at(NOVEMBER)).unwrap(), 0);
+    assert_eq!(store.held(), held(9, &[]));
+    assert_eq!(store.keep(&sheet(&[7], NOVEMBER, 0), at(NOVEMBER)).unwrap(), 1, "one that it left out");
+    let (_, months) = read(folder.path()).unwrap();
+    assert_eq!(months["2023-11"].sheets.len(), 3);
+    // What an older agent believed is not believed any more.
+    write_state(folder.path(), &State { through: u64::MAX, ..store.state.clone() }).unwrap();
+    assert_eq!(open(folder.path()).held(), held(9, &[]));
+}
+
+#[test]
+fn a_number_that_is_no_posting_hides_nothing_when_its_month_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.keep(&sheet(&[5, u64::MAX], NOVEMBER, 0), at(NOVEMBER)).unwrap();
+    for month in 1..=24 {
+        let time = NOVEMBER + month * MONTH;
+        store.keep(&sheet(&[5 + month.unsigned_abs()], time, 0), at(time)).unwrap();
+    }
+    assert_eq!(store.months.len(), MONTHS_MAX);
+    assert_eq!(open(folder.path()).state.pruned_through, 5);
 }

@@ -19,7 +19,8 @@ const REWARDS: u64 = 2 * JOBS as u64 * UNITS_PER_JOB as u64;
 /// The ledger is sealed in this time, or something is wrong.
 const SEALED_WITHIN: Duration = Duration::from_secs(1_800);
 
-/// Two attempts, a verdict and two rewards for each unit, in the order in which units go out.
+/// Two attempts, a verdict and two rewards for each unit, in the order in which units go out. The jobs say only that a unit has
+/// one item.
 const FILL: &str = "CREATE PROCEDURE fill(jobs int, units int, batch int) LANGUAGE plpgsql AS $$
 DECLARE step int; job int;
 BEGIN
@@ -32,7 +33,7 @@ BEGIN
     FOR job IN 1..jobs LOOP
         INSERT INTO job (submitter_id, request_id, spec, order_key, priority, item_price, service_price, budget, state,
                 items, stage, stage_units, stage_accepted, frontier, spent, refunded, settled)
-            VALUES (1, job::text, '', decode(repeat('00', 32), 'hex'), 0, 0.000001, 0.000001, 10, 2, units, 1, units,
+            VALUES (1, job::text, '\x2801', decode(repeat('00', 32), 'hex'), 0, 0.000001, 0.000001, 10, 2, units, 1, units,
                 units, units, units * 0.000002, 10 - units * 0.000002, true);
         INSERT INTO account (id) VALUES (job * 8 + 2);
         INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
