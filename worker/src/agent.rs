@@ -154,6 +154,10 @@ fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'st
                 tracing::error!(%error, "the outbox cannot be written: finished units wait in memory and no work is asked for; free some space");
                 Event::StoreFailed
             }
+            Written::Recovered => {
+                tracing::info!("the outbox can be written again");
+                Event::StoreRecovered
+            }
         };
         let _ = events.send(event);
     }
