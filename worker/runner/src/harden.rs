@@ -18,6 +18,10 @@ use crate::walls::{self, Layer};
 /// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
 const OPEN_FILES_MAX: u64 = 32;
 
+/// The stack of the first thread, which only reads frames: what systems give it as a rule, where this one may give it more.
+/// It grows without being counted against the cap on memory.
+const FIRST_STACK_BYTES_MAX: u64 = 8 << 20;
+
 /// The weakest claim on the CPU within a scheduling class, so that the PC stays responsive.
 const NICENESS: i32 = 19;
 
@@ -40,6 +44,7 @@ pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<Wall
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     limit(Resource::Fsize, 0)?;
+    limit(Resource::Stack, FIRST_STACK_BYTES_MAX)?;
     setpriority_process(None, NICENESS)?;
     run_when_idle()?;
     walls.push(walls::shut_files(left_out));
