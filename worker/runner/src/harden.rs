@@ -52,8 +52,8 @@ pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<Wall
 }
 
 /// Runs this thread, and those that it starts, when nobody else wants the CPU: a guest never keeps the thread that
-/// watches for people from running. A stop signal is no slower for it: once it has arrived no further instruction of
-/// the guest runs, whenever the system finds the time to mark the thread as stopped.
+/// watches for people from running. But on a busy PC a thread of this class that sleeps may be woken late: what is to
+/// stop the guest has to reach the thread that runs it.
 fn run_when_idle() -> io::Result<()> {
     let priority = libc::sched_param { sched_priority: 0 };
     #[allow(unsafe_code, reason = "the scheduling class, for which there is no safe call")]

@@ -397,3 +397,31 @@ fn the_empty_root_cannot_be_left() {
     let was_denied = |outcome: &Outcome| matches!(outcome, Outcome::GuestFailed(errno) if REFUSALS.contains(&errno.as_str()));
     assert!(outcomes.iter().all(was_denied), "{drills:?}: {outcomes:?}");
 }
+
+/// A signal to the process would be taken by its first thread: the guest would run on until that is scheduled.
+#[test]
+fn what_freezes_a_runner_is_sent_to_the_thread_of_its_guest() {
+    /// The bit of SIGSTOP in a mask of /proc.
+    const STOP: u64 = 1 << (19 - 1);
+    let freezer = Freezer::new();
+    let runner = start(LIMITS, &freezer);
+    let thread_of_guest = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", runner.pid())).unwrap();
+        let mut threads = threads.map(|thread| thread.unwrap().path());
+        threads.find(|thread| std::fs::read_to_string(thread.join("comm")).unwrap() == "guest\n").unwrap()
+    };
+    let is_pending = |thread: &Path| {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & STOP != 0
+    };
+    let guest = thread_of_guest();
+    freezer.freeze();
+    until("it is stopped", || is_stopped(runner.pid()));
+    // While it is stopped, it takes no other: what is sent stays where it was sent to.
+    freezer.freeze();
+    assert!(is_pending(&guest));
+    freezer.thaw();
+    until("it goes on", || !is_stopped(runner.pid()) && !is_pending(&guest));
+    assert_eq!(runner.pid(), freezer.runner_pid().unwrap());
+}

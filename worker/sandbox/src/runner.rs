@@ -322,7 +322,10 @@ impl Runner {
     /// Waits for the first frame, and refuses a runner that the system does not hold back enough.
     fn hear_ready(&mut self, deadline: &Deadline) -> Result<(), Error> {
         match self.answer(deadline)? {
-            RunnerFrame::Ready { protocol: PROTOCOL, walls } => self.walls = walls,
+            RunnerFrame::Ready { protocol: PROTOCOL, guest_thread, walls } => {
+                self.freezer.note_guest_thread(guest_thread);
+                self.walls = walls;
+            }
             other => return Err(self.broke(format!("it said {other:?} first"))),
         }
         self.require.check(&self.walls).map_err(|missing| {
