@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lull_tests::display::Display;
 use lull_tests::grid::DEADLINE;
-use lull_tests::procfs::{cpu_nanos, is_halted, resident_bytes};
+use lull_tests::procfs::{cpu_nanos, is_guest_stopped, resident_bytes};
 use lull_tests::{Agent, Grid, JobFile};
 use rustix::process::Pid;
 
@@ -23,8 +23,8 @@ const REST: Duration = Duration::from_secs(60);
 /// How often a process is looked at: seldom enough to leave it the CPU.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
-/// From a mouse movement to guests of which no instruction runs any more, and from the end of the idle delay to
-/// guests that run, while two busy loops want both cores.
+/// From a mouse movement to guests whose threads are stopped, and from the end of the idle delay to guests whose threads may
+/// run, while two busy loops want both cores.
 pub(crate) fn latencies() -> Result<Vec<Figure>> {
     let display = Display::start()?;
     let grid = Grid::start(60)?;
@@ -42,9 +42,9 @@ pub(crate) fn latencies() -> Result<Vec<Figure>> {
     let (mut stops, mut resumes) = (Vec::new(), Vec::new());
     for trial in 0..TRIALS {
         let moved = display.move_mouse(10 + trial % 100, 20)?;
-        until("guests stop", || runners.iter().all(|pid| is_halted(*pid)))?;
+        until("guests stop", || runners.iter().all(|pid| is_guest_stopped(*pid)))?;
         stops.push(moved.elapsed());
-        until("guests go on", || runners.iter().all(|pid| !is_halted(*pid)))?;
+        until("guests go on", || runners.iter().all(|pid| !is_guest_stopped(*pid)))?;
         resumes.push(moved.elapsed().saturating_sub(Duration::from_secs(IDLE_DELAY_SECS)));
     }
     ensure!(agent.runners()? == runners, "a runner was replaced while it was measured");
