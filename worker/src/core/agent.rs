@@ -360,7 +360,7 @@ impl Agent {
                 }
             }
             self.hand_backs.remove(&token);
-            self.drop_checkpoints(token, &BTreeSet::new(), commands);
+            self.leave_checkpoints(token);
         }
         for message in response.leases {
             self.take(message, commands);
