@@ -29,6 +29,7 @@ use crate::receipts::sheet::Holder;
 use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
+use crate::walls::Walls;
 use crate::work::{Assignment, Tools, Worker};
 
 /// A full disk is tried again this often.
@@ -108,6 +109,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
+    let walls = Walls::look(settings.runner.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
@@ -123,7 +125,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let pause = Pause::read(state.pause());
     let clerk = Clerk::start(Arc::clone(&remote), state.absence(), settings.notify);
     let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact), clerk)
-        .with_meter(meter);
+        .with_meter(meter)
+        .with_walls(walls);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;

@@ -8,6 +8,7 @@ use crate::core::{Agent, Event, Presence, Whereabouts};
 use crate::notify::Clerk;
 use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
+use crate::walls::Walls;
 
 /// While it is paused, the wall clock is looked at this often: the PC may have slept, or the clock was set.
 const PAUSE_LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ impl Contact {
 pub(crate) struct Desk {
     watcher: Watcher,
     meter: Meter,
+    walls: Walls,
     pause: Pause,
     coordinator: String,
     contact: Arc<Mutex<Contact>>,
@@ -59,6 +61,7 @@ impl Desk {
         let mut desk = Self {
             watcher,
             meter: Meter::unwatched(),
+            walls: Walls::default(),
             pause,
             coordinator,
             contact,
@@ -75,6 +78,11 @@ impl Desk {
     /// The same, that tells of a network whose price matters.
     pub(crate) fn with_meter(self, meter: Meter) -> Self {
         Self { meter, ..self }
+    }
+
+    /// The same, that tells what holds runners back.
+    pub(crate) fn with_walls(self, walls: Walls) -> Self {
+        Self { walls, ..self }
     }
 
     /// A unit ended.
@@ -179,6 +187,7 @@ impl Desk {
             presence_secs: now.saturating_duration_since(seen.since).as_secs(),
             rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
             sources: sources.chain([network]).collect(),
+            walls: self.walls.line(),
             slots: snapshot.slots,
             earned: self.clerk.latest(),
             leases: leases.collect(),
