@@ -28,6 +28,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub(crate) struct Process {
     pid: Pid,
     /// The thread that guests run on, once the runner has named it.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "no signal goes to a thread of another process there")
+    )]
     guest: Option<Pid>,
 }
 
