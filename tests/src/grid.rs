@@ -495,7 +495,9 @@ impl Agent {
     ) -> Result<Self> {
         let mut command = Command::new(binary("lull-worker"));
         command.arg("run").args(&arguments).arg("--state-dir").arg(&state_dir).stdout(Stdio::null());
-        for desktop in ["DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE", "DBUS_SESSION_BUS_ADDRESS"] {
+        for desktop in
+            ["DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"]
+        {
             command.env_remove(desktop);
         }
         command.envs(environment.iter().map(|(key, value)| (key, value)));

@@ -1,7 +1,7 @@
 //! What /proc tells of a process.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::process::Pid;
@@ -11,32 +11,45 @@ fn threads(pid: Pid) -> Result<Vec<PathBuf>> {
     Ok(tasks.flatten().map(|task| task.path()).collect())
 }
 
-/// The state letter of each thread of a process; none when it is gone.
-fn states(pid: Pid) -> Vec<char> {
-    let state = |thread: PathBuf| {
-        let stat = fs::read_to_string(thread.join("stat")).ok()?;
-        stat.rsplit(") ").next()?.chars().next()
-    };
-    threads(pid).unwrap_or_default().into_iter().filter_map(state).collect()
+/// The name of the thread that a runner runs its guest on.
+const GUEST: &str = "guest";
+
+/// The state letter of a thread, if it is there.
+fn state(thread: &Path) -> Option<char> {
+    let stat = fs::read_to_string(thread.join("stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+fn is_guest(thread: &Path) -> bool {
+    fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == GUEST)
 }
 
 /// Whether a process is there, and every thread of it is stopped.
 #[must_use]
 pub fn is_stopped(pid: Pid) -> bool {
-    let states = states(pid);
-    !states.is_empty() && states.iter().all(|state| *state == 'T')
+    let threads = threads(pid).unwrap_or_default();
+    !threads.is_empty() && threads.iter().all(|thread| state(thread) == Some('T'))
 }
 
-/// Whether no thread of a process executes another instruction of its program: it is stopped, or the signal
-/// that stops it has arrived. The system acts on that before it returns to the program. On a busy machine a
-/// thread of low priority can wait long for the moment in which it would be marked as stopped.
+/// Whether the thread of a runner's guest is there, and stopped: not only asked to, and not another thread of it.
 #[must_use]
-pub fn is_halted(pid: Pid) -> bool {
-    const STOP: u64 = 1 << (19 - 1);
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
-    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
-    let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    pending.is_some_and(|mask| mask & STOP != 0) || states(pid).contains(&'T')
+pub fn is_guest_stopped(pid: Pid) -> bool {
+    let guest = threads(pid).unwrap_or_default().into_iter().find(|thread| is_guest(thread));
+    guest.is_some_and(|thread| state(&thread) == Some('T'))
+}
+
+/// CPU time that the guest of a runner has taken, in nanoseconds.
+///
+/// # Errors
+/// When the runner is gone, or has no guest yet.
+pub fn guest_cpu_nanos(pid: Pid) -> Result<u64> {
+    let guest = threads(pid)?.into_iter().find(|thread| is_guest(thread));
+    thread_cpu_nanos(&guest.context("no thread of a guest")?)
+}
+
+fn thread_cpu_nanos(thread: &Path) -> Result<u64> {
+    let text = fs::read_to_string(thread.join("schedstat"))?;
+    Ok(text.split(' ').next().context("schedstat is empty")?.parse()?)
 }
 
 /// CPU time that all threads of a process have taken, in nanoseconds.
@@ -44,12 +57,7 @@ pub fn is_halted(pid: Pid) -> bool {
 /// # Errors
 /// When it is gone.
 pub fn cpu_nanos(pid: Pid) -> Result<u64> {
-    let mut nanos = 0;
-    for thread in threads(pid)? {
-        let text = fs::read_to_string(thread.join("schedstat"))?;
-        nanos += text.split(' ').next().context("schedstat is empty")?.parse::<u64>()?;
-    }
-    Ok(nanos)
+    threads(pid)?.iter().map(|thread| thread_cpu_nanos(thread)).sum()
 }
 
 /// Memory of a process that is in RAM, in bytes.

@@ -1,7 +1,11 @@
 //! Units that fail: the guest's own words reach the submitter, once two owners agree.
 
-use anyhow::Result;
-use lull_tests::{Agent, Grid, JobFile};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 struct Scene {
@@ -106,5 +110,83 @@ fn limits_fail_a_unit_once_two_owners_met_them() -> Result<()> {
     for unit in &failed {
         check(unit, "work", unit["index"].as_u64().unwrap_or_default(), "");
     }
+    Ok(())
+}
+
+/// Puts a program in a runner's place that ends before it has said a word, at one stroke.
+fn break_runner(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let broken = path.with_extension("broken");
+    std::fs::write(&broken, "#!/bin/sh\nexit 3\n")?;
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755))?;
+    Ok(std::fs::rename(&broken, path)?)
+}
+
+/// An agent with a runner of its own.
+fn agent_with_runner(grid: &Grid, runner: &Path) -> Result<Agent> {
+    let runner = runner.display().to_string();
+    let options = ["--dedicated", "--slots", "1", "--checkpoint-secs", "0.001", "--runner", &runner];
+    grid.office_agent("eve", "broken", &[], &options)
+}
+
+fn wait_log(agent: &Agent, times: usize, what: &str) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while agent.log().matches(what).count() < times {
+        ensure!(Instant::now() < deadline, "not {times} times in time: {what}");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+const HANDED_BACK: &str = "a lease cannot be worked on; it is handed back";
+
+#[test]
+fn a_runner_that_is_broken_as_such_blames_no_unit() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let token = grid.submitter("clinic", "1")?;
+    let runner = grid.dir().join("runner");
+    break_runner(&runner)?;
+    let broken = agent_with_runner(&grid, &runner)?;
+    let file = JobFile::probe_lines(grid.dir(), "one", &["echo a"])?.write(grid.dir(), "one")?;
+    let job = grid.submit(&token, &file, &[])?;
+
+    wait_log(&broken, 2, HANDED_BACK)?;
+
+    let state = grid.job(&job)?;
+    assert_eq!(state["progress"]["attempts"], 0, "{state}");
+    let _agents = grid.agents(["ada", "grace"])?;
+    assert_eq!(grid.answer(&token, &job)?, b"a\n");
+    grid.check_money(&job)
+}
+
+#[test]
+fn a_runner_that_breaks_after_a_checkpoint_is_not_started_for_ever() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let token = grid.submitter("clinic", "1")?;
+    let runner = grid.dir().join("runner");
+    std::fs::copy(binary("lull-runner"), &runner)?;
+    let agent = agent_with_runner(&grid, &runner)?;
+    std::fs::write(grid.dir().join("exponents.txt"), "21701\n")?;
+    let file = JobFile::of("lucas")
+        .path("split.lines", &grid.dir().join("exponents.txt"))
+        .set("items_per_unit", 1)
+        .set("limits.unit_secs", 3600)
+        .write(grid.dir(), "lucas")?;
+    grid.submit(&token, &file, &["--copies", "1"])?;
+    let checkpoints = agent.state_dir.join("checkpoints");
+    let deadline = Instant::now() + DEADLINE;
+    while std::fs::read_dir(&checkpoints).map_or(0, Iterator::count) == 0 {
+        ensure!(Instant::now() < deadline, "no checkpoint in time");
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+
+    break_runner(&runner)?;
+    for pid in agent.runners()? {
+        kill_process(pid, Signal::KILL)?;
+    }
+
+    wait_log(&agent, 1, HANDED_BACK)?;
+    let log = agent.log();
+    assert!(!log.contains("panicked"), "{log}");
     Ok(())
 }

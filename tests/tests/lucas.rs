@@ -13,7 +13,7 @@ use lull_sandbox::checkpoint::Progress;
 use lull_sandbox::{
     FUEL_MAX, Flavour, Freezer, Limits, Outcome, Program, RunOn, Runner, RunnerConfig, WallPolicy,
 };
-use lull_tests::grid::AgentAtRest;
+use lull_tests::grid::{AgentAtRest, wait_until};
 use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary, guest};
 use lull_worker::checkpoints::{CHECKPOINTS_BYTES_MAX, Store};
 use lull_worker::core::UnitName;
@@ -313,6 +313,39 @@ fn a_frozen_guest_gives_its_memory_back_and_goes_on() -> Result<()> {
     assert!(log.contains("its memory went back"), "{log}");
     assert!(log.contains("goes on from its checkpoint"), "{log}");
     Ok(())
+}
+
+#[test]
+fn a_unit_whose_lease_was_lost_goes_on_when_it_comes_again() -> Result<()> {
+    let known = &KNOWN[ONE..];
+    let grid = Grid::start(3)?;
+    let token = grid.submitter("search", "100")?;
+    let agent = agent(&grid, "ada")?;
+    let job = submit(&grid, &token, known)?;
+    ensure!(wait_new_checkpoint(&grid, &job, &agent, &BTreeMap::new())?, "the unit was too quick");
+
+    // The PC is away for longer than its lease lives. First its runner: it could end the unit meanwhile.
+    for runner in agent.runners()? {
+        kill_process(runner, Signal::STOP)?;
+    }
+    kill_process(agent.pid(), Signal::STOP)?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let (client, connection) =
+            tokio_postgres::connect(&grid.database_url(), tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        wait_until(&client, "expired", "NOT EXISTS (SELECT FROM lease WHERE NOT expired)").await
+    })?;
+    kill_process(agent.pid(), Signal::CONT)?;
+
+    let deadline = Instant::now() + DEADLINE;
+    while !agent.log().contains("goes on from its checkpoint") {
+        ensure!(Instant::now() < deadline, "it began anew: {}", agent.log());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(agent.log().contains("a lease is lost"), "{}", agent.log());
+    // What is merged is checked by both.
+    let _grace = self::agent(&grid, "grace")?;
+    check_answer(&grid, &token, &job, known)
 }
 
 /// Writes what `/proc/meminfo` says, in one piece and as long as before: whoever reads meanwhile sees the one or the other.

@@ -21,11 +21,16 @@ struct Office {
 }
 
 fn office(bus: &Bus) -> Result<Office> {
+    office_at("DBUS_SESSION_BUS_ADDRESS", bus.address())
+}
+
+/// The same, whose session bus is told of by that variable.
+fn office_at(variable: &str, value: &str) -> Result<Office> {
     let display = Display::start()?;
     let grid = Grid::start(60)?;
     let token = grid.submitter("clinic", "10")?;
     let rack = grid.agent("grace", "rack")?;
-    let desktop = [("DISPLAY", display.name()), ("DBUS_SESSION_BUS_ADDRESS", bus.address())];
+    let desktop = [("DISPLAY", display.name()), (variable, value)];
     let calm = ["--cpu-wanted-percent=off", "--memory-free-bytes=off", "--idle-delay-secs=1", "--slots=1"];
     let sessions = ["--on-battery=run", "--inhibited=run", "--remote-sessions=run", "--other-sessions=run"];
     let agent = grid.office_agent("ada", "desk", &desktop, &[&calm[..], &sessions[..]].concat())?;
@@ -129,5 +134,22 @@ fn a_desktop_without_notifications_is_no_error_and_is_asked_once() -> Result<()>
     assert!(amount(&after["total"])? > amount(&before["total"])?, "{before} {after}");
     let log = office.agent.log();
     assert_eq!(log.matches("no notification was shown").count(), 1, "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_bus_at_its_usual_place_needs_no_address() -> Result<()> {
+    let bus = Bus::start()?;
+    let desktop = Desktop::start(&bus).await?;
+    let runtime_dir = tempfile::tempdir()?;
+    let socket = bus.address().split([',', ';']).find_map(|part| part.strip_prefix("unix:path="));
+    std::os::unix::fs::symlink(socket.context("a path")?, runtime_dir.path().join("bus"))?;
+    let office = office_at("XDG_RUNTIME_DIR", runtime_dir.path().to_str().context("a path in UTF-8")?)?;
+    office.earn("first", &["echo a"])?;
+
+    office.come_back(5)?;
+
+    let shown = desktop.shown.recv_timeout(DEADLINE).context(office.agent.log())?;
+    assert!(shown.summary.starts_with("While you were away this PC earned "), "{shown:?}");
     Ok(())
 }

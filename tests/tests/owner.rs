@@ -6,8 +6,11 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_tests::display::Display;
 use lull_tests::money::parts;
+use lull_tests::procfs::{guest_cpu_nanos, is_stopped};
 use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary};
+use rustix::process::Pid;
 use serde_json::Value;
 
 fn say(agent: &Agent, arguments: &[&str]) -> Result<Output> {
@@ -34,6 +37,29 @@ fn wait(agent: &Agent, what: &str, mut done: impl FnMut(&Value) -> bool) -> Resu
     }
 }
 
+fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while !done()? {
+        ensure!(Instant::now() < deadline, "{what}: not in time");
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The runner whose guest computes: not the one that compiles its module, which is over by then.
+fn running_guest(agent: &Agent) -> Result<Pid> {
+    const COMPUTES_NANOS: u64 = 100_000_000;
+    let mut found = None;
+    until("a guest computes", || {
+        let is_compiled = std::fs::read_dir(agent.state_dir.join("compiled"))?.next().is_some();
+        found = agent.runners()?.first().copied().filter(|runner| {
+            is_compiled && guest_cpu_nanos(*runner).is_ok_and(|nanos| nanos > COMPUTES_NANOS)
+        });
+        Ok(found.is_some())
+    })?;
+    found.context("just seen")
+}
+
 fn is_paused(status: &Value) -> bool {
     !status["paused_until_unix_secs"].is_null()
 }
@@ -46,6 +72,7 @@ fn a_pause_freezes_what_runs_survives_a_kill_and_ends_when_told() -> Result<()> 
     let file = JobFile::probe_lines(grid.dir(), "long", &["hang"])?.write(grid.dir(), "long")?;
     grid.submit(&token, &file, &[])?;
     let running = wait(&agent, "running", |status| status["leases"][0]["running"] == 0)?;
+    let runner = running_guest(&agent)?;
     assert_eq!(running["rests"], Value::Array(Vec::new()), "{running}");
     let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
     assert!(text.starts_with("Running 1 unit in 1 slot\n"), "{text}");
@@ -58,11 +85,43 @@ fn a_pause_freezes_what_runs_survives_a_kill_and_ends_when_told() -> Result<()> 
     wait(&agent, "paused", is_paused)?;
     let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
     assert!(text.starts_with("Paused until ") && text.contains("1 unit frozen"), "{text}");
+    until("every thread of the runner is stopped", || Ok(is_stopped(runner)))?;
+    let frozen = guest_cpu_nanos(runner)?;
+    wait(&agent, "still paused", is_paused)?;
+    assert_eq!(guest_cpu_nanos(runner)?, frozen, "it computes while it is paused");
+
+    ensure!(say(&agent, &["resume"])?.status.success());
+    until("the same guest computes again", || Ok(guest_cpu_nanos(runner)? > frozen + 1_000_000))?;
+    assert_eq!(agent.runners()?, [runner]);
+    ensure!(say(&agent, &["pause", "--for", "2h"])?.status.success());
+    until("it is stopped again", || Ok(is_stopped(runner)))?;
 
     let agent = agent.kill_and_restart()?;
     wait(&agent, "paused after a restart", is_paused)?;
     ensure!(say(&agent, &["resume"])?.status.success());
     wait(&agent, "free again", |status| !is_paused(status) && status["rests"] == Value::Array(Vec::new()))?;
+    Ok(())
+}
+
+#[test]
+fn status_names_what_is_watched_and_what_holds_runners_back() -> Result<()> {
+    let display = Display::start()?;
+    let grid = Grid::start(60)?;
+    let agent = grid.office_agent("ada", "desk", &[("DISPLAY", display.name())], &["--slots", "1"])?;
+    let is_watched = |status: &Value| {
+        let mut sources = status["sources"].as_array().into_iter().flatten();
+        sources.any(|source| source["name"] == "X11" && source["is_readable"] == true)
+    };
+
+    let seen =
+        wait(&agent, "watching the display", |status| is_watched(status) && !status["walls"].is_null())?;
+
+    assert!(seen["walls"].as_str().is_some_and(|walls| walls.contains("seccomp")), "{seen}");
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.contains("  watching     X11: "), "{text}");
+    assert!(text.contains("  walls        ") && text.contains("seccomp"), "{text}");
+    let log = agent.log();
+    assert!(log.contains("a wall around runners stands wall=seccomp"), "{log}");
     Ok(())
 }
 

@@ -29,6 +29,7 @@ use crate::receipts::sheet::Holder;
 use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
+use crate::walls::Walls;
 use crate::work::{Assignment, Tools, Worker};
 
 /// A full disk is tried again this often.
@@ -100,18 +101,15 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let holder = Holder { grid_id: grid_id.clone(), device_id: *device_id };
     let receipts = receipts::Store::open(&state.receipts(), holder).map_err(Error::Receipts)?;
     let (events, received) = mpsc::unbounded_channel();
-    // What an earlier run left comes first: it says which units of a lease need not run again.
-    for attempt in outbox.attempts().cloned() {
-        let _ = events.send(Event::Stored(attempt));
-    }
+    let meter = begin(&settings.presence, &outbox, &events).map_err(Error::System)?;
     let remote = Arc::new(remote);
     let outbox_folder = outbox.folder().to_owned();
     let outbox =
         Writer::start(outbox, DISK_RETRY_EVERY, tell_written(events.clone())).map_err(Error::System)?;
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
-    let meter = meter(&settings.presence, events.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
+    let walls = Walls::look(settings.runner.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
@@ -127,7 +125,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let pause = Pause::read(state.pause());
     let clerk = Clerk::start(Arc::clone(&remote), state.absence(), settings.notify);
     let desk = Desk::new(watcher, pause, remote.coordinator().to_owned(), Arc::clone(&contact), clerk)
-        .with_meter(meter);
+        .with_meter(meter)
+        .with_walls(walls);
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let socket = control::socket_path(state.path(), runtime_dir.as_deref())?;
     let (_server, asks) = control::Server::start(&socket)?;
@@ -146,6 +145,20 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     Ok(shell.run(Agent::new(settings.slots, Instant::now()), received, asks).await)
 }
 
+/// What the core hears first: that the network may cost, then what an earlier run left, which is uploaded if it does not. It says
+/// which units of a lease need not run again.
+fn begin(
+    settings: &presence::Settings,
+    outbox: &Outbox,
+    events: &UnboundedSender<Event>,
+) -> std::io::Result<Meter> {
+    let meter = meter(settings, events.clone())?;
+    for attempt in outbox.attempts().cloned() {
+        let _ = events.send(Event::Stored(attempt));
+    }
+    Ok(meter)
+}
+
 fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'static {
     move |written| {
         let event = match written {
@@ -153,6 +166,10 @@ fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'st
             Written::Failed(error) => {
                 tracing::error!(%error, "the outbox cannot be written: finished units wait in memory and no work is asked for; free some space");
                 Event::StoreFailed
+            }
+            Written::Recovered => {
+                tracing::info!("the outbox can be written again");
+                Event::StoreRecovered
             }
         };
         let _ = events.send(event);
@@ -411,5 +428,42 @@ impl Shell {
             };
             let _ = events.send(Event::UploadEnded(key, end));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lull_job::Stage;
+    use lull_sandbox::{Outcome, UnitRun};
+
+    use super::*;
+
+    #[test]
+    fn whether_the_network_costs_is_asked_before_results_of_an_earlier_run_are_uploaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::open(folder.path()).unwrap();
+        let run = UnitRun { outcome: Outcome::Result(vec![1; 5000]), cpu_micros: 1, fuel: None };
+        let (attempt, large) = Attempt::of(AttemptKey { token: 1, index: 0 }, 3, Stage::Work, run);
+        outbox.write(&[Entry::Put(Box::new(attempt), large)]).unwrap();
+        let settings =
+            presence::Settings { transfers: Transfers::Unmetered, ..presence::Settings::default() };
+        let (events, mut received) = mpsc::unbounded_channel();
+
+        let _meter = begin(&settings, &outbox, &events).unwrap();
+
+        let (mut agent, now) = (Agent::new(1, Instant::now()), Instant::now());
+        let mut is_free = false;
+        loop {
+            let event = received.blocking_recv().unwrap();
+            // Its word may come at any time.
+            is_free |= matches!(event, Event::NetworkChanged(Network::Free));
+            let is_stored = matches!(event, Event::Stored(_));
+            let commands = agent.handle(event, now, 7);
+            let is_uploaded = commands.iter().any(|command| matches!(command, Command::Upload(_)));
+            assert!(is_free || !is_uploaded, "uploaded before it was known what that costs");
+            if is_stored {
+                return;
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::core::{Agent, Event, Presence, Whereabouts};
 use crate::notify::Clerk;
 use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
+use crate::walls::Walls;
 
 /// While it is paused, the wall clock is looked at this often: the PC may have slept, or the clock was set.
 const PAUSE_LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ impl Contact {
 pub(crate) struct Desk {
     watcher: Watcher,
     meter: Meter,
+    walls: Walls,
     pause: Pause,
     coordinator: String,
     contact: Arc<Mutex<Contact>>,
@@ -59,6 +61,7 @@ impl Desk {
         let mut desk = Self {
             watcher,
             meter: Meter::unwatched(),
+            walls: Walls::default(),
             pause,
             coordinator,
             contact,
@@ -67,13 +70,19 @@ impl Desk {
             is_paused: false,
             finished: 0,
         };
-        desk.hold(unix_secs());
+        let Self { pause, watcher, is_paused, .. } = &mut desk;
+        hold(pause, watcher, is_paused, unix_secs());
         desk
     }
 
     /// The same, that tells of a network whose price matters.
     pub(crate) fn with_meter(self, meter: Meter) -> Self {
         Self { meter, ..self }
+    }
+
+    /// The same, that tells what holds runners back.
+    pub(crate) fn with_walls(self, walls: Walls) -> Self {
+        Self { walls, ..self }
     }
 
     /// A unit ended.
@@ -87,7 +96,7 @@ impl Desk {
         pause_at.into_iter().chain(self.people_at).min()
     }
 
-    /// Ends a pause that is over by the wall clock, and looks whether somebody has come or gone.
+    /// Ends a pause that is over by either clock, and looks whether somebody has come or gone.
     pub(crate) fn look(&mut self, has_presence_changed: bool) {
         let now = Instant::now();
         if has_presence_changed || self.people_at.is_some_and(|at| at <= now) {
@@ -98,7 +107,7 @@ impl Desk {
                 _ => Whereabouts::of(&seen.rests),
             });
         }
-        if self.is_paused && self.pause.until(unix_secs()).is_none() {
+        if self.is_paused && self.pause.until(unix_secs(), now).is_none() {
             self.end_pause();
         }
     }
@@ -133,9 +142,8 @@ impl Desk {
                 message: "a pause ends within 30 days, and not in the past".to_owned(),
             };
         }
-        let kept = self.pause.set(Some(until));
-        self.hold(now);
-        match kept {
+        let Self { pause, watcher, is_paused, .. } = self;
+        match pause.begin(until, |pause| hold(pause, watcher, is_paused, now)) {
             Ok(()) => Answer::Done {},
             Err(error) => Answer::Refused {
                 message: format!(
@@ -145,16 +153,8 @@ impl Desk {
         }
     }
 
-    fn hold(&mut self, now: u64) {
-        if let Some(until) = self.pause.until(now) {
-            self.watcher.pause(Instant::now() + Duration::from_secs(until - now));
-            self.is_paused = true;
-            tracing::info!(until_unix_secs = until, "paused");
-        }
-    }
-
     fn end_pause(&mut self) {
-        if let Err(error) = self.pause.set(None) {
+        if let Err(error) = self.pause.end() {
             tracing::warn!(%error, "the end of a pause cannot be kept: a restart would pause again");
         }
         self.watcher.resume();
@@ -187,6 +187,7 @@ impl Desk {
             presence_secs: now.saturating_duration_since(seen.since).as_secs(),
             rests: seen.rests.iter().map(|rest| rest.sentence(now)).collect(),
             sources: sources.chain([network]).collect(),
+            walls: self.walls.line(),
             slots: snapshot.slots,
             earned: self.clerk.latest(),
             leases: leases.collect(),
@@ -194,7 +195,17 @@ impl Desk {
             unreported: snapshot.unreported,
             is_disk_full: snapshot.is_disk_full,
             is_draining: snapshot.is_draining,
-            paused_until_unix_secs: self.pause.until(now_unix_secs),
+            paused_until_unix_secs: self.pause.until(now_unix_secs, now),
         }
+    }
+}
+
+/// Freezes every runner if there is a pause.
+fn hold(pause: &mut Pause, watcher: &Watcher, is_paused: &mut bool, now_unix_secs: u64) {
+    let now = Instant::now();
+    if let Some(ends_at) = pause.hold(now_unix_secs, now) {
+        watcher.pause(ends_at);
+        *is_paused = true;
+        tracing::info!(until_unix_secs = pause.until(now_unix_secs, now), "paused");
     }
 }

@@ -44,4 +44,5 @@ pub mod presence;
 pub mod receipts;
 pub mod remote;
 pub mod state_dir;
+pub mod walls;
 pub mod work;

@@ -1,6 +1,7 @@
 //! A runner in which wasm has already failed: after the same lock-down it does natively what a unit's number
 //! says, and answers what came of it. Started by `tests/drills.rs` only, by names that say what is different:
-//! `drill,seccomp,landlock` leaves out those two walls, and `drill,unprivileged` is nobody's process.
+//! `drill,seccomp,landlock` leaves out those two walls, `drill,cap` the cap on memory, and `drill,unprivileged` is
+//! nobody's process.
 #![allow(unsafe_code, clippy::unwrap_used, reason = "it does what must not be possible")]
 
 use std::io;
@@ -9,6 +10,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use lull_abi::{Payload, Unit};
@@ -18,6 +20,15 @@ use lull_sandbox::frame::{self, HostFrame, RunnerFrame};
 
 /// User and group of nobody.
 const NOBODY: u32 = 65534;
+
+/// Memory is taken in pieces that no system refuses for their size alone.
+const PIECE_BYTES: usize = 64 << 20;
+
+/// Whether the cap on memory is left out.
+static IS_UNCAPPED: AtomicBool = AtomicBool::new(false);
+
+/// Where it is, left out or not.
+static CAP_BYTES: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -30,6 +41,7 @@ fn main() -> ExitCode {
             "capabilities" => left_out.push(Layer::Capabilities),
             "landlock" => left_out.push(Layer::Landlock),
             "seccomp" => left_out.push(Layer::Seccomp),
+            "cap" => IS_UNCAPPED.store(true, Ordering::Relaxed),
             "unprivileged" => become_nobody(),
             _ => return ExitCode::FAILURE,
         }
@@ -49,7 +61,10 @@ fn work(frames: &mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
         let answer = match frame::decode(&bytes)? {
             HostFrame::Input { .. } | HostFrame::Compile { .. } => continue,
             HostFrame::Load { limits, .. } | HostFrame::LoadCompiled { limits, .. } => {
-                lull_runner::cap_memory(&limits, 0)?;
+                CAP_BYTES.store(lull_runner::process_bytes_max(&limits, 0), Ordering::Relaxed);
+                if !IS_UNCAPPED.load(Ordering::Relaxed) {
+                    lull_runner::cap_memory(&limits, 0)?;
+                }
                 RunnerFrame::Loaded
             }
             HostFrame::Run { unit } | HostFrame::RunOn { unit, .. } => {
@@ -103,8 +118,8 @@ fn drill(unit: &[u8]) -> io::Result<()> {
         17 => write("/tmp"),
         18 => write("/dev/shm"),
         19 => call(libc::SYS_memfd_create, [c"x".as_ptr() as i64, 0, 0, 0, 0, 0]),
-        20 => map(libc::MAP_SHARED | libc::MAP_ANONYMOUS, 1 << 20),
-        21 => map(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, 64 << 30),
+        20 => map(READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, 1 << 20).map(drop),
+        21 => past_the_cap(|| map_piece(READ_WRITE, 0)),
         22 => rustix::process::setpriority_process(None, 0).map_err(io::Error::from),
         23 => raise(libc::RLIMIT_DATA),
         24 => raise(libc::RLIMIT_NPROC),
@@ -133,6 +148,13 @@ fn drill(unit: &[u8]) -> io::Result<()> {
         41 => call(libc::SYS_chroot, [c"..".as_ptr() as i64, 0, 0, 0, 0, 0]),
         42 => list("../../../../.."),
         43 => call(libc::SYS_pidfd_open, [parent.into(), 0, 0, 0, 0, 0]),
+        44 => past_the_cap(|| map_piece(READ_WRITE, libc::MAP_GROWSDOWN)),
+        45 => past_the_cap(|| {
+            let piece = map_piece(libc::PROT_NONE, 0)?;
+            let [start, length] = [piece as i64, PIECE_BYTES as i64];
+            call(libc::SYS_mprotect, [start, length, READ_WRITE.into(), 0, 0, 0]).map(|()| piece)
+        }),
+        46 => grow_the_stack(),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
@@ -177,12 +199,57 @@ fn answered(answer: i64) -> io::Result<()> {
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Maps memory and, where it is granted, touches it.
-fn map(flags: i32, bytes: usize) -> io::Result<()> {
+/// Maps memory.
+fn map(protection: i32, flags: i32, bytes: usize) -> io::Result<*mut u8> {
     // SAFETY: a new mapping, which nothing else uses.
-    let start =
-        unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(start.cast()) }
+}
+
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+fn map_piece(protection: i32, more_flags: i32) -> io::Result<*mut u8> {
+    map(protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | more_flags, PIECE_BYTES)
+}
+
+/// Takes piece after piece, and writes to each, until it has more than the process may have.
+fn past_the_cap(mut piece: impl FnMut() -> io::Result<*mut u8>) -> io::Result<()> {
+    let wanted = usize::try_from(CAP_BYTES.load(Ordering::Relaxed)).unwrap() / PIECE_BYTES + 1;
+    let mut pieces = Vec::with_capacity(wanted);
+    let mut outcome = Ok(());
+    while pieces.len() < wanted {
+        match piece() {
+            // SAFETY: its own mapping, which can be written.
+            Ok(start) => unsafe {
+                start.write_volatile(1);
+                pieces.push(start);
+            },
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    for start in pieces {
+        // SAFETY: nothing points into it any more.
+        unsafe { libc::munmap(start.cast(), PIECE_BYTES) };
+    }
+    outcome
+}
+
+/// Writes below the stack of the first thread, page by page: what the system adds to it is not counted by the cap.
+fn grow_the_stack() -> io::Result<()> {
+    const PAGE_BYTES: usize = 4096;
+    unsafe extern "C" {
+        static environ: *mut u8;
+    }
+    // SAFETY: it was set before `main`, and lies at the top of that stack.
+    let top = unsafe { environ };
+    for page in 1..PIECE_BYTES / PAGE_BYTES {
+        // SAFETY: there is none: past the limit on stacks the process is ended, which is the drill.
+        unsafe { top.wrapping_sub(page * PAGE_BYTES).write_volatile(0) };
+    }
+    Ok(())
 }
 
 fn raise(resource: libc::__rlimit_resource_t) -> io::Result<()> {

@@ -43,7 +43,7 @@ fn lies(what: &str) -> Vec<RunnerFrame> {
 
 fn main() -> std::io::Result<()> {
     let say = |frame: &RunnerFrame| frame::write(&mut stdout().lock(), frame);
-    say(&RunnerFrame::Ready { protocol: PROTOCOL, walls: Vec::new() })?;
+    say(&RunnerFrame::Ready { protocol: PROTOCOL, guest_thread: None, walls: Vec::new() })?;
     let mut what = String::new();
     while let Some(bytes) = frame::read(&mut stdin().lock())? {
         match frame::decode(&bytes)? {

@@ -15,7 +15,8 @@ const OVERHEAD_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Memory that the whole process may take, in bytes: the guest's, a unit's input (which has to fit in it), inputs,
 /// results as they are and as they are sent, and the overhead.
-pub(crate) const fn process_bytes_max(limits: &Limits, input_bytes: u64) -> u64 {
+#[must_use]
+pub const fn process_bytes_max(limits: &Limits, input_bytes: u64) -> u64 {
     limits
         .memory_bytes
         .saturating_mul(2)

@@ -18,6 +18,10 @@ use crate::walls::{self, Layer};
 /// Open files that the process may have: the three standard ones and what wasmtime opens for a moment.
 const OPEN_FILES_MAX: u64 = 32;
 
+/// The stack of the first thread, which only reads frames: what systems give it as a rule, where this one may give it more.
+/// It grows without being counted against the cap on memory.
+const FIRST_STACK_BYTES_MAX: u64 = 8 << 20;
+
 /// The weakest claim on the CPU within a scheduling class, so that the PC stays responsive.
 const NICENESS: i32 = 19;
 
@@ -40,6 +44,7 @@ pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<Wall
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     limit(Resource::Fsize, 0)?;
+    limit(Resource::Stack, FIRST_STACK_BYTES_MAX)?;
     setpriority_process(None, NICENESS)?;
     run_when_idle()?;
     walls.push(walls::shut_files(left_out));
@@ -47,8 +52,8 @@ pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<Wall
 }
 
 /// Runs this thread, and those that it starts, when nobody else wants the CPU: a guest never keeps the thread that
-/// watches for people from running. A stop signal is no slower for it: once it has arrived no further instruction of
-/// the guest runs, whenever the system finds the time to mark the thread as stopped.
+/// watches for people from running. But on a busy PC a thread of this class that sleeps may be woken late: what is to
+/// stop the guest has to reach the thread that runs it.
 fn run_when_idle() -> io::Result<()> {
     let priority = libc::sched_param { sched_priority: 0 };
     #[allow(unsafe_code, reason = "the scheduling class, for which there is no safe call")]

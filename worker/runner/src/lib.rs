@@ -36,6 +36,7 @@ mod wasi;
 
 use std::process::ExitCode;
 
+pub use budget::process_bytes_max;
 pub use harden::memory as cap_memory;
 pub use os::{Parent, parent};
 pub use serve::Work;

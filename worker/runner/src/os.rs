@@ -22,6 +22,18 @@ pub(crate) fn thread_cpu_nanos() -> u64 {
     secs.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
+/// Number of the calling thread, if a signal can be sent to it by that.
+#[cfg(target_os = "linux")]
+pub(crate) fn thread_number() -> Option<u32> {
+    Some(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs())
+}
+
+/// There is no signal to a thread of another process.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn thread_number() -> Option<u32> {
+    None
+}
+
 /// Standard input without the standard library's buffer: large inputs are copied once less.
 pub(crate) struct RawStdin(io::Stdin);
 

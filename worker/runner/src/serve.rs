@@ -11,8 +11,8 @@ use lull_sandbox::frame::{self, HostFrame, PROTOCOL, RunnerFrame};
 use lull_sandbox::{Flavour, Limits, WallReport};
 
 use crate::guest::{Ended, Task};
-use crate::os::RawStdin;
 pub(crate) use crate::os::thread_cpu_nanos as cpu_nanos;
+use crate::os::{RawStdin, thread_number};
 use crate::program::{GUEST_STACK_BYTES, LoadError, Program};
 use crate::walls::Layer;
 use crate::{guest, harden, program, walls};
@@ -30,9 +30,10 @@ pub type Work = fn(&mpsc::Receiver<Vec<u8>>) -> io::Result<()>;
 pub(crate) fn serve(mut walls: Vec<WallReport>, left_out: &[Layer], work: Work) -> ExitCode {
     let (sender, frames) = mpsc::sync_channel(1);
     // What a thread does when it starts, the filter of system calls would refuse: it comes once that is done.
-    let (starting, started) = mpsc::channel::<()>();
+    let (starting, started) = mpsc::channel();
     let worker =
         thread::Builder::new().name("guest".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(move || {
+            let _ = starting.send(thread_number());
             drop(starting);
             if let Err(error) = work(&frames) {
                 broken(&error.to_string());
@@ -43,10 +44,10 @@ pub(crate) fn serve(mut walls: Vec<WallReport>, left_out: &[Layer], work: Work) 
         broken(&error.to_string());
         std::process::exit(EXIT_BROKEN);
     }
-    let _ = started.recv();
+    let guest_thread = started.recv().ok().flatten();
     // The other thread waits for a frame: nothing of a guest's has been read before this stands.
     walls.push(walls::after_threads(left_out));
-    if say(&RunnerFrame::Ready { protocol: PROTOCOL, walls }).is_err() {
+    if say(&RunnerFrame::Ready { protocol: PROTOCOL, guest_thread, walls }).is_err() {
         std::process::exit(0);
     }
     let Ok(mut stdin) = RawStdin::new() else { std::process::exit(EXIT_BROKEN) };

@@ -19,6 +19,17 @@
 //! shared memory (memfd, mmap, System V)             x
 //! become dumpable again (cores stay at 0 bytes)     x
 //! ```
+//!
+//! The cap on memory is tried in the same way, in pieces that no system refuses for their size. It does not count memory
+//! that grows downwards like a stack, which seccomp refuses:
+//!
+//! ```text
+//!                                               seccomp  cap on memory
+//! map memory past the cap                                     x
+//! the same, made writable later                               x
+//! the same, that grows downwards                    x
+//! write below the stack past the limit on it      (that limit alone)
+//! ```
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -141,7 +152,32 @@ fn shared_memory_is_refused() {
 
 #[test]
 fn memory_ends_at_the_cap() {
-    denied(&[21], ENOMEM);
+    const MAP: u64 = 21;
+    const GROW_DOWN: u64 = 44;
+    const MAKE_WRITABLE: u64 = 45;
+    let ended = |name: &str, drill| {
+        let mut runner = start_as(name, WallPolicy::BestEffort, LIMITS, &Freezer::new());
+        runner.run(&unit(drill)).unwrap().outcome
+    };
+    let refused = |errno: &str| Outcome::GuestFailed(errno.to_owned());
+    let broke_out = || Outcome::Result(b"broke out".to_vec());
+    for drill in [MAP, MAKE_WRITABLE] {
+        assert_eq!(ended("drill", drill), refused(ENOMEM), "drill {drill}");
+        assert_eq!(ended("drill,seccomp", drill), refused(ENOMEM), "drill {drill}: the cap alone");
+        assert_eq!(ended("drill,cap", drill), broke_out(), "drill {drill} would be none");
+    }
+    assert_eq!(ended("drill", GROW_DOWN), refused(EPERM));
+    assert_eq!(ended("drill,cap", GROW_DOWN), refused(EPERM), "seccomp alone");
+    assert_eq!(ended("drill,seccomp", GROW_DOWN), broke_out(), "the cap does not count it");
+}
+
+#[test]
+fn the_first_stack_ends_at_its_limit() {
+    // What this process may do its children may: without the runner's own limit the stack would go on.
+    let limit = getrlimit(Resource::Stack);
+    setrlimit(Resource::Stack, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let died = start(LIMITS, &Freezer::new()).run(&unit(46)).unwrap_err();
+    assert!(matches!(&died, Error::RunnerDied { how } if how == "killed by signal 11"), "{died}");
 }
 
 #[test]
@@ -360,4 +396,32 @@ fn the_empty_root_cannot_be_left() {
     let outcomes = drills.map(&mut ended);
     let was_denied = |outcome: &Outcome| matches!(outcome, Outcome::GuestFailed(errno) if REFUSALS.contains(&errno.as_str()));
     assert!(outcomes.iter().all(was_denied), "{drills:?}: {outcomes:?}");
+}
+
+/// A signal to the process would be taken by its first thread: the guest would run on until that is scheduled.
+#[test]
+fn what_freezes_a_runner_is_sent_to_the_thread_of_its_guest() {
+    /// The bit of SIGSTOP in a mask of /proc.
+    const STOP: u64 = 1 << (19 - 1);
+    let freezer = Freezer::new();
+    let runner = start(LIMITS, &freezer);
+    let thread_of_guest = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", runner.pid())).unwrap();
+        let mut threads = threads.map(|thread| thread.unwrap().path());
+        threads.find(|thread| std::fs::read_to_string(thread.join("comm")).unwrap() == "guest\n").unwrap()
+    };
+    let is_pending = |thread: &Path| {
+        let status = std::fs::read_to_string(thread.join("status")).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigPnd:")).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap() & STOP != 0
+    };
+    let guest = thread_of_guest();
+    freezer.freeze();
+    until("it is stopped", || is_stopped(runner.pid()));
+    // While it is stopped, it takes no other: what is sent stays where it was sent to.
+    freezer.freeze();
+    assert!(is_pending(&guest));
+    freezer.thaw();
+    until("it goes on", || !is_stopped(runner.pid()) && !is_pending(&guest));
+    assert_eq!(runner.pid(), freezer.runner_pid().unwrap());
 }

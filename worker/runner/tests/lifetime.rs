@@ -191,12 +191,12 @@ fn something_that_is_no_runner_is_found_out() {
     };
     assert!(matches!(check("/nowhere/lull-runner"), Err(Error::Start { .. })));
     if cfg!(unix) {
-        assert!(matches!(check("/bin/false"), Err(Error::RunnerDied { .. })));
-        assert!(matches!(check("/bin/echo"), Err(Error::Protocol { .. })));
+        assert!(matches!(check("/bin/false"), Err(Error::NotReady { .. })));
+        assert!(matches!(check("/bin/echo"), Err(Error::NotReady { .. })));
     } else {
         // These tests do not take a runner's arguments.
         let tests = std::env::current_exe().unwrap();
-        assert!(matches!(check(tests.to_str().unwrap()), Err(Error::RunnerDied { .. })));
+        assert!(matches!(check(tests.to_str().unwrap()), Err(Error::NotReady { .. })));
     }
 }
 

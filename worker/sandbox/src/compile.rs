@@ -11,7 +11,7 @@ use crate::{CompileLimits, Error, Flavour, Freezer, Runner, RunnerConfig};
 ///
 /// # Errors
 /// [`Error::LoadFailed`] when the module is at fault; [`Error::CompileLimit`] when it takes more than the limits, which
-/// another PC may not reach; otherwise the runner is at fault.
+/// another PC may not reach; [`Error::CompilerDied`] when it may be; otherwise the runner is at fault.
 pub fn compile(
     config: &RunnerConfig,
     freezer: &Freezer,
@@ -27,6 +27,7 @@ pub fn compile(
         Error::RunnerDied { how } if how == OUT_OF_MEMORY => Error::CompileLimit {
             message: format!("the module takes more than {} bytes of memory to compile", limits.memory_bytes),
         },
+        Error::RunnerDied { how: problem } | Error::Protocol { problem } => Error::CompilerDied { problem },
         other => other,
     })
 }

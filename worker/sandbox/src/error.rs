@@ -44,6 +44,18 @@ pub enum Error {
         /// Which limit.
         message: String,
     },
+    /// It ended, or broke the protocol, before it was ready for anything: whatever it is given, it is no use here.
+    #[error("the runner did not come up ({problem}): are it and this program of the same version?")]
+    NotReady {
+        /// What it did instead.
+        problem: String,
+    },
+    /// It ended, or broke the protocol, while it compiled: it may be the module's doing.
+    #[error("the runner ended while it compiled ({problem})")]
+    CompilerDied {
+        /// What happened.
+        problem: String,
+    },
     /// The process ended, or was ended, before it answered. Blames nobody: try a fresh runner.
     #[error("the runner ended ({how})")]
     RunnerDied {

@@ -13,7 +13,7 @@ use crate::checkpoint::{StateDigest, StateHead};
 use crate::{CompileLimits, Flavour, Limits, Outcome, WallReport};
 
 /// Version of these frames. Raise it with every change to them.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Bytes of the length that precedes each frame.
 pub const LENGTH_BYTES: usize = size_of::<u32>();
@@ -96,6 +96,8 @@ pub enum RunnerFrame {
     Ready {
         /// The [`PROTOCOL`] that it speaks.
         protocol: u32,
+        /// Number of the thread that guests run on, where the system can stop it by that.
+        guest_thread: Option<u32>,
         /// What else holds it back, besides WebAssembly.
         walls: Vec<WallReport>,
     },

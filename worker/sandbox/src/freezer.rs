@@ -151,6 +151,12 @@ impl Freezer {
         Ok(Some(child))
     }
 
+    /// The runner says on which thread its guests run.
+    pub(crate) fn note_guest_thread(&self, thread: Option<u32>) {
+        let mut state = self.lock();
+        state.runner = state.runner.map(|process| process.with_guest_thread(thread));
+    }
+
     /// Ends the process. From now on its number means nothing, and it may be waited for.
     pub(crate) fn detach(&self) {
         let mut state = self.lock();

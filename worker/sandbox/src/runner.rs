@@ -321,9 +321,20 @@ impl Runner {
 
     /// Waits for the first frame, and refuses a runner that the system does not hold back enough.
     fn hear_ready(&mut self, deadline: &Deadline) -> Result<(), Error> {
-        match self.answer(deadline)? {
-            RunnerFrame::Ready { protocol: PROTOCOL, walls } => self.walls = walls,
-            other => return Err(self.broke(format!("it said {other:?} first"))),
+        let first = self.answer(deadline).map_err(|error| match error {
+            Error::RunnerDied { how: problem } | Error::Protocol { problem } => Error::NotReady { problem },
+            other => other,
+        })?;
+        match first {
+            RunnerFrame::Ready { protocol: PROTOCOL, guest_thread, walls } => {
+                self.freezer.note_guest_thread(guest_thread);
+                self.walls = walls;
+            }
+            other => {
+                let problem = format!("it said {other:?} first");
+                self.end(problem.clone());
+                return Err(Error::NotReady { problem });
+            }
         }
         self.require.check(&self.walls).map_err(|missing| {
             self.end(format!("refused: {missing}"));

@@ -65,6 +65,8 @@ pub struct Status {
     pub rests: Vec<String>,
     /// What is watched.
     pub sources: Vec<SourceView>,
+    /// What holds runners back besides WebAssembly, and what does not; `None` before that is known.
+    pub walls: Option<String>,
     /// Units at a time.
     pub slots: u32,
     /// Leases that it holds.

@@ -28,6 +28,7 @@ pub fn text(status: &Status, now_unix_secs: u64, time: impl Fn(u64) -> String) -
         let broken = if source.is_readable { "" } else { "not readable: " };
         fact("watching", format!("{}: {broken}{}", source.name, source.detail));
     }
+    fact("walls", status.walls.clone().unwrap_or_else(|| "not looked at yet".to_owned()));
     fact("coordinator", coordinator(status, now_unix_secs));
     fact("agent", format!("version {}, process {}", status.version, status.pid));
     lines.join("\n")
@@ -134,6 +135,7 @@ mod tests {
             presence_secs: 240,
             rests: Vec::new(),
             sources: Vec::new(),
+            walls: Some("seccomp; without Landlock (too old)".to_owned()),
             slots: 2,
             earned: None,
             leases: Vec::new(),
@@ -172,6 +174,8 @@ mod tests {
         check(&away, "Waiting for work", "4 of them not reported yet");
         check(&Status { is_disk_full: true, ..idle() }, "Waiting for work", "free some space");
         check(&idle(), "Waiting for work", "has not said yet");
+        check(&idle(), "Waiting for work", "  walls        seccomp; without Landlock (too old)\n");
+        check(&Status { walls: None, ..idle() }, "Waiting for work", "not looked at yet");
         let single = Status { slots: 1, ..running };
         check(&single, "Running 1 unit in 1 slot", "idle for 4 min");
     }

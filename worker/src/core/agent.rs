@@ -24,6 +24,8 @@ pub enum Event {
     Stored(Attempt),
     /// The outbox cannot be written: attempts wait in memory.
     StoreFailed,
+    /// The outbox can be written again, and all that waited is on disk.
+    StoreRecovered,
     /// The upload of an attempt's result ended.
     UploadEnded(AttemptKey, UploadEnd),
     /// A unit has a checkpoint on disk, under a lease that is held.
@@ -200,6 +202,7 @@ impl Agent {
             Event::UnitFinished(key) => self.unit_finished(key),
             Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
+            Event::StoreRecovered => self.is_disk_full = false,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
             Event::CheckpointSaved(key, unit) => self.checkpoint_saved(key, unit),
             Event::CheckpointUploaded(key, checkpoint) => self.checkpoint_uploaded(key, checkpoint),
@@ -257,9 +260,6 @@ impl Agent {
             }
         };
         self.attempts.insert(key, progress);
-        if !self.is_storing() {
-            self.is_disk_full = false;
-        }
     }
 
     pub(super) fn is_storing(&self) -> bool {
@@ -360,7 +360,7 @@ impl Agent {
                 }
             }
             self.hand_backs.remove(&token);
-            self.drop_checkpoints(token, &BTreeSet::new(), commands);
+            self.leave_checkpoints(token);
         }
         for message in response.leases {
             self.take(message, commands);

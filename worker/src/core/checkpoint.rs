@@ -122,6 +122,13 @@ impl Agent {
         }
     }
 
+    /// This lease is lost, perhaps only because nobody heard from here for too long. What its units have come to stays on
+    /// disk, until others need the room: whoever is leased one of them on this device goes on from there. Whose work
+    /// that is the coordinator knows: it is this device's own, or goes back to what the new lease names.
+    pub(super) fn leave_checkpoints(&mut self, token: u64) {
+        self.checkpoints.retain(|key, _| key.token != token);
+    }
+
     /// The unit needs no checkpoint any more.
     pub(super) fn drop_checkpoint(&mut self, key: AttemptKey, commands: &mut Vec<Command>) {
         if let Some(held) = self.checkpoints.remove(&key) {

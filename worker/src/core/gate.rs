@@ -193,6 +193,13 @@ impl Gate {
         self.slots.len() - 1
     }
 
+    /// The source with that number goes by another name now, as one does that is read in one of several ways.
+    pub fn rename(&mut self, source: usize, name: &'static str) {
+        if let Some(slot) = self.slots.get_mut(source) {
+            slot.name = name;
+        }
+    }
+
     /// Takes a sighting of the source with that number in. Whether it is news: one input after another is none.
     pub fn see(&mut self, source: usize, sighting: Sighting, now: Instant) -> bool {
         let Some(slot) = self.slots.get_mut(source) else { return false };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use notify_rust::Notification;
 
 use super::Words;
+use crate::presence::Places;
 
 /// A notification daemon that takes longer is as good as none.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -13,7 +14,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// There is no session of this user, as for a system agent.
-    #[error("the agent has no session bus (DBUS_SESSION_BUS_ADDRESS)")]
+    #[error("the agent has no session bus (DBUS_SESSION_BUS_ADDRESS, or `bus` in XDG_RUNTIME_DIR)")]
     NoSession,
     /// The bus or the daemon refuses.
     #[error("{0}")]
@@ -25,9 +26,7 @@ pub(super) enum Error {
 
 /// Shows it, once. Only on the session bus that the agent was started with: another user's is none of its business.
 pub(super) async fn show(words: &Words) -> Result<(), Error> {
-    if cfg!(target_os = "linux")
-        && std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none_or(|at| at.is_empty())
-    {
+    if cfg!(target_os = "linux") && Places::default().session_bus.is_none() {
         return Err(Error::NoSession);
     }
     let mut notification = Notification::new();

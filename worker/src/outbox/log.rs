@@ -12,7 +12,7 @@ use lull_job::Digest;
 
 use super::record::Record;
 use crate::core::{Attempt, AttemptKey, Body};
-use crate::files::{sync_folder, write_durably};
+use crate::files::{replace, sync_folder, write_durably};
 use crate::os::{for_this_user, write_all_at};
 
 /// The first bytes of a log.
@@ -37,6 +37,8 @@ pub struct Outbox {
     log: Option<File>,
     /// Where the next record goes: what lies behind is not to be read.
     end: u64,
+    /// Whether a crash could bring an older log back, without what was written since.
+    is_name_unsure: bool,
     attempts: BTreeMap<AttemptKey, Attempt>,
     compact_at: u64,
 }
@@ -57,6 +59,7 @@ impl Outbox {
             folder: folder.to_owned(),
             log,
             end: MAGIC.len() as u64,
+            is_name_unsure: false,
             attempts: BTreeMap::new(),
             compact_at: COMPACT_BYTES,
         };
@@ -160,7 +163,7 @@ impl Outbox {
             }
         }
         if self.end > self.compact_at {
-            self.compact();
+            self.compact(sync_folder);
         }
         Ok(())
     }
@@ -179,6 +182,10 @@ impl Outbox {
         write_all_at(log, bytes, end)?;
         if is_urgent {
             log.sync_data()?;
+            if self.is_name_unsure {
+                sync_folder(&self.folder)?;
+                self.is_name_unsure = false;
+            }
         }
         self.end += bytes.len() as u64;
         Ok(())
@@ -198,8 +205,9 @@ impl Outbox {
         self.attempts.values().any(|attempt| attempt.body == Body::File && attempt.digest == digest)
     }
 
-    /// Rewrites the log without what is forgotten. If that fails the old one is as good.
-    fn compact(&mut self) {
+    /// Rewrites the log without what is forgotten. If that fails the old one is as good. Once the new one has taken its
+    /// place, what comes is written there, whatever else fails.
+    fn compact(&mut self, sync_name: impl FnOnce(&Path) -> io::Result<()>) {
         let path = self.folder.join("log");
         if cfg!(windows) {
             // Nothing replaces a file there that is open.
@@ -210,13 +218,13 @@ impl Outbox {
             for attempt in self.attempts.values() {
                 Record::Put(attempt.clone()).encode(&mut bytes)?;
             }
-            write_durably(&path, &bytes)?;
-            Ok::<_, io::Error>((open_log(&path)?, bytes.len() as u64))
+            Ok::<_, io::Error>((replace(&path, &bytes)?, bytes.len() as u64))
         };
         match rewrite() {
             Ok((log, end)) => {
                 self.log = Some(log);
                 self.end = end;
+                self.is_name_unsure = sync_name(&self.folder).is_err();
                 self.compact_at = COMPACT_BYTES.max(self.end.saturating_mul(2));
             }
             Err(error) => {

@@ -169,3 +169,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_comes_after_a_compaction_that_failed_late_is_in_the_log_that_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outbox = Outbox::open(folder.path()).unwrap();
+    let [first, second, third] = [0, 1, 2].map(|index| entry(1, index, 10));
+    outbox.write(&[first.clone(), second.clone(), Entry::Forget(attempt(&first).key)]).unwrap();
+
+    outbox.compact(|_| Err(io::ErrorKind::StorageFull.into()));
+
+    assert!(outbox.is_name_unsure, "a crash may bring the old one back");
+    outbox.write(std::slice::from_ref(&third)).unwrap();
+    assert!(!outbox.is_name_unsure, "it is sure before anybody hears of an attempt");
+    let expected = [attempt(&second), attempt(&third)];
+    assert_eq!(attempts(&outbox), expected);
+    assert_eq!(attempts(&Outbox::open(folder.path()).unwrap()), expected);
+}

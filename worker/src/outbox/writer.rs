@@ -18,6 +18,9 @@ pub enum Written {
     Stored(Attempt),
     /// The disk does not take it; it is kept in memory and tried again.
     Failed(io::Error),
+    /// The disk takes all of it again, after it did not. Also told where there was no attempt among it: whoever
+    /// stopped for [`Written::Failed`] would wait for ever.
+    Recovered,
 }
 
 /// Hands entries to the [`Writer`].
@@ -43,19 +46,24 @@ impl Writer {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(
-        outbox: Outbox,
+        mut outbox: Outbox,
         retry_every: Duration,
         tell: impl Fn(Written) + Send + 'static,
     ) -> io::Result<OutboxSender> {
         let (sender, receiver) = mpsc::channel();
         thread::Builder::new()
             .name("outbox".to_owned())
-            .spawn(move || write(outbox, &receiver, retry_every, tell))?;
+            .spawn(move || write(|batch| outbox.write(batch), &receiver, retry_every, tell))?;
         Ok(OutboxSender(sender))
     }
 }
 
-fn write(mut outbox: Outbox, receiver: &Receiver<Entry>, retry_every: Duration, tell: impl Fn(Written)) {
+fn write(
+    mut keep: impl FnMut(&[Entry]) -> io::Result<()>,
+    receiver: &Receiver<Entry>,
+    retry_every: Duration,
+    tell: impl Fn(Written),
+) {
     let mut batch: Vec<Entry> = Vec::new();
     let mut has_failed = false;
     loop {
@@ -71,13 +79,15 @@ fn write(mut outbox: Outbox, receiver: &Receiver<Entry>, retry_every: Duration, 
             Err(RecvTimeoutError::Disconnected) => return,
         }
         batch.extend(receiver.try_iter().take(BATCH_MAX));
-        match outbox.write(&batch) {
+        match keep(&batch) {
             Ok(()) => {
-                has_failed = false;
                 for entry in batch.drain(..) {
                     if let Entry::Put(attempt, _) = entry {
                         tell(Written::Stored(*attempt));
                     }
+                }
+                if std::mem::take(&mut has_failed) {
+                    tell(Written::Recovered);
                 }
             }
             Err(error) => {
@@ -120,13 +130,43 @@ mod tests {
         sender.send(entry(1));
         assert!(matches!(told.recv_timeout(DEADLINE).unwrap(), Written::Failed(_)));
         fs::rename(&away, &folder).unwrap();
+        assert_eq!(stored_until_recovered(&told), [0, 1]);
+        assert_eq!(Outbox::open(&folder).unwrap().attempts().count(), 2);
+    }
+
+    fn stored_until_recovered(told: &mpsc::Receiver<Written>) -> Vec<u64> {
         let mut stored = Vec::new();
-        while stored.len() < 2 {
-            if let Written::Stored(attempt) = told.recv_timeout(DEADLINE).unwrap() {
-                stored.push(attempt.key.index);
+        loop {
+            match told.recv_timeout(DEADLINE).unwrap() {
+                Written::Stored(attempt) => stored.push(attempt.key.index),
+                Written::Failed(_) => {}
+                Written::Recovered => return stored,
             }
         }
-        assert_eq!(stored, [0, 1]);
-        assert_eq!(Outbox::open(&folder).unwrap().attempts().count(), 2);
+    }
+
+    #[test]
+    fn a_disk_that_refused_only_what_is_to_be_forgotten_is_told_to_work_again() {
+        let (sender, receiver) = mpsc::channel();
+        sender.send(Entry::Forget(AttemptKey { token: 1, index: 0 })).unwrap();
+        let (mut tries, told) = (0, std::cell::RefCell::new(Vec::new()));
+        let mut sender = Some(sender);
+        let keep = |batch: &[Entry]| {
+            tries += 1;
+            assert!(batch.len() <= 1, "an entry was written twice");
+            if tries < 3 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            drop(sender.take());
+            Ok(())
+        };
+        write(keep, &receiver, Duration::from_millis(1), |written| {
+            told.borrow_mut().push(match written {
+                Written::Stored(_) => "stored",
+                Written::Failed(_) => "failed",
+                Written::Recovered => "recovered",
+            });
+        });
+        assert_eq!(told.into_inner(), ["failed", "failed", "recovered"]);
     }
 }

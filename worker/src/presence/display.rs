@@ -70,3 +70,63 @@ impl Source for Display {
         self.choose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Sees what it is told to, and then somebody for ever.
+    struct Script(&'static str, VecDeque<Sighting>);
+
+    impl Source for Script {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Display
+        }
+
+        fn next(&mut self, _: Option<Instant>) -> Sighting {
+            self.1.pop_front().unwrap_or(Sighting::Input)
+        }
+    }
+
+    fn script(name: &'static str, sightings: impl IntoIterator<Item = Sighting>) -> Box<dyn Source> {
+        Box::new(Script(name, sightings.into_iter().collect()))
+    }
+
+    #[test]
+    fn when_the_source_that_is_read_dies_the_next_that_can_is_chosen() {
+        let lost = || Sighting::Lost("it is gone".to_owned());
+        let idle = |secs| Sighting::LastInput(Duration::from_secs(secs));
+        let first = script("first", [idle(1), lost(), lost()]);
+        let second = script("second", [idle(2), Sighting::Input]);
+        let mut display = Display::new(vec![first, second]);
+
+        assert_eq!((display.next(None), display.name()), (idle(1), "first"));
+        assert_eq!(
+            (display.next(None), display.name()),
+            (lost(), "display"),
+            "nobody is told that all is well"
+        );
+        assert_eq!((display.next(None), display.name()), (idle(2), "second"));
+        assert_eq!((display.next(None), display.name()), (Sighting::Input, "second"));
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_from_the_start_is_passed_over() {
+        let first = script("first", [Sighting::Lost("it is Xwayland".to_owned())]);
+        let second = script("second", [Sighting::Absent("no such service".to_owned())]);
+        let third = script("third", [Sighting::InUse]);
+        let mut display = Display::new(vec![first, second, third]);
+        assert_eq!((display.next(None), display.name()), (Sighting::InUse, "third"));
+
+        let reasons = ["it is Xwayland", "no such service"].map(str::to_owned);
+        let [first, second] = reasons.clone().map(|reason| script("one", [Sighting::Lost(reason)]));
+        let mut display = Display::new(vec![first, second]);
+        assert_eq!(display.next(None), Sighting::Lost(reasons.join("; ")));
+    }
+}

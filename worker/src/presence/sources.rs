@@ -43,3 +43,35 @@ fn displays(settings: &Settings) -> Vec<Box<dyn Source>> {
     }
     displays
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Places;
+    use super::*;
+
+    fn names(places: Places) -> Vec<&'static str> {
+        let settings = Settings { places, ..Settings::default() };
+        displays(&settings).iter().map(|source| source.name()).collect()
+    }
+
+    #[test]
+    fn an_x_server_is_never_asked_where_a_wayland_compositor_has_the_input() {
+        let places = |wayland_display: Option<&str>, session_type: Option<&str>| Places {
+            display: Some(":0".to_owned()),
+            wayland_display: wayland_display.map(str::to_owned),
+            session_type: session_type.map(str::to_owned),
+            ..Places::default()
+        };
+        for (wayland_display, session_type) in [
+            (Some("wayland-0"), None),
+            (Some("wayland-1"), Some("x11")),
+            (None, Some("wayland")),
+            (Some("/run/user/1000/wayland-0"), Some("wayland")),
+        ] {
+            assert_eq!(names(places(wayland_display, session_type)), ["GNOME", "Wayland"]);
+        }
+        for session_type in [None, Some("x11"), Some("tty")] {
+            assert_eq!(names(places(None, session_type)), ["X11", "GNOME"]);
+        }
+    }
+}

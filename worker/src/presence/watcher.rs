@@ -156,10 +156,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn see(&self, source: usize, sighting: Sighting) {
+    fn see(&self, source: usize, name: &'static str, sighting: Sighting) {
         let now = Instant::now();
         let mut state = self.lock();
         state.gate.note_sleep(slept(), now);
+        state.gate.rename(source, name);
         let is_news = state.gate.see(source, sighting, now);
         self.close_if_due(&mut state, now);
         if is_news {
@@ -180,7 +181,7 @@ impl Shared {
         loop {
             let until = self.lock().gate.look_at(number, Instant::now());
             let sighting = source.next(until);
-            self.see(number, sighting);
+            self.see(number, source.name(), sighting);
         }
     }
 
@@ -280,7 +281,8 @@ struct LostOnPanic<'a> {
 impl Drop for LostOnPanic<'_> {
     fn drop(&mut self) {
         tracing::error!(source = self.name, "a source of presence broke down: restart the agent");
-        self.shared.see(self.number, Sighting::Lost(format!("{} broke down: restart the agent", self.name)));
+        let lost = Sighting::Lost(format!("{} broke down: restart the agent", self.name));
+        self.shared.see(self.number, self.name, lost);
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use x11rb::connection::{Connection as _, RequestConnection as _};
+use x11rb::protocol::randr::{self, ConnectionExt as _};
 use x11rb::protocol::screensaver::ConnectionExt as _;
 use x11rb::protocol::sync::{self, ConnectionExt as _};
 use x11rb::protocol::xinput::{self, ConnectionExt as _, XIEventMask};
@@ -51,6 +52,13 @@ const IDLE_ALARM_MILLIS: u32 = 1000;
 /// A screen saver that comes later than this after its time does not come.
 const SAVER_LATE: Duration = Duration::from_secs(1);
 
+/// How an X server inside a Wayland compositor is known: by an extension of that name, since Xwayland 23.1, or by outputs whose
+/// names begin with it.
+const XWAYLAND: &str = "XWAYLAND";
+
+/// RandR 1.3: its outputs can be listed without asking the hardware.
+const RANDR_VERSION: (u32, u32) = (1, 3);
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl X11 {
@@ -68,6 +76,10 @@ impl X11 {
 
     fn connect(&self) -> Result<(RustConnection, Sighting), Failure> {
         let (connection, _) = x11rb::connect(self.display.as_deref())?;
+        let has_extension = connection.extension_information(XWAYLAND)?.is_some();
+        if is_xwayland(has_extension, &outputs(&connection)?) {
+            return Err("it is Xwayland, which sees a part of the input only: start the agent with WAYLAND_DISPLAY set".into());
+        }
         for extension in [xinput::X11_EXTENSION_NAME, screensaver::X11_EXTENSION_NAME] {
             if connection.extension_information(extension)?.is_none() {
                 return Err(format!("the display has no {extension} extension").into());
@@ -137,6 +149,31 @@ impl Source for X11 {
     }
 }
 
+/// Whether an X server is a guest of a Wayland compositor: it is told only of input to its own windows, so its idle counter
+/// goes on while somebody types elsewhere.
+fn is_xwayland(has_extension: bool, outputs: &[Vec<u8>]) -> bool {
+    has_extension || outputs.iter().any(|name| name.starts_with(XWAYLAND.as_bytes()))
+}
+
+/// The names of the display's outputs; none where it cannot tell.
+fn outputs(connection: &RustConnection) -> Result<Vec<Vec<u8>>, Failure> {
+    if connection.extension_information(randr::X11_EXTENSION_NAME)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let version = connection.randr_query_version(RANDR_VERSION.0, RANDR_VERSION.1)?.reply()?;
+    if (version.major_version, version.minor_version) < RANDR_VERSION {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for screen in &connection.setup().roots {
+        let resources = connection.randr_get_screen_resources_current(screen.root)?.reply()?;
+        for output in resources.outputs {
+            names.push(connection.randr_get_output_info(output, resources.config_timestamp)?.reply()?.name);
+        }
+    }
+    Ok(names)
+}
+
 /// Asks for an event when idleness ends. A pointer that a program warps makes no raw event, and ends it all the same. A
 /// display that cannot tell is looked at now and then, as every other.
 fn watch_idleness(connection: &RustConnection) -> Result<(), Failure> {
@@ -191,4 +228,23 @@ fn sighting(connection: &RustConnection, inhibited: Policy) -> Result<Sighting, 
     } else {
         Sighting::LastInput(last_input)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_x_server_inside_a_wayland_compositor_is_known() {
+        let check = |has_extension, outputs: &[&str], expected: bool| {
+            let names: Vec<Vec<u8>> = outputs.iter().map(|name| name.as_bytes().to_vec()).collect();
+            assert_eq!(is_xwayland(has_extension, &names), expected, "{has_extension} {outputs:?}");
+        };
+        check(false, &[], false);
+        check(false, &["HDMI-1", "eDP-1", "screen"], false);
+        check(false, &["XWAYLAND0"], true);
+        check(false, &["HDMI-1", "XWAYLAND1"], true);
+        // Newer ones name their outputs as the compositor does.
+        check(true, &["eDP-1"], true);
+    }
 }

@@ -47,7 +47,7 @@ pub(super) struct Course<'a> {
     past: Past,
     /// This device's own checkpoint cannot be gone on from, and a new one was not kept yet.
     is_own_useless: bool,
-    /// Whether a checkpoint was kept since the last runner began.
+    /// Whether a checkpoint was kept since the last runner began, and nobody has asked.
     has_advanced: bool,
     has_warned: bool,
 }
@@ -186,14 +186,44 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Whether the last runner brought the unit forward.
-    pub(super) const fn has_advanced(&self) -> bool {
-        self.has_advanced
+    /// Whether the last runner brought the unit forward; asking again says no, until another does.
+    pub(super) const fn take_advanced(&mut self) -> bool {
+        std::mem::replace(&mut self.has_advanced, false)
     }
 
     /// What there is to report of a run that ended: with all of its CPU time, where it began, what it saw.
     pub(super) fn end(self, run: UnitRun) -> Ended {
         let cpu_micros = self.past.cpu_micros.saturating_add(run.cpu_micros);
         (UnitRun { cpu_micros, ..run }, self.past.base, self.past.witnessed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use lull_job::Stage;
+
+    use super::*;
+    use crate::identity::{Enrolment, Identity};
+
+    #[test]
+    fn a_checkpoint_excuses_the_loss_of_one_runner() {
+        let folder = tempfile::tempdir().unwrap();
+        let enrolment = Enrolment {
+            device_id: 7,
+            grid_id: "grid-1".to_owned(),
+            owner: "owners/ada".to_owned(),
+            coordinator: "http://127.0.0.1:1".to_owned(),
+        };
+        let identity = Identity::with_key(SigningKey::from_bytes(&[7; 32]), enrolment);
+        let store = Store::open(folder.path(), 10_000, identity).unwrap();
+        let unit = UnitName { job_id: 3, stage: Stage::Work, index: 0, made_of: Digest::of(b"module") };
+        let mut course = Course::new(&store, unit, Some(Duration::ZERO), &[], 1 << 20, None);
+        assert!(!course.take_advanced());
+        let image = Image::default();
+        let told = Told { digest: [1; 32], cpu_micros: 1, ran: Duration::ZERO };
+        assert!(course.hear(Progress::Checkpoint(&image, &told)));
+        assert!(course.take_advanced());
+        assert!(!course.take_advanced(), "the next runner is another's loss");
     }
 }

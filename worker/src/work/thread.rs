@@ -30,6 +30,10 @@ use crate::remote::{explain, is_temporary};
 /// it, memory was short), three times is the unit.
 pub const RUNNERS_PER_UNIT_MAX: u32 = 3;
 
+/// Runners in a row that may fail before they can be given a unit: then it is none of the units' doing, and the lease is
+/// handed back, each time after a longer wait.
+const FAILED_STARTS_MAX: u32 = 3;
+
 /// How many times a job's limit on time a strict run may take: counting fuel made a tight loop 3.5 times as slow when
 /// it was measured, and a unit that stays within its limit at full speed must not fail by being looked at.
 const STRICT_TIMES: u64 = 5;
@@ -215,11 +219,12 @@ impl LeaseThread {
             Course::from_start(&store, name, witnesses, memory_bytes_max)
         };
         let mut last = String::new();
-        let mut deaths = 0;
+        let (mut deaths, mut failed_starts) = (0, 0);
         let mut is_compiled_anew = false;
         while deaths < RUNNERS_PER_UNIT_MAX {
             let run = match self.host(loaded, host, flavour) {
                 Ok(Host::Ready(runner)) => {
+                    failed_starts = 0;
                     let how = course.next();
                     if how.from.is_some() {
                         tracing::info!(
@@ -256,7 +261,7 @@ impl LeaseThread {
                     tracing::info!(lease = assignment.token, reason = %message, "a compiled module is not for this PC; it is compiled again");
                 }
                 Err(error) => {
-                    *host = None;
+                    let was_started = host.take().is_some() || matches!(error, Error::CompilerDied { .. });
                     if self.freezer.take_evicted() {
                         tracing::info!(
                             lease = assignment.token,
@@ -266,10 +271,20 @@ impl LeaseThread {
                         self.freezer.wait_thawed();
                         continue;
                     }
-                    // One that comes forward may lose as many runners as it likes.
-                    deaths = if course.has_advanced() { 1 } else { deaths + 1 };
                     last = error.to_string();
-                    tracing::warn!(lease = assignment.token, unit = index, error = %last, "a unit has lost its runner");
+                    if was_started {
+                        // One that comes forward may lose as many runners as it likes.
+                        deaths = if course.take_advanced() { 1 } else { deaths + 1 };
+                        tracing::warn!(lease = assignment.token, unit = index, error = %last, "a unit has lost its runner");
+                    } else {
+                        failed_starts += 1;
+                        tracing::warn!(lease = assignment.token, error = %last, "a runner cannot be started");
+                        if failed_starts == FAILED_STARTS_MAX {
+                            return Err(format!(
+                                "no runner of {FAILED_STARTS_MAX} could be started; the last: {last}"
+                            ));
+                        }
+                    }
                 }
             }
         }

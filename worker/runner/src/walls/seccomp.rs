@@ -49,8 +49,8 @@ pub(super) fn filter() -> Result<(), String> {
 
 fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = PLAIN.iter().map(|call| (*call, Vec::new())).collect();
-    // Memory of its own only: a mapping that is shared would not count against RLIMIT_DATA.
-    let kind = (libc::MAP_SHARED | libc::MAP_ANONYMOUS).unsigned_abs().into();
+    // Memory of its own only: a mapping that is shared, or grows like a stack, would not count against RLIMIT_DATA.
+    let kind = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN).unsigned_abs().into();
     let anonymous = libc::MAP_ANONYMOUS.unsigned_abs().into();
     rules.insert(libc::SYS_mmap, vec![when(&[(3, Op::MaskedEq(kind), anonymous)])?]);
     // The cap on its own memory, once the job's limits are known. Without capabilities it only goes down.

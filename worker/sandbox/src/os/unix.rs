@@ -25,7 +25,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A process that has not been waited for: it exists, if only as a zombie, so that signals cannot fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Process(Pid);
+pub(crate) struct Process {
+    pid: Pid,
+    /// The thread that guests run on, once the runner has named it.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(dead_code, reason = "no signal goes to a thread of another process there")
+    )]
+    guest: Option<Pid>,
+}
 
 /// Starts a runner, with no environment, no standard error, and `/` as its directory.
 pub(crate) fn spawn(path: &Path) -> io::Result<(Child, Process)> {
@@ -48,27 +56,41 @@ pub(crate) fn spawn(path: &Path) -> io::Result<(Child, Process)> {
 impl Process {
     /// The process of a child.
     pub(crate) fn of(child: &Child) -> Self {
-        Self(Pid::from_child(child))
+        Self { pid: Pid::from_child(child), guest: None }
     }
 
     /// Its number.
     pub(crate) fn id(self) -> u32 {
-        self.0.as_raw_nonzero().get().unsigned_abs()
+        self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Stops it.
+    /// The same, with the thread that its guests run on.
+    pub(crate) fn with_guest_thread(self, thread: Option<u32>) -> Self {
+        let number = thread.and_then(|number| i32::try_from(number).ok());
+        Self { guest: number.and_then(Pid::from_raw), ..self }
+    }
+
+    /// Stops it. Any thread may take a signal that is sent to a process, and Linux prefers the first, which sleeps: the others
+    /// run on until it has been scheduled, and that can take long for one of the idle class. So the guest's own
+    /// thread is told first: it stops before its next instruction, and all others with it.
     pub(crate) fn stop(self) {
-        let _ = kill_process(self.0, Signal::STOP);
+        #[cfg(target_os = "linux")]
+        if let Some(guest) = self.guest {
+            stop_thread(self.pid, guest);
+        }
+        // For a runner that has not named a thread, or not rightly. A second stop changes nothing, and one continuation
+        // takes both back.
+        let _ = kill_process(self.pid, Signal::STOP);
     }
 
     /// Continues it.
     pub(crate) fn cont(self) {
-        let _ = kill_process(self.0, Signal::CONT);
+        let _ = kill_process(self.pid, Signal::CONT);
     }
 
     /// Ends it, stopped or not.
     pub(crate) fn kill(self) {
-        let _ = kill_process(self.0, Signal::KILL);
+        let _ = kill_process(self.pid, Signal::KILL);
     }
 
     /// Waits up to `time` until it has ended; it still has to be waited for.
@@ -76,7 +98,7 @@ impl Process {
     pub(crate) fn wait_ended(self, time: Duration) {
         use rustix::process::{PidfdFlags, pidfd_open};
 
-        if let Ok(process) = pidfd_open(self.0, PidfdFlags::empty()) {
+        if let Ok(process) = pidfd_open(self.pid, PidfdFlags::empty()) {
             let _ = wait_readable(&process, time);
         }
     }
@@ -88,7 +110,7 @@ impl Process {
 
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let until = std::time::Instant::now() + time;
-        while let Ok(None) = waitid(WaitId::Pid(self.0), look) {
+        while let Ok(None) = waitid(WaitId::Pid(self.pid), look) {
             let left = until.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 return;
@@ -106,6 +128,17 @@ impl Process {
             .filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok())
             .sum();
         nanos / 1000
+    }
+}
+
+/// Sends one thread of a process the signal that stops the whole. Where the process has no such thread nothing happens.
+#[cfg(target_os = "linux")]
+fn stop_thread(process: Pid, thread: Pid) {
+    let [process, thread] = [process, thread].map(|number| number.as_raw_nonzero().get());
+    #[allow(unsafe_code, reason = "no safe crate here sends a signal to a thread of another process")]
+    // SAFETY: three numbers are passed; the process is a child that has not been waited for, so its number is its own.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGSTOP);
     }
 }
 

@@ -84,6 +84,11 @@ impl Process {
         }
     }
 
+    /// The same: it is stopped as a whole, by its handle.
+    pub(crate) const fn with_guest_thread(self, _thread: Option<u32>) -> Self {
+        self
+    }
+
     /// Stops every thread of it, once more.
     pub(crate) fn stop(self) {
         // SAFETY: its child is not dropped: the handle is open.

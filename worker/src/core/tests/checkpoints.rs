@@ -75,17 +75,31 @@ fn what_waits_for_its_upload_is_still_held() {
 }
 
 #[test]
-fn a_unit_that_is_finished_or_lost_needs_none() {
+fn a_unit_that_is_finished_needs_none() {
     let mut rig = self::rig();
     rig.finish(key(1, 0));
     assert!(rig.dropped_checkpoints().is_empty(), "its attempt is not on disk yet");
     rig.event(Event::Stored(attempt(key(1, 0), false)));
     assert_eq!(rig.dropped_checkpoints(), [0]);
+}
 
+#[test]
+fn what_a_lost_lease_has_come_to_stays_for_the_next_lease_of_its_units() {
     let mut rig = self::rig();
     rig.secs(20);
     rig.answer(v1::SyncResponse { lost_leases: vec![1], ..Default::default() });
-    assert_eq!(rig.dropped_checkpoints(), [0]);
     rig.save_checkpoint(key(1, 0));
     assert!(rig.agent.checkpoints.is_empty(), "one that its thread had on its way");
+    assert!(
+        rig.dropped_checkpoints().is_empty(),
+        "the coordinator may only not have heard of this PC for long"
+    );
+
+    rig.answer_with(vec![lease(2, [0])]);
+    let looked_up =
+        |command: &Command| matches!(command, Command::FindCheckpoints(lease) if lease.token == 2);
+    assert!(rig.commands.iter().any(looked_up));
+    rig.save_checkpoint(key(2, 0));
+    rig.finish_and_store(2, 0);
+    assert_eq!(rig.dropped_checkpoints(), [0]);
 }

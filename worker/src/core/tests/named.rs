@@ -174,9 +174,22 @@ fn a_full_disk_asks_for_no_work_until_it_is_written() {
     assert_eq!(rig.agent.free_slots(), 0);
     assert_eq!(rig.forgotten, [key(2, 0)]);
     rig.event(Event::Stored(attempt(key(1, 0), false)));
+    rig.event(Event::StoreRecovered);
     assert_eq!(rig.running, BTreeSet::from([key(2, 1)]));
     rig.live(2);
     assert_eq!((&rig.forgotten[..], rig.agent.free_slots()), (&[key(2, 0), key(1, 0)][..], 1));
+}
+
+#[test]
+fn a_disk_that_was_full_for_what_is_forgotten_does_not_end_the_agent() {
+    let mut rig = Rig::idle(1);
+    rig.answer_with(vec![lease(1, [0])]);
+    rig.finish_and_store(1, 0);
+    rig.answer_with(vec![]);
+    rig.event(Event::StoreFailed);
+    assert_eq!((&rig.forgotten[..], rig.agent.free_slots()), (&[key(1, 0)][..], 0));
+    rig.event(Event::StoreRecovered);
+    assert_eq!(rig.agent.free_slots(), 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ enum Step {
     FinishUnit(u8),
     Store(u8),
     StoreFails,
+    StoreRecovers,
     EndUpload(u8, u8),
     FailLease(u8),
     Checkpoint(u8),
@@ -32,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(Step::FinishUnit),
         6 => any::<u8>().prop_map(Step::Store),
         1 => Just(Step::StoreFails),
+        2 => Just(Step::StoreRecovers),
         3 => (any::<u8>(), 0u8..4).prop_map(|(which, end)| Step::EndUpload(which, end)),
         1 => any::<u8>().prop_map(Step::FailLease),
         3 => any::<u8>().prop_map(Step::Checkpoint),
@@ -121,11 +123,8 @@ impl Day {
                     rig.event(Event::Stored(attempt(key, key.index % 3 == 2)));
                 }
             }
-            Step::StoreFails => {
-                if !storing.is_empty() {
-                    rig.event(Event::StoreFailed);
-                }
-            }
+            Step::StoreFails => rig.event(Event::StoreFailed),
+            Step::StoreRecovers => rig.event(Event::StoreRecovered),
             Step::EndUpload(which, end) => {
                 let ends = [UploadEnd::Done, UploadEnd::TryAgain, UploadEnd::Refused, UploadEnd::Unreadable];
                 if let Some(key) = pick(rig.uploading.iter().copied(), which) {
@@ -170,6 +169,7 @@ impl Day {
     /// Everything works again and nothing new comes: it must all come to an end.
     fn drain(&mut self) {
         self.take(Step::Presence(1));
+        self.take(Step::StoreRecovers);
         for _ in 0..400 {
             self.take(Step::FinishUnit(0));
             self.take(Step::Store(0));
