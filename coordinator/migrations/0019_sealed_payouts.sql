@@ -13,6 +13,19 @@ INSERT INTO payout_step (batch_id, step, operator_id, created_at)
     SELECT id, 2, approved_by, approved_at FROM payout_batch WHERE approved_by IS NOT NULL
     UNION ALL SELECT id, 3, exported_by, exported_at FROM payout_batch WHERE exported_by IS NOT NULL;
 
+-- The database writes them itself: a program of before that still runs must leave none out.
+CREATE FUNCTION note_payout_step() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.approved_by IS NULL AND NEW.approved_by IS NOT NULL THEN
+        INSERT INTO payout_step (batch_id, step, operator_id, created_at) VALUES (NEW.id, 2, NEW.approved_by, NEW.approved_at);
+    END IF;
+    IF OLD.exported_by IS NULL AND NEW.exported_by IS NOT NULL THEN
+        INSERT INTO payout_step (batch_id, step, operator_id, created_at) VALUES (NEW.id, 3, NEW.exported_by, NEW.exported_at);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER payout_batch_step AFTER UPDATE ON payout_batch FOR EACH ROW EXECUTE FUNCTION note_payout_step();
+
 -- The transaction that wrote a row. Rows that are there already count as written by this one.
 ALTER TABLE operator ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
 ALTER TABLE payout_batch ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();

@@ -11,7 +11,7 @@ CREATE TABLE stake (
     PRIMARY KEY (owner_id, currency)
 ) WITH (fillfactor = 50);
 INSERT INTO stake (owner_id, currency, level)
-    SELECT owner_id, job.currency, max(held.amount * (held.until_seq - held.seq))
+    SELECT owner_id, job.currency, least(max(held.amount * (held.until_seq - held.seq)), 9999999999999999)
     FROM standing JOIN held USING (owner_id) JOIN job ON job.id = held.job_id
     WHERE held.seq > standing.released_to GROUP BY 1, 2;
 

@@ -227,7 +227,8 @@ async fn a_remainder_is_its_owners_and_the_next_payout_takes_it_up() -> Result<(
     let newest = "batch_id = (SELECT max(batch_id) FROM payout)";
     client.execute(&format!("UPDATE payout SET remainder = remainder / 2 WHERE {newest}"), &[]).await?;
     let told = office.grid.audit().expect_err("half a remainder").to_string();
-    assert!(told.contains("remainders"), "{told}");
+    // By the seal, if it was sealed already.
+    assert!(told.contains("remainders") || told.contains("payout (batch_id 3, owner_id 1)"), "{told}");
     assert!(office.grid.check_books().is_err());
     Ok(())
 }

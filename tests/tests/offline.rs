@@ -54,8 +54,14 @@ fn a_laptop_that_was_away_is_heard_and_paid_when_it_returns() -> Result<()> {
     let token = grid.submitter("clinic", "100")?;
     let job = grid.submit(&token, &job_file(&grid)?, &[])?;
     let laptop = grid.agent("ada", "laptop")?;
-    // With a runner, it has all that it needs for its unit.
-    wait(&laptop.state_dir, "running", |_| laptop.runners().is_ok_and(|runners| !runners.is_empty()))?;
+    // With its module compiled, it has all that it needs for its unit.
+    let has_compiled = || {
+        let files = std::fs::read_dir(laptop.state_dir.join("compiled"));
+        files.is_ok_and(|mut files| files.next().is_some())
+    };
+    wait(&laptop.state_dir, "running", |status| {
+        status["leases"][0]["running"].as_u64() > Some(0) && has_compiled()
+    })?;
 
     // It leaves the office in the middle of a unit, and finishes what it has.
     grid.kill_coordinator()?;

@@ -362,10 +362,19 @@ impl Shell {
         let Ok(assignment) = Assignment::check(lease) else { return };
         for &index in &lease.indices {
             let unit = assignment.unit(index);
-            if self.tools.checkpoints.has(&unit) {
-                let key = AttemptKey { token: lease.token, index };
-                let _ = self.events.send(Event::CheckpointSaved(key, unit));
+            if !self.tools.checkpoints.has(&unit) {
+                continue;
             }
+            let key = AttemptKey { token: lease.token, index };
+            let leased = assignment.checkpoint_of(index).map(|leased| leased.state_digest);
+            let (checkpoints, events) = (Arc::clone(&self.tools.checkpoints), self.events.clone());
+            tokio::task::spawn_blocking(move || {
+                // One from an earlier lease that goes back to a state which this one does not name must not be handed back
+                // under it: whose work is in it would not be known.
+                if checkpoints.get(&unit).is_some_and(|(saved, _)| saved.is_good_for(leased)) {
+                    let _ = events.send(Event::CheckpointSaved(key, unit));
+                }
+            });
         }
     }
 

@@ -13,7 +13,7 @@ use super::job::Job;
 use super::network::Network;
 use super::slice::{Changes, Lease, RunMode, Slice, Wanted};
 use super::trouble::Trouble;
-use super::trust::Coin;
+use super::trust::{Coin, Standing};
 
 /// Work in one lease: what a PC that is switched off takes with it.
 const LEASE_MICROS: u64 = 120_000_000;
@@ -23,6 +23,8 @@ pub(crate) const LEASE_UNITS_MAX: u64 = 1_000;
 const LEASE_PARTS_MAX: u64 = 8_000;
 /// Owners without common work that a unit takes if it is checked.
 const CHECKED: usize = 2;
+/// Who is checked more often than this gets one unit at a time.
+const WATCHED_RATE: f64 = 0.5;
 /// What a unit counts for in fair sharing while nobody knows what it takes.
 const UNKNOWN_UNIT_MICROS: u64 = 1_000_000;
 
@@ -172,8 +174,10 @@ impl<'a> Allocator<'a> {
         let confident = job.buys_confidence();
         let picks = confident && !request.referee && standing.picks();
         // Whatever a stranger returns is checked, and may have to be settled by many: one unit at a time.
-        let is_watched =
-            picks || (confident && standing.is_stranger()) || trouble.is_some_and(Trouble::is_watched);
+        // So may be what somebody returns who has little to lose for so dear a unit.
+        let stake = self.slice.stakes.get(&(owner, job.currency)).copied().unwrap_or_default().lasting();
+        let has_little = Standing { stake, ..standing }.check_rate(job.prices.item) > WATCHED_RATE;
+        let is_watched = picks || (confident && has_little) || trouble.is_some_and(Trouble::is_watched);
         let wish = if is_watched { 1 } else { lease_units(job, grid_slots, units_max) };
         let may_settle = !confident || request.referee || standing.settles() || job.beyond_frontier() == 0;
         let stage = job.stage;
@@ -234,7 +238,7 @@ impl<'a> Allocator<'a> {
             let known = if mode == RunMode::Normal { known } else { &[][..] };
             let known = known.iter().filter(|one| !confident || is_passed_on(one, &self.slice.standings));
             // Whoever must agree has to be there; where one can be enough, somebody who could check it.
-            let quorum = job.quorum(stage).max(if confident { CHECKED } else { 0 });
+            let quorum = if confident { job.most_owners(stage).max(CHECKED) } else { job.quorum(stage) };
             let best = best_for(known, owner, &rows[at].excluded, quorum, there);
             if best.is_some() || seen.is_some() {
                 let lineage =

@@ -6,7 +6,7 @@ use lull_ledger::{Amount, AmountError, CurrencyId, FeeRate};
 use super::ids::{JobId, OwnerId, SubmitterId, UnitKey};
 use super::judge::Rule;
 use super::slice::{Attempt, RunMode};
-use super::trust::{Coin, Copies, OF_MAKING, Policy, Standing, lead, service_owners};
+use super::trust::{Coin, Copies, OF_MAKING, Policy, Standing, lead};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct Job {
     pub max_answer_error: Share,
     /// Copies that work units get on average, to keep the share of errors down; it only rises.
     pub wish_copies: Copies,
-    /// Owners that must agree on what is made from the work; it only rises.
+    /// Owners that must agree on what is made from the work: by the promise for the answer, when it was submitted.
     pub service_owners: u32,
     /// Whether everything is run strictly, as results depend on bits of NaN.
     pub strict: bool,
@@ -152,6 +152,16 @@ impl Job {
         copies as usize
     }
 
+    /// The most owners that a unit of a stage may need where nobody lies.
+    #[must_use]
+    pub fn most_owners(&self, stage: Stage) -> usize {
+        match stage {
+            _ if !self.buys_confidence() => self.quorum(stage),
+            Stage::Work => usize::try_from(self.wish_copies.most()).unwrap_or(usize::MAX),
+            _ => self.service_owners as usize,
+        }
+    }
+
     /// Whether a share of errors was named.
     #[must_use]
     pub const fn buys_confidence(&self) -> bool {
@@ -170,7 +180,8 @@ impl Job {
     pub fn rule(&self, unit: UnitKey, attempts: &[Attempt], first: Option<Standing>, policy: Policy) -> Rule {
         let lead = lead(policy.liars, self.tolerance());
         if !self.buys_confidence() {
-            return Rule { needed: self.quorum(unit.stage), strict: self.strict, lead, by_vote: true };
+            let needed = self.quorum(unit.stage);
+            return Rule { needed, strict: self.strict, lead, to_fail: lead, by_vote: true };
         }
         let voided = attempts.iter().filter(|attempt| attempt.void).count();
         let coin = Coin::of(&self.key, unit, voided);
@@ -181,7 +192,7 @@ impl Job {
             (Stage::Work, None) => self.wish_copies.needed(coin),
             _ => self.service_owners as usize,
         };
-        Rule { needed, strict: self.strict, lead, by_vote: false }
+        Rule { needed, strict: self.strict, lead, to_fail: lead, by_vote: false }
     }
 
     /// How its units are run when nothing is in dispute.
@@ -193,16 +204,13 @@ impl Job {
     /// Takes what is known of the grid into account: more owners, more who might lie. Returns whether that changes
     /// anything.
     pub fn raise_copies(&mut self, owners: u64, liars: Share) -> bool {
-        let (before, service_before) = (self.wish_copies, self.service_owners);
+        let before = self.wish_copies;
         // What is done again was paid for at the old rate.
         if self.buys_confidence() && self.round == 0 {
             let copies = Copies::for_error(self.tolerance(), liars, owners, self.plan.work_units());
             self.wish_copies = before.max(copies);
-            let made = self.plan.service_units().total();
-            let owners = service_owners(self.max_answer_error, liars, made);
-            self.service_owners = service_before.max(owners);
         }
-        (self.wish_copies, self.service_owners) != (before, service_before)
+        self.wish_copies > before
     }
 
     /// What one accepted attempt of a unit costs, the fee included. Prices are checked at submission, so that the product exists.
@@ -270,12 +278,12 @@ impl Job {
     }
 
     /// What a unit of the stage took: a moving average with a weight of a quarter. Devices say it themselves, and one that
-    /// lies must not make everybody's leases small or hide who is late: no report counts for more than eight times what
-    /// is known.
+    /// lies must not make everybody's leases small or hide who is late: the first sets it, and none after it counts for
+    /// more than eight times what is known.
     pub(super) fn learn_time(&mut self, cpu_micros: u64) {
         let known = self.unit_micros;
         let average = if known == 0 {
-            cpu_micros.min(FIRST_TIME_MICROS_MAX)
+            cpu_micros
         } else {
             let said = cpu_micros.clamp(known / SURPRISE_MAX, known.saturating_mul(SURPRISE_MAX));
             (known / 4 * 3).saturating_add(said / 4)
@@ -294,8 +302,7 @@ impl Job {
             self.stage_failed = self.totals.failed;
             self.stage_accepted = self.stage_units - self.stage_failed;
             self.totals.accepted = self.stage_accepted + u64::from(self.plan.has_split);
-            let mean = self.totals.work_cpu_micros / self.totals.work_attempts.max(1);
-            self.unit_micros = mean.min(FIRST_TIME_MICROS_MAX);
+            self.unit_micros = self.totals.work_cpu_micros / self.totals.work_attempts.max(1);
         }
         self.state = JobState::Running;
         self.reason = reason;
@@ -363,8 +370,6 @@ const PLACES_APART: i64 = 2_850_178_704_830_799_873;
 const PLACE_MAX: i64 = (1 << 62) - 1;
 /// By what factor a report of the time of a unit may differ from what is known, and count in full.
 const SURPRISE_MAX: u64 = 8;
-/// What the first such report counts for at most: two minutes.
-const FIRST_TIME_MICROS_MAX: u64 = 120_000_000;
 
 /// How often a job is begun again at most: its stages have numbers for no more.
 pub(super) const ROUNDS_MAX: u16 = 100;

@@ -12,6 +12,9 @@ use super::slice::{Attempt, Outcome, RunMode};
 /// Owners that must have run into a limit where one result could be enough: broken PCs are quick to give up.
 const LIMIT_OWNERS: usize = 3;
 
+/// Owners that must have seen the guest fail, however few there are: one alone fails no unit.
+const FAILURE_OWNERS: usize = 2;
+
 /// What decides a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -21,18 +24,26 @@ pub struct Rule {
     pub strict: bool,
     /// By how many owners an answer must be ahead of another for the other to be held for wrong.
     pub lead: usize,
+    /// Owners that must say so for a unit to fail.
+    pub to_fail: usize,
     /// Whether the needed owners suffice when others differ.
     pub by_vote: bool,
 }
 
 impl Rule {
+    /// The same where so many owners are there: a unit must not wait for more of them to fail.
+    pub(super) fn among(self, owners: u64) -> Self {
+        let there = usize::try_from(owners).unwrap_or(usize::MAX).max(FAILURE_OWNERS);
+        Self { to_fail: self.to_fail.min(there), ..self }
+    }
+
     /// Owners that must agree on a unit that ended so.
     pub(super) fn needed_for(self, outcome: Outcome) -> usize {
         match outcome {
             _ if self.by_vote => self.needed,
             Outcome::Result => self.needed,
-            Outcome::GuestFailed => self.needed.max(self.lead),
-            Outcome::Limit | Outcome::Undecidable => self.needed.max(self.lead).max(LIMIT_OWNERS),
+            Outcome::GuestFailed => self.needed.max(self.to_fail),
+            Outcome::Limit | Outcome::Undecidable => self.needed.max(self.to_fail).max(LIMIT_OWNERS),
         }
     }
 }
@@ -71,7 +82,7 @@ pub enum Judgement {
 ///
 /// A trap is a result and judged like one. But where a job buys confidence one failed unit can end it, and friends who say
 /// that a program failed risk nothing: a unit fails when as many owners say so as it takes to be sure of an answer (the
-/// rule's lead). A limit of one PC says little about another: the same holds, and it takes three at least.
+/// rule's lead), or as many as are there. A limit of one PC says little about another: the same holds, and it takes three at least.
 ///
 /// Where answers differ, the word of a referee who ran the unit both ways is final: with the same bytes both times no
 /// NaN is involved; in a strict job its strict run is enough, and nobody else is needed where no copies were named. A
@@ -292,7 +303,7 @@ pub(super) mod tests {
     }
 
     const fn votes(needed: usize) -> Rule {
-        Rule { needed, strict: false, lead: 4, by_vote: true }
+        Rule { needed, strict: false, lead: 4, to_fail: 4, by_vote: true }
     }
 
     #[test]
@@ -339,7 +350,7 @@ pub(super) mod tests {
                 ..attempt(owner, Outcome::Result, result)
             })
             .collect();
-        judge(&attempts, Rule { needed: 3, strict, lead: 4, by_vote: false })
+        judge(&attempts, Rule { needed: 3, strict, lead: 4, to_fail: 4, by_vote: false })
     }
 
     fn decided(judgement: Judgement) -> Option<(Digest, bool)> {

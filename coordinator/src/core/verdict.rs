@@ -54,7 +54,7 @@ impl Batch<'_> {
         let attempts = self.slice.attempts.get(&unit).cloned().unwrap_or_default();
         let alone = standing_of_one(self.slice, unit, &attempts);
         let Some(job) = self.slice.jobs.get_mut(&unit.job) else { return };
-        let rule = job.rule(unit, &attempts, alone, self.slice.policy);
+        let rule = job.rule(unit, &attempts, alone, self.slice.policy).among(self.slice.grid_owners);
         let (outcome, digest, size_bytes, agreeing, is_sure) = match judge(&attempts, rule) {
             Judgement::Decided { outcome, digest, size_bytes, agreeing, is_sure } => {
                 (outcome, digest, size_bytes, agreeing, is_sure)
@@ -205,7 +205,7 @@ impl Batch<'_> {
         let is_strict = self.slice.jobs.get(&unit.job).is_some_and(|job| job.strict);
         let wrong = attempts.iter().filter(|attempt| {
             !attempt.caught
-                && attempt.origin.is_none()
+                && attempt.rests_on().iter().all(|owner| *owner == attempt.owner)
                 && vote(attempt, is_strict)
                     .is_some_and(|said| said.0 != Outcome::Limit && said != (outcome, digest))
         });

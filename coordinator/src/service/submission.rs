@@ -6,11 +6,11 @@ use lull_proto::v1;
 use tonic::Status;
 
 use super::{Context, status};
-use crate::core::{
-    Copies, Prices, SERVICE_OWNERS_MIN, SubmitterId, expected_cost, service_owners, tolerance,
-};
+use crate::core::{Copies, Prices, SubmitterId, expected_cost, service_owners, tolerance};
 use crate::store::NewJob;
 
+/// Units that are made from the work of a job whose own split says how much work there is: for how many owners they take.
+const MADE_AFTER_SPLIT: u64 = 200;
 /// A request id: a UUID has 36 characters.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -48,16 +48,16 @@ pub(super) async fn check(
         Some(tolerance) => Copies::for_error(tolerance, hints.policy.liars, owners, plan.work_units()),
         None => Copies::whole(spec.copies),
     };
-    let service_owners =
-        service_owners(spec.max_answer_error, hints.policy.liars, plan.service_units().total());
+    let made = plan.service_units().total();
+    // What a split will list is not known yet.
+    let made = if plan.has_split { made.max(MADE_AFTER_SPLIT) } else { made };
+    let service_owners = service_owners(spec.max_answer_error, hints.policy.liars, made);
     let strangers = if tolerance.is_some() { owners } else { 0 };
     let expected = expected_cost(&plan, prices, copies, service_owners, strangers).map_err(too_large)?;
     let longest = prices.item.times(plan.items_per_unit.min(plan.items)).map_err(too_large)?;
     // What somebody may name must not depend on who is there: submitting again gives the same job.
     let least = match tolerance {
-        Some(_) => {
-            expected_cost(&plan, prices, Copies::whole(1), SERVICE_OWNERS_MIN, 0).map_err(too_large)?
-        }
+        Some(_) => expected_cost(&plan, prices, Copies::whole(1), service_owners, 0).map_err(too_large)?,
         None => expected,
     };
     let has_default_budget = message.budget.is_empty();

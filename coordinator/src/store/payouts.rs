@@ -21,9 +21,8 @@ use crate::core::OwnerId;
 
 /// Payouts in one batch: what a bank's file and one message hold. The rest comes with the next batch.
 const PAYOUTS_MAX: i64 = 20_000;
-/// Numbers of states of a batch: those that somebody takes it to, and that are sealed.
-const APPROVED: i16 = 2;
-const EXPORTED: i16 = 3;
+/// A proposal must not take longer, in seconds: its transfers are of the month in which it began, which is final soon after.
+const PROPOSAL_SECS_MAX: f64 = 200.0;
 
 /// The grid's own account at its bank, for one currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +237,11 @@ impl Store {
             let transfers = insert_payouts(tx, batch, id, &due).await?;
             check_lines(tx, batch, &made).await?;
             write_transfers(tx, &transfers).await?;
+            let age = "SELECT extract(epoch FROM clock_timestamp() - now())::float8";
+            if tx.query_one(age, &[]).await?.try_get::<_, f64>(0)? > PROPOSAL_SECS_MAX {
+                let message = format!("it took longer than {PROPOSAL_SECS_MAX} s; nothing was proposed: try again when less is paid");
+                return Err(precondition("TOO_SLOW", message));
+            }
             Ok(Proposal { batch, without_payee })
         })
     }
@@ -259,7 +263,7 @@ impl Store {
                 BatchState::Proposed => {
                     let update = "UPDATE payout_batch SET state = 2, approved_by = $2, approved_at = now() WHERE id = $1";
                     tx.execute(update, &[&id, &operator.0]).await?;
-                    note_step(tx, id, APPROVED, operator).await
+                    Ok(())
                 }
             }
         })
@@ -281,7 +285,7 @@ impl Store {
                 BatchState::Approved => {
                     let update = "UPDATE payout_batch SET state = 3, exported_by = $2, exported_at = now() WHERE id = $1";
                     tx.execute(update, &[&id, &operator.0]).await?;
-                    note_step(tx, id, EXPORTED, operator).await
+                    Ok(())
                 }
             }
         })
@@ -602,13 +606,6 @@ async fn insert_payouts(
         }
     }
     Ok(transfers)
-}
-
-/// Notes who took a batch to this state, and when: what is sealed of that, as the batch itself changes.
-async fn note_step(tx: &Transaction<'_>, id: i64, step: i16, operator: OperatorId) -> Result<(), Error> {
-    let insert = "INSERT INTO payout_step (batch_id, step, operator_id) VALUES ($1, $2, $3)";
-    tx.execute(insert, &[&id, &step, &operator.0]).await?;
-    Ok(())
 }
 
 /// Locks a batch; returns how far it is, and who proposed it.

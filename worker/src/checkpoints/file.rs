@@ -56,6 +56,13 @@ struct Stored {
 }
 
 impl Saved {
+    /// Whether a lease that comes with this checkpoint, or none, can go on from it: it ran from the start, or from that very
+    /// checkpoint.
+    #[must_use]
+    pub fn is_good_for(&self, leased: Option<Digest>) -> bool {
+        self.base.is_none() || self.base == leased
+    }
+
     /// As a message.
     #[must_use]
     pub fn to_proto(&self) -> v1::Checkpoint {

@@ -15,6 +15,10 @@ use crate::core::UnitName;
 use crate::files::{TEMPORARY_PREFIX, write_durably};
 use crate::identity::Identity;
 
+/// A checkpoint that nothing was added to for so long is of no use: leases of its unit have long gone elsewhere, or its job
+/// is over. Two weeks.
+const UNUSED_MAX: Duration = Duration::from_secs(14 * 24 * 3_600);
+
 /// Bytes of all checkpoints on disk; the oldest go first.
 pub const CHECKPOINTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
@@ -50,20 +54,23 @@ struct Files {
 }
 
 impl Store {
-    /// Opens a folder, and removes what a crash left half written.
+    /// Opens a folder, and removes what a crash left half written, and what nobody has come back to for long.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn open(folder: &Path, bytes_max: u64, identity: Identity) -> io::Result<Self> {
         let mut found: Vec<(SystemTime, String, u64)> = Vec::new();
+        let now = SystemTime::now();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let metadata = entry.metadata()?;
-            if name.starts_with(TEMPORARY_PREFIX) {
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            let is_old = now.duration_since(modified).is_ok_and(|age| age > UNUSED_MAX);
+            if name.starts_with(TEMPORARY_PREFIX) || (metadata.is_file() && is_old) {
                 fs::remove_file(entry.path())?;
             } else if metadata.is_file() {
-                found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, metadata.len()));
+                found.push((modified, name, metadata.len()));
             }
         }
         found.sort_unstable();

@@ -107,7 +107,7 @@ impl<'a> Course<'a> {
         let (saved, bytes) = self.store.get(&self.unit)?;
         // One that goes back to somebody's checkpoint that this lease does not name is of another line.
         let leased = self.leased.as_ref().map(|(leased, _)| leased.state_digest);
-        if saved.base.is_some() && saved.base != leased {
+        if !saved.is_good_for(leased) {
             self.store.remove(&self.unit);
             return None;
         }

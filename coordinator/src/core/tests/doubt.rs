@@ -98,7 +98,8 @@ fn what_two_agreed_on_is_run_again_when_that_matters() {
 #[test]
 fn an_answer_that_must_be_right_is_made_by_as_many_as_that_takes() {
     let mut job = Job { max_answer_error: Share::of(0.01), ..job(30, 2, Reduce::Tree) };
-    assert!(job.raise_copies(20, Policy::default().liars));
+    let made = job.plan.service_units().total();
+    job.service_owners = service_owners(job.max_answer_error, Policy::default().liars, made);
     let merge = UnitKey { stage: Stage::Merge(1), ..first() };
     // 15 merges and a finish or so: 0.05 to the fourth times that is less than a thousandth.
     assert_eq!(job.rule(merge, &[], None, Policy::default()).needed, 4);

@@ -252,7 +252,7 @@ proptest! {
             let lineage: Vec<OwnerId> = lineage.iter().copied().map(OwnerId).collect();
             Attempt { lineage, ..attempt(owner, &result.to_string()) }
         }).collect();
-        let decided = |attempts: &[Attempt]| match judge(attempts, Rule { needed: quorum, strict: false, lead: 20, by_vote: true }) {
+        let decided = |attempts: &[Attempt]| match judge(attempts, Rule { needed: quorum, strict: false, lead: 20, to_fail: 20, by_vote: true }) {
             Judgement::Decided { digest, .. } => Some(digest),
             _ => None,
         };

@@ -194,7 +194,7 @@ fn one_device_that_lies_about_its_time_sets_nothing() {
         job.learn_time(lie);
         for report in 0..400u64 {
             job.learn_time(if report % 20 == 0 { lie } else { 1_000_000 });
-            let settled = report < 100 || (500_000..4_000_000).contains(&job.unit_micros);
+            let settled = report < 250 || (500_000..4_000_000).contains(&job.unit_micros);
             assert!(settled, "{} after {report} reports and lies of {lie}", job.unit_micros);
         }
     }
