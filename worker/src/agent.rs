@@ -95,6 +95,8 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let cache = Cache::open(&state.cache(), settings.cache_bytes).map_err(Error::Cache)?;
     let checkpoints = Store::open(&state.checkpoints(), CHECKPOINTS_BYTES_MAX, remote.identity().clone())
         .map_err(Error::Checkpoints)?;
+    #[allow(clippy::disallowed_methods, reason = "the time of files, which the same clock wrote")]
+    checkpoints.forget_unused(std::time::SystemTime::now());
     let compiled = Compiled::open(&state.compiled(), &settings.runner.path, COMPILED_BYTES_MAX);
     let compiled = Arc::new(compiled.map_err(Error::Cache)?);
     let Enrolment { grid_id, device_id, .. } = &remote.identity().enrolment;

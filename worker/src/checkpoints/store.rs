@@ -54,23 +54,20 @@ struct Files {
 }
 
 impl Store {
-    /// Opens a folder, and removes what a crash left half written, and what nobody has come back to for long.
+    /// Opens a folder, and removes what a crash left half written.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn open(folder: &Path, bytes_max: u64, identity: Identity) -> io::Result<Self> {
         let mut found: Vec<(SystemTime, String, u64)> = Vec::new();
-        let now = SystemTime::now();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let metadata = entry.metadata()?;
-            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            let is_old = now.duration_since(modified).is_ok_and(|age| age > UNUSED_MAX);
-            if name.starts_with(TEMPORARY_PREFIX) || (metadata.is_file() && is_old) {
+            if name.starts_with(TEMPORARY_PREFIX) {
                 fs::remove_file(entry.path())?;
             } else if metadata.is_file() {
-                found.push((modified, name, metadata.len()));
+                found.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), name, metadata.len()));
             }
         }
         found.sort_unstable();
@@ -79,6 +76,18 @@ impl Store {
             files.note(name, size_bytes);
         }
         Ok(Self { folder: folder.to_owned(), bytes_max, identity, files: Mutex::new(files) })
+    }
+
+    /// Removes what was written last more than two weeks before `now`.
+    pub fn forget_unused(&self, now: SystemTime) {
+        let mut files = self.lock();
+        let is_unused = |name: &&String| {
+            let written = fs::metadata(self.folder.join(name)).and_then(|metadata| metadata.modified());
+            written.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > UNUSED_MAX))
+        };
+        for name in files.by_name.keys().filter(is_unused).cloned().collect::<Vec<_>>() {
+            self.remove_file(&name, &mut files);
+        }
     }
 
     /// Keeps a checkpoint instead of the unit's last one. After a crash there is the one or the other.
@@ -236,6 +245,30 @@ mod tests {
         SigningKey::from_bytes(&[7; 32]).verifying_key().verify(text.as_bytes(), &signature).unwrap();
         store.remove(&unit(1));
         assert!(store.get(&unit(1)).is_none() && !store.has(&unit(1)));
+    }
+
+    #[test]
+    fn what_nobody_came_back_to_goes_and_the_rest_stays() {
+        let (folder, store) = open(10_000);
+        store.put(unit(1), &Image::default(), facts()).unwrap();
+        store.put(unit(2), &Image::default(), facts()).unwrap();
+        let written = fs::metadata(folder.path().join(name_of(&unit(2)))).unwrap().modified().unwrap();
+        let long_ago = written - UNUSED_MAX;
+        let file = fs::File::options().write(true).open(folder.path().join(name_of(&unit(1)))).unwrap();
+        file.set_modified(long_ago).unwrap();
+        store.forget_unused(written + Duration::from_secs(1));
+        assert!(!store.has(&unit(1)) && store.get(&unit(2)).is_some());
+        assert!(!folder.path().join(name_of(&unit(1))).exists());
+    }
+
+    #[test]
+    fn a_state_of_another_line_is_no_good_for_a_lease() {
+        let (_folder, store) = open(10_000);
+        let saved = store.put(unit(1), &Image::default(), facts()).unwrap();
+        let (base, other) = (Digest::of(b"base"), Digest::of(b"other"));
+        assert!(saved.is_good_for(Some(base)) && !saved.is_good_for(Some(other)) && !saved.is_good_for(None));
+        let from_start = Facts { base: None, ..facts() };
+        assert!(store.put(unit(1), &Image::default(), from_start).unwrap().is_good_for(None));
     }
 
     #[test]
