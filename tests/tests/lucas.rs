@@ -38,8 +38,8 @@ const KNOWN: [&str; 4] = [
 ];
 /// The last of them, which takes some seconds, for tests that need one unit only.
 const ONE: usize = KNOWN.len() - 1;
-/// One that takes half a minute: memory is looked at every few seconds.
-const LONG: [&str; 1] = ["44497 prime 0000000000000000"];
+/// Two that make a unit which takes twice as long: memory is looked at every few seconds only.
+const LONG: [&str; 2] = ["21701 prime 0000000000000000", "23209 prime 0000000000000000"];
 
 /// Checkpoints from one blow to the next, at most: some step of a unit each.
 const CHECKPOINTS_BETWEEN_MAX: u32 = 3;
@@ -62,12 +62,16 @@ enum Blow {
 const BLOWS: [(Blow, usize); 3] = [(Blow::Runner, 55), (Blow::Agent, 27), (Blow::Migration, 18)];
 
 fn submit(grid: &Grid, token: &str, known: &[&str]) -> Result<String> {
+    submit_in_units(grid, token, known, 1)
+}
+
+fn submit_in_units(grid: &Grid, token: &str, known: &[&str], each: usize) -> Result<String> {
     let path = grid.dir().join("exponents.txt");
     let exponents: Vec<&str> = known.iter().filter_map(|line| line.split(' ').next()).collect();
     std::fs::write(&path, exponents.join("\n") + "\n")?;
     let file = JobFile::of("lucas")
         .path("split.lines", &path)
-        .set("items_per_unit", 1)
+        .set("items_per_unit", each)
         .set("copies", 1)
         .set("limits.unit_secs", 3600)
         .write(grid.dir(), "lucas")?;
@@ -371,7 +375,7 @@ fn a_guest_is_evicted_when_memory_is_short_and_goes_on_when_it_is_not() -> Resul
         .chain(["--memory-free-bytes", "1073741824", "--evict-secs", "0"])
         .collect();
     let agent = grid.agent_with_meminfo("ada", "agent-ada", &meminfo, &options)?;
-    let job = submit(&grid, &token, known)?;
+    let job = submit_in_units(&grid, &token, known, LONG.len())?;
     ensure!(wait_new_checkpoint(&grid, &job, &agent, &BTreeMap::new())?, "the unit was too quick");
 
     write_meminfo(&meminfo, 1023)?;

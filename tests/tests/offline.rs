@@ -7,12 +7,15 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use lull_tests::procfs::guest_cpu_nanos;
 use lull_tests::{Agent, DEADLINE, Grid, JobFile, binary, study};
 use serde_json::Value;
 
 /// Units of the study; each takes some seconds of CPU time, so that it can be caught at its work.
 const UNITS: u64 = 2;
 const ITEMS_PER_UNIT: u64 = 1_500_000;
+/// A guest that has taken so much CPU time has begun.
+const COMPUTES_NANOS: u64 = 100_000_000;
 
 fn job_file(grid: &Grid) -> Result<std::path::PathBuf> {
     JobFile::of("maxt")
@@ -54,14 +57,14 @@ fn a_laptop_that_was_away_is_heard_and_paid_when_it_returns() -> Result<()> {
     let token = grid.submitter("clinic", "100")?;
     let job = grid.submit(&token, &job_file(&grid)?, &[])?;
     let laptop = grid.agent("ada", "laptop")?;
-    // With its module compiled, it has all that it needs for its unit.
-    let has_compiled = || {
-        let files = std::fs::read_dir(laptop.state_dir.join("compiled"));
-        files.is_ok_and(|mut files| files.next().is_some())
+    // With a guest that computes, it has all that it needs for its unit; a runner that only looks at its walls does not.
+    let computes = || {
+        let compiled = std::fs::read_dir(laptop.state_dir.join("compiled"));
+        let runners = laptop.runners().unwrap_or_default();
+        compiled.is_ok_and(|mut files| files.next().is_some())
+            && runners.iter().any(|runner| guest_cpu_nanos(*runner).is_ok_and(|nanos| nanos > COMPUTES_NANOS))
     };
-    wait(&laptop.state_dir, "running", |status| {
-        status["leases"][0]["running"].as_u64() > Some(0) && has_compiled()
-    })?;
+    wait(&laptop.state_dir, "running", |_| computes())?;
 
     // It leaves the office in the middle of a unit, and finishes what it has.
     grid.kill_coordinator()?;

@@ -10,8 +10,8 @@ use super::ids::OwnerId;
 use super::slice::Wanted;
 
 /// So long a unit waits for a checker from another network, in seconds: longer than it waits in any case, while leases of
-/// two minutes are out, and not so long that one who asks and gets nothing holds a job up much.
-const NEAR_WAITS_SECS: u64 = 180;
+/// two minutes are out, and not so long that one who asks and gets nothing holds a job up for much longer.
+const NEAR_WAITS_SECS: u64 = 300;
 
 /// A network: the first 24 bits of an IPv4 address, or the first 48 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

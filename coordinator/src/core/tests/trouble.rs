@@ -115,6 +115,6 @@ fn a_unit_goes_to_a_neighbour_where_nobody_else_is_there_or_for_too_long() {
     let mut model = to_check(&[(1, 7), (2, 7), (3, 8)]);
     let unit = UnitKey { job: JobId(1), stage: Stage::Work, index: 0 };
     let row = model.wanted.get_mut(&unit).expect("a row");
-    row.waited_secs = 180;
-    assert!(model.take(2, 2, Some(7)).is_some(), "three minutes are enough");
+    row.waited_secs = 300;
+    assert!(model.take(2, 2, Some(7)).is_some(), "five minutes are enough");
 }
