@@ -153,10 +153,11 @@ pub struct Wanted {
 impl Wanted {
     /// Where it stands among the rows of its job, as part of its key: at the place of the first excluded owner, so that an
     /// owner's own units are skipped as a range. Units that nobody has answered come last: whoever hands many back must
-    /// not keep others from being checked.
+    /// not keep others from being checked. Disputes come first, below zero: until they are settled liars go on.
     #[must_use]
     pub fn place(&self, job: &Job) -> i64 {
-        self.excluded.first().map_or(i64::MAX, |owner| job.place_of(*owner))
+        let place = self.excluded.first().map_or(i64::MAX, |owner| job.place_of(*owner));
+        if self.contested { place - i64::MAX } else { place }
     }
 }
 

@@ -85,6 +85,9 @@ const DROPS_MAX_OF_STRANGERS: u64 = 400;
 /// Results for which an owner may drop another unit without being checked more: a quarter of the others, as what it has
 /// been handed it knows before it reports.
 const RESULTS_PER_DROP_WHEN_CHECKED: u64 = 32;
+/// So many times as often as others are compared are those checked who may have chosen what they answer: what they know
+/// and others do not, they use.
+const MORE_WHERE_CHOSEN: f64 = 1.25;
 /// Units that it may drop besides without being checked more.
 const DROPS_ALLOWED_WHEN_CHECKED: u64 = 2;
 /// Units that it may drop besides: a few leases of a laptop that is closed.
@@ -199,7 +202,7 @@ impl Copies {
     pub fn needed_after(self, coin: Coin, standing: Standing, pay: Amount) -> usize {
         let own = standing.check_rate(pay);
         let had_choice = standing.knew_first || standing.may_have_picked();
-        let rate = if had_choice { own.max(self.compared()) } else { own };
+        let rate = if had_choice { own.max(MORE_WHERE_CHOSEN * self.compared()) } else { own };
         self.needed(coin).max(1 + usize::from(f64::from(coin.0) < rate * float(Self::ONE)))
     }
 
@@ -610,10 +613,11 @@ mod tests {
         let picks = Standing { dropped: 200, ..known };
         assert!(picks.picks() && !picks.wastes());
         let copies = Copies::of(1.1);
-        // 2 q / (1 + q) is 0.1818.
+        // 2 q / (1 + q) is 0.1818, and a quarter more 0.2273.
         assert_eq!(copies.needed_after(coin(0.15), known, one), 1);
         assert_eq!(copies.needed_after(coin(0.15), picks, one), 2);
-        assert_eq!(copies.needed_after(coin(0.2), picks, one), 1);
+        assert_eq!(copies.needed_after(coin(0.22), picks, one), 2);
+        assert_eq!(copies.needed_after(coin(0.24), picks, one), 1);
     }
 
     #[test]

@@ -451,7 +451,7 @@ impl MemoryStore {
     }
 
     fn load_besides(&self, slice: &mut Slice, unit: UnitKey, token: LeaseToken) {
-        let rows = self.wanted.range((unit.job, unit.stage, 0, 0)..);
+        let rows = self.wanted.range((unit.job, unit.stage, i64::MIN, 0)..);
         let rows = rows.take_while(|((job, stage, ..), _)| (*job, *stage) == (unit.job, unit.stage));
         slice
             .wanted_besides
@@ -477,7 +477,7 @@ impl MemoryStore {
             let need: u64 = wants.iter().map(|(_, want)| u64::from(want.leases) * room(want.units_max)).sum();
             let need = usize::try_from(need).unwrap_or(usize::MAX);
             let all = || {
-                let rows = self.wanted.range((job.id, job.stage, 0, 0)..);
+                let rows = self.wanted.range((job.id, job.stage, i64::MIN, 0)..);
                 rows.take_while(|((id, stage, ..), _)| (*id, *stage) == (job.id, job.stage))
                     .map(|(_, row)| self.row(row))
             };
@@ -488,7 +488,8 @@ impl MemoryStore {
             let at = |place| (job.id, job.stage, place, 0);
             let unanswered = round(at(i64::MAX), (job.id, job.stage, i64::MAX, u64::MAX));
             let answered = round(at(from), at(i64::MAX)).chain(round(at(0), at(from)));
-            let mut found: Vec<Wanted> = answered.chain(unanswered).take(need).collect();
+            let disputes = round(at(i64::MIN), at(0));
+            let mut found: Vec<Wanted> = disputes.chain(answered).chain(unanswered).take(need).collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();
