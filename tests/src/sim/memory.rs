@@ -489,7 +489,8 @@ impl MemoryStore {
             let unanswered = round(at(i64::MAX), (job.id, job.stage, i64::MAX, u64::MAX));
             let answered = round(at(from), at(i64::MAX)).chain(round(at(0), at(from)));
             let disputes = round(at(i64::MIN), at(0));
-            let mut found: Vec<Wanted> = disputes.chain(answered).chain(unanswered).take(need).collect();
+            let mut found: Vec<Wanted> =
+                disputes.take(need).chain(answered.chain(unanswered).take(need)).collect();
             if job.beyond_frontier() == 0 && job.wanted > found.len() as u64 {
                 let known: BTreeSet<UnitKey> = found.iter().map(|row| row.unit).collect();
                 let mut more: BTreeMap<UnitKey, Wanted> = BTreeMap::new();

@@ -325,7 +325,8 @@ async fn load_wanted(
                 * repeats_max(job, grid_slots, lease_units(job, grid_slots, want.units_max))
         };
         let need = bigint(requests.iter().filter_map(|request| request.want).map(room).sum());
-        // Disputes first; then round from the job's next place; units that nobody has answered come last.
+        // Disputes first, and as many others, as not everybody may settle disputes: these round from the job's next place;
+        // units that nobody has answered come last.
         let part = |number, places| {
             format!(
                 "(SELECT {WANTED}, {number} AS part FROM wanted WHERE job_id = $1 AND stage = $2 AND {places}
@@ -333,7 +334,9 @@ async fn load_wanted(
             )
         };
         let select = format!(
-            "SELECT * FROM ({} UNION ALL {} UNION ALL {} UNION ALL {}) AS w ORDER BY part, place, idx LIMIT $3",
+            "SELECT * FROM ({} UNION ALL (
+                SELECT * FROM ({} UNION ALL {} UNION ALL {}) AS rest ORDER BY part, place, idx LIMIT $3)) AS w
+             ORDER BY part, place, idx",
             part(0, "place < 0"),
             part(1, "place >= $4 AND place < 9223372036854775807"),
             part(2, "place >= 0 AND place < $4"),
