@@ -265,18 +265,18 @@ impl Coin {
     /// The coin of the next lease of a job with this secret key: it is another one after each lease.
     #[must_use]
     pub fn of_lease(key: &[u8; 32], frontier: u64, wanted: u64) -> Self {
-        let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(b"lease");
-        hasher.update(&frontier.to_le_bytes());
-        hasher.update(&wanted.to_le_bytes());
-        Self::from_hash(&hasher)
+        Self::of_moment(key, b"lease", frontier, wanted)
     }
 
     /// The coin of the place where the next lease's repeats are looked for, likewise.
     #[must_use]
     pub fn of_place(key: &[u8; 32], frontier: u64, wanted: u64) -> Self {
+        Self::of_moment(key, b"place", frontier, wanted)
+    }
+
+    fn of_moment(key: &[u8; 32], what: &[u8], frontier: u64, wanted: u64) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(b"place");
+        hasher.update(what);
         hasher.update(&frontier.to_le_bytes());
         hasher.update(&wanted.to_le_bytes());
         Self::from_hash(&hasher)
