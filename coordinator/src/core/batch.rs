@@ -568,7 +568,7 @@ pub(super) fn end(job: &mut Job, state: JobState, reason: String, changes: &mut 
     job.wanted = 0;
     // Should its work turn out to be wrong, the answer has to be made again.
     job.settled = state != JobState::Complete || !job.buys_confidence();
-    let kept = match job.price_of_making() {
+    let kept = match job.price_of_again() {
         Ok(price) if !job.settled => price.min(job.left()),
         _ => Amount::ZERO,
     };

@@ -267,6 +267,18 @@ impl Job {
         self.prices.service.times((made.merge + made.finish).saturating_mul(u64::from(self.service_owners)))
     }
 
+    /// What a complete job keeps until it is settled, should it have to be begun again: what makes the answer anew, and
+    /// checks of units that are run again. Their makers lose what running them once takes, but their coins are new ones,
+    /// and some ask for more than one owner.
+    ///
+    /// # Errors
+    /// When that is more than an amount can be.
+    pub(super) fn price_of_again(&self) -> Result<Amount, AmountError> {
+        let units = self.plan.work_units();
+        let checks = (self.wish_copies.times(units) - units).min(units.div_ceil(CHECKS_KEPT_MOST));
+        self.price_of_making()?.plus(self.reward(Stage::Work, 0).times(checks)?)
+    }
+
     /// Escrow that units may be leased with. While work is done again, what making the answer takes is not touched.
     #[must_use]
     pub fn leasable(&self) -> Amount {
@@ -370,6 +382,9 @@ const PLACES_APART: i64 = 2_850_178_704_830_799_873;
 const PLACE_MAX: i64 = (1 << 62) - 1;
 /// By what factor a report of the time of a unit may differ from what is known, and count in full.
 const SURPRISE_MAX: u64 = 8;
+
+/// Of a complete job's work, one unit in so many is kept the price of, at most, to check what may be run again.
+const CHECKS_KEPT_MOST: u64 = 4;
 
 /// How often a job is begun again at most: its stages have numbers for no more.
 pub(super) const ROUNDS_MAX: u16 = 100;

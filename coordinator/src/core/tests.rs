@@ -543,7 +543,7 @@ impl Model {
             let refunds = self.transfers.iter().filter(|t| t.code == lull_ledger::Code::Refund);
             assert_eq!(refunds.map(|t| t.amount).sum::<Amount>(), self.job.refunded, "what came back");
             let kept =
-                if self.job.settled { Amount::ZERO } else { self.job.price_of_making().expect("an amount") };
+                if self.job.settled { Amount::ZERO } else { self.job.price_of_again().expect("an amount") };
             assert!(self.job.left() <= kept, "{} is left of a job that has ended", self.job.left());
             return;
         }

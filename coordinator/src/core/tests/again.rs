@@ -7,9 +7,18 @@ use crate::core::job::ROUNDS_MAX;
 
 /// A job with merges on a grid of which everybody is known, with some work that owner 1 lied about and nobody checked.
 fn lied_about(units: u64) -> Model {
+    let mut model = lied_about_for(units, Copies::default());
+    // Somebody else who was caught has left something.
+    let key = lull_ledger::Key { job: 1, stage: 1, index: i64::MAX, attempt: 99 };
+    model.transfers.push(Transfer::forfeit_to_losses(model.job.currency, key, 99, amount("10")));
+    model
+}
+
+/// The same of a job that buys so many copies, where only what the liar loses pays for more.
+fn lied_about_for(units: u64, wish_copies: Copies) -> Model {
     let prices = Prices { service: amount("0.001"), item: amount("0.01") };
-    let mut model =
-        trust::known_to_all(Job { max_error: Share::of(0.5), prices, ..job(units, 2, Reduce::Tree) });
+    let job = Job { max_error: Share::of(0.5), prices, wish_copies, ..job(units, 2, Reduce::Tree) };
+    let mut model = trust::known_to_all(job);
     for _ in 0..units / 3 {
         model.says(1, "wrong");
     }
@@ -25,9 +34,6 @@ fn lied_about(units: u64) -> Model {
         }
     }
     assert!(model.caught().is_empty());
-    // Somebody else who was caught has left something.
-    let key = lull_ledger::Key { job: 1, stage: 1, index: i64::MAX, attempt: 99 };
-    model.transfers.push(Transfer::forfeit_to_losses(model.job.currency, key, 99, amount("10")));
     model
 }
 
@@ -83,7 +89,7 @@ fn an_answer_that_rests_on_lies_is_made_again() {
     model.make_until(None);
     assert_eq!((model.job.state, model.job.round), (JobState::Complete, 0));
     let (spent, refunded, left) = (model.job.spent, model.job.refunded, model.job.left());
-    assert_eq!(left, model.job.price_of_making().expect("an amount"), "kept until it is settled");
+    assert_eq!(left, model.job.price_of_again().expect("an amount"), "kept until it is settled");
     let checked =
         model.attempts.values().filter(|all| all.len() > 1 && all.iter().any(|a| a.owner.0 == 1)).count();
     assert!(model.wrong_units() > checked, "some of the lies were believed");
@@ -165,6 +171,24 @@ fn where_nothing_pays_for_it_the_units_are_counted() {
     assert_eq!((model.job.state, model.job.round), (JobState::Complete, 0));
     assert!(model.job.doubtful > 0);
     assert_eq!(model.job.answer, answer);
+}
+
+#[test]
+fn units_that_now_ask_for_two_owners_are_paid_for() {
+    // The coins of units that are run again are new: of sixty that rested on one owner, a few ask for two.
+    let mut model = lied_about_for(180, Copies::from_number((1 << 32) + (1 << 29)));
+    model.make_until(None);
+    assert_eq!(model.job.state, JobState::Complete);
+    model.is_caught_elsewhere(1);
+    let losses = model.losses();
+    assert!(losses.is_positive());
+    model.review();
+    assert_eq!((model.job.state, model.job.round), (JobState::Running, 1));
+    model.make_until(None);
+    assert_eq!((model.job.state, model.job.doubtful), (JobState::Complete, 0));
+    let again =
+        model.attempts.iter().filter(|(unit, all)| all.iter().filter(|one| one.owner.0 != 1).count() == 2);
+    assert!(again.count() > 2, "no coin asked for two");
 }
 
 #[test]
