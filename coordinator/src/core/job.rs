@@ -275,7 +275,8 @@ impl Job {
     /// When that is more than an amount can be.
     pub(super) fn price_of_again(&self) -> Result<Amount, AmountError> {
         let units = self.plan.work_units();
-        let checks = (self.wish_copies.times(units) - units).min(units.div_ceil(CHECKS_KEPT_MOST));
+        let checks =
+            self.wish_copies.times(units).saturating_sub(units).min(units.div_ceil(CHECKS_KEPT_MOST));
         self.price_of_making()?.plus(self.reward(Stage::Work, 0).times(checks)?)
     }
 
