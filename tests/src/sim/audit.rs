@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lull_coordinator::core::{JobState, Outcome, OwnerId};
+use lull_coordinator::core::{Outcome, OwnerId};
 use lull_job::Stage;
 use lull_ledger::{AccountId, AccountKind, Amount, Code, CurrencyId, Transfer};
 
@@ -148,9 +148,10 @@ fn balances(lull: &Lull, findings: &mut Findings) {
         .get(&AccountId::new(CurrencyId::DEFAULT, AccountKind::Escrow, JOB.0))
         .copied()
         .unwrap_or_default();
-    let has_ended = store.job(JOB).is_some_and(|job| job.state != JobState::Running);
-    if has_ended && escrow != Amount::ZERO {
-        findings.faults.push(format!("{escrow} are left in escrow"));
+    // A complete job keeps something until it is settled.
+    let left = store.job(JOB).map(|job| if job.settled { Amount::ZERO } else { job.left() });
+    if left.is_some_and(|left| left != escrow) {
+        findings.faults.push(format!("{escrow} are in escrow instead of {left:?}"));
     }
     for (account, pending) in &balances {
         if account.kind() == Some(AccountKind::Pending) {
