@@ -109,6 +109,11 @@ async fn what_is_earned_in_one_currency_is_paid_in_it() -> Result<()> {
     assert_eq!(list[1], serde_json::json!({"code": "JPY", "decimals": 0, "default": false}));
     let poor = office.clinic.create(office.spec("JPY", PRICE)).await.expect_err("no yen yet");
     said(&poor, &["0 JPY does not cover", "1000 EUR", "nothing is converted"])?;
+    office.refused(
+        &root,
+        &["fund", "clinic", "0.5", "--currency", "JPY"],
+        &["more decimal places than JPY"],
+    )?;
     let funded = ["fund", "clinic", "100000", "--currency", "JPY", "--request-id", REQUEST];
     office.grid.lull(&funded)?;
     office.grid.lull(&funded)?;
