@@ -545,3 +545,28 @@ async fn a_database_from_before_there_were_currencies_goes_on() -> Result<()> {
     assert_eq!(report["deposited"]["JPY"], "7", "{report}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_bank_pays_is_not_exported_to_one() -> Result<()> {
+    let mut office = Office::open().await?;
+    let alice = office.alice.clone();
+    office.grid.lull(&["admin", "currency", "add", "CREDIT", "--decimals", "1"])?;
+    office.grid.lull(&["fund", "clinic", "100000", "--currency", "CREDIT"])?;
+    let account = ["--name", "The Grid", "--iban", "DE89370400440532013000", "--currency", "CREDIT"];
+    office.grid.lull_with(&alice, &[&["admin", "payer", "set"], &account[..]].concat())?;
+    office.grid.lull_with(&alice, &[&["admin", "payee", "set", "ada"], &account[..]].concat())?;
+    office.earn("CREDIT", PRICE).await?;
+    let batch = office.payout(&alice, &["propose", "--currency", "CREDIT"])?;
+    let name = batch["name"].as_str().context("a name")?;
+    office.payout(&office.bob, &["approve", name])?;
+
+    let export = ["admin", "payout", "export", name];
+    office.refused(&alice, &export, &["CREDIT is no currency that a bank knows", "as csv"])?;
+    let shown = office.payout(&alice, &["show", name])?;
+    assert_eq!(shown["state"], "approved", "it can still be rejected");
+    let table = office.grid.lull_with(&alice, &[&export[..], &["--format", "csv"]].concat())?;
+    assert!(table.contains(",CREDIT,"), "{table}");
+    assert_eq!(office.payout(&alice, &["show", name])?["state"], "exported");
+    office.grid.check_books()?;
+    office.grid.audit()
+}
