@@ -47,6 +47,18 @@ pub fn accepted_by(program: &str, arguments: &[&str], content: &str) -> Result<S
     Ok(said)
 }
 
+/// What an audit of a database says that finds nothing.
+///
+/// # Errors
+/// What the auditor finds.
+pub fn audit(database_url: &str) -> Result<Value> {
+    let mut command = std::process::Command::new(crate::binary("lull-audit"));
+    let output = command.args(["--output", "json", "--database", database_url]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_str(&said)?)
+}
+
 impl Grid {
     /// The database, as its owner.
     ///

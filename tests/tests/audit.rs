@@ -128,8 +128,21 @@ fn pay_out(grid: &Grid) -> Result<()> {
     Ok(())
 }
 
-/// A grid with rows of every kind, all sealed: a job that named copies, one with a liar, pay that was released and paid out.
+/// A grid with rows of every kind, all sealed.
 async fn sealed_grid() -> Result<(Grid, Client)> {
+    let (grid, client) = paid_grid().await?;
+    client.execute(LET_GO, &[]).await?;
+    wait_sealed(&grid)?;
+    client.execute(HOLD, &[]).await?;
+    for (table, ..) in SEALED {
+        let rows = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
+        ensure!(rows.get::<_, i64>(0) > 0, "the test has no row of {table}");
+    }
+    Ok((grid, client))
+}
+
+/// A grid on which somebody lied, pay was released and paid out, and nothing of it is sealed.
+async fn paid_grid() -> Result<(Grid, Client)> {
     let grid = Grid::start(60)?;
     let client = database(&grid).await?;
     client.execute(HOLD, &[]).await?;
@@ -141,13 +154,6 @@ async fn sealed_grid() -> Result<(Grid, Client)> {
     wait_until(&client, "looked through", "NOT EXISTS (SELECT FROM recheck)").await?;
     wait_until(&client, "settled", "NOT EXISTS (SELECT FROM job WHERE NOT settled)").await?;
     pay_out(&grid)?;
-    client.execute(LET_GO, &[]).await?;
-    wait_sealed(&grid)?;
-    client.execute(HOLD, &[]).await?;
-    for (table, ..) in SEALED {
-        let rows = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
-        ensure!(rows.get::<_, i64>(0) > 0, "the test has no row of {table}");
-    }
     Ok((grid, client))
 }
 
@@ -209,7 +215,7 @@ fn another(column: &str, data_type: &str) -> String {
 }
 
 /// Sealed tables, with what names a row of them, and the columns that are sealed.
-const SEALED: [(&str, &str, &str); 16] = [
+const SEALED: [(&str, &str, &str); 19] = [
     (
         "job",
         "id",
@@ -245,6 +251,9 @@ const SEALED: [(&str, &str, &str); 16] = [
     ("payout_line", "transfer_id", "xid transfer_id batch_id owner_id"),
     ("payout_step", "batch_id step", "xid batch_id step operator_id created_at"),
     ("reversal", "id", "xid id code job_id stage idx attempt reason operator_id created_at"),
+    ("submitter", "id", "xid id name created_at"),
+    ("owner", "id", "xid id name created_at"),
+    ("device", "id", "xid id owner_id public_key enrolled_at"),
     ("seal", "number", "number from_xid to_xid created_at head public_key signature"),
     ("seal_part", "seal_number kind", "seal_number kind rows digest marks"),
 ];
@@ -492,17 +501,93 @@ async fn what_does_not_add_up_is_found() -> Result<()> {
     audit(&grid, &[]).map(drop)
 }
 
+/// The sums of transfers, as balances.
+const POSTED: &str = "UPDATE account SET balance = moved FROM (
+        SELECT id, sum(change) AS moved FROM (
+            SELECT credit AS id, amount AS change FROM transfer UNION ALL SELECT debit, -amount FROM transfer) AS posting
+        GROUP BY id) AS posted WHERE account.id = posted.id";
+
+/// Undoes a transfer of this code, with everything that is summed.
+fn undone(code: i64, of: &str) -> String {
+    format!(
+        "INSERT INTO reversal (code, job_id, stage, idx, attempt, reason, operator_id)
+             SELECT code, job_id, stage, idx, attempt, 'forged', 1 FROM transfer WHERE code = {code} AND {of} LIMIT 1;
+         INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt)
+             SELECT credit, debit, amount, 9, 0, 0, 0, reversal.id FROM reversal
+             JOIN transfer USING (code, job_id, stage, idx, attempt) WHERE reason = 'forged';
+         {POSTED}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_sealed_yet_is_held_against_everything_else() -> Result<()> {
+    let (grid, client) = paid_grid().await?;
+    open_up(&client).await?;
+    for table in ["account", "attempt"] {
+        client.batch_execute(&format!("CREATE TABLE saved_{table} AS TABLE {table}")).await?;
+    }
+    audit(&grid, &[])?;
+    for (tables, change, check, problem) in [
+        (
+            "device",
+            "UPDATE device SET owner_id = CASE owner_id WHEN 2 THEN 3 WHEN 3 THEN 2 ELSE owner_id END".to_owned(),
+            "earnings",
+            "and its attempts were paid to owner",
+        ),
+        (
+            "attempt",
+            "UPDATE attempt SET device_id = 3 WHERE owner_id = 2 AND idx = (SELECT min(transfer.idx) FROM transfer
+                JOIN attempt AS paid USING (job_id, stage, idx)
+                WHERE transfer.code = 3 AND transfer.attempt = 2 AND paid.owner_id = 2 AND transfer.stage = 1)"
+                .to_owned(),
+            "rewards",
+            "whose pay is owner",
+        ),
+        ("job", "UPDATE job SET item_price = 2 * item_price".to_owned(), "rewards", "was submitted with an item price"),
+        ("job", "UPDATE job SET service_price = 2 * service_price".to_owned(), "rewards", "a service price of"),
+        (
+            "job",
+            "UPDATE job SET spec = decode(replace(encode(spec, 'hex'), encode('EUR', 'hex'), encode('JPY', 'hex')), 'hex')"
+                .to_owned(),
+            "rewards",
+            "was submitted in JPY, and is in EUR",
+        ),
+        ("owner", "UPDATE owner SET name = 'owner-1' WHERE name = 'owner-2'".to_owned(), "uniqueness", "has the name of another"),
+        ("payout_batch", "UPDATE payout_batch SET minimum = 500".to_owned(), "payouts", "less than the minimum of 500"),
+        ("payout", "UPDATE payout SET decimals = 3".to_owned(), "payouts", "other decimals"),
+        (
+            "payout_batch payout_step",
+            "UPDATE payout_step SET operator_id = 99 WHERE step = 2; UPDATE payout_batch SET approved_by = 99".to_owned(),
+            "payouts",
+            "is by operator 99, whom there is not",
+        ),
+        // Of somebody who still has it: owners with a payee have been paid out.
+        ("reversal transfer account", undone(5, "credit > 40"), "payouts", "code 5, which is never undone"),
+        (
+            "reversal transfer account",
+            undone(8, "NOT EXISTS (SELECT FROM reversal WHERE code = 7 AND idx = transfer.idx AND attempt = transfer.attempt)"),
+            "payouts",
+            "undoes that a payout was paid, and not the payout",
+        ),
+    ] {
+        client.batch_execute(&change).await.with_context(|| change.clone())?;
+        let fault = fault(&grid, &[]).with_context(|| change.clone())?;
+        let is_found = fault["check"] == check && fault["problem"].to_string().contains(problem);
+        assert!(is_found, "{change}: {fault}");
+        for table in tables.split(' ') {
+            put_back(&client, table).await?;
+        }
+    }
+    audit(&grid, &[]).map(drop)
+}
+
 /// Every price of work twice as high, and everything that is summed with it.
 const TWICE: &str = "
     UPDATE transfer SET amount = amount - (SELECT sum(amount) FROM transfer AS paid
         WHERE paid.code = 3 AND paid.job_id = transfer.job_id) WHERE code = 4;
     UPDATE transfer SET amount = amount * 2 WHERE code = 3;
     UPDATE job SET refunded = refunded - spent, spent = spent * 2;
-    UPDATE device_earning SET amount = amount * 2;
-    UPDATE account SET balance = moved FROM (
-        SELECT id, sum(change) AS moved FROM (
-            SELECT credit AS id, amount AS change FROM transfer UNION ALL SELECT debit, -amount FROM transfer) AS posting
-        GROUP BY id) AS posted WHERE account.id = posted.id";
+    UPDATE device_earning SET amount = amount * 2";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_is_paid_for_its_items_and_not_for_twice_as_many() -> Result<()> {
@@ -526,7 +611,7 @@ async fn a_unit_is_paid_for_its_items_and_not_for_twice_as_many() -> Result<()> 
     }
     // Nothing of this is sealed: the chain says nothing of it.
     assert!(audit(&grid, &[])?["unsealed_rows"].as_u64() > Some(20));
-    client.batch_execute(TWICE).await?;
+    client.batch_execute(&format!("{TWICE}; {POSTED}")).await?;
     grid.check_books()?;
     let fault = fault(&grid, &[])?;
     assert_eq!(fault["check"], "rewards", "{fault}");
@@ -708,7 +793,7 @@ async fn every_fault_of_the_books_is_told_by_its_name() -> Result<()> {
 }
 
 /// Tables with what is written once, and the columns that no two rows have alike.
-const ONCE: [(&str, &str); 12] = [
+const ONCE: [(&str, &str); 16] = [
     ("job", "submitter_id, request_id"),
     ("deposit", "submitter_id, request_id"),
     ("transfer", "code, job_id, stage, idx, attempt"),
@@ -721,6 +806,10 @@ const ONCE: [(&str, &str); 12] = [
     ("payout_line", "transfer_id"),
     ("payout_step", "batch_id, step"),
     ("reversal", "code, job_id, stage, idx, attempt"),
+    ("operator", "name"),
+    ("submitter", "name"),
+    ("owner", "name"),
+    ("device", "public_key"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -742,7 +831,7 @@ async fn nothing_is_booked_twice_and_nothing_is_booked_over() -> Result<()> {
     client.batch_execute("SET ROLE lull_app").await?;
     for table in ["deposit", "transfer", "held", "release", "catch", "attempt", "verdict", "reversal"]
         .into_iter()
-        .chain(["currency", "operator", "payout_line", "payout_step"])
+        .chain(["currency", "operator", "payout_line", "payout_step", "submitter", "owner"])
     {
         let column = if table == "currency" { "number" } else { "xid" };
         let column = if table == "attempt" { "owner_id" } else { column };
@@ -759,6 +848,15 @@ async fn nothing_is_booked_twice_and_nothing_is_booked_over() -> Result<()> {
         "DELETE FROM payout_batch",
         "DELETE FROM account",
         "DELETE FROM job",
+        "DELETE FROM device",
+        "UPDATE device SET owner_id = owner_id",
+        "UPDATE job SET item_price = item_price",
+        "UPDATE job SET spec = spec",
+        "UPDATE account SET id = id",
+        // When a row was written, and by which transaction, the database says.
+        "INSERT INTO transfer (debit, credit, amount, code, job_id, stage, idx, attempt, created_at)
+            VALUES (0, 9, 1, 1, 0, 0, 0, 99, now())",
+        "INSERT INTO deposit (submitter_id, request_id, amount, xid) VALUES (1, 'late', 1, '7')",
     ] {
         let denied = client.batch_execute(change).await.expect_err(change);
         assert_eq!(denied.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{change}: {denied}");

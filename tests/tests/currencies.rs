@@ -109,6 +109,11 @@ async fn what_is_earned_in_one_currency_is_paid_in_it() -> Result<()> {
     assert_eq!(list[1], serde_json::json!({"code": "JPY", "decimals": 0, "default": false}));
     let poor = office.clinic.create(office.spec("JPY", PRICE)).await.expect_err("no yen yet");
     said(&poor, &["0 JPY does not cover", "1000 EUR", "nothing is converted"])?;
+    office.refused(
+        &root,
+        &["fund", "clinic", "0.5", "--currency", "JPY"],
+        &["more decimal places than JPY"],
+    )?;
     let funded = ["fund", "clinic", "100000", "--currency", "JPY", "--request-id", REQUEST];
     office.grid.lull(&funded)?;
     office.grid.lull(&funded)?;
@@ -539,4 +544,29 @@ async fn a_database_from_before_there_were_currencies_goes_on() -> Result<()> {
     assert_eq!((&report["seals"], &report["unsealed_rows"]), (&2.into(), &0.into()), "{report}");
     assert_eq!(report["deposited"]["JPY"], "7", "{report}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_bank_pays_is_not_exported_to_one() -> Result<()> {
+    let mut office = Office::open().await?;
+    let alice = office.alice.clone();
+    office.grid.lull(&["admin", "currency", "add", "CREDIT", "--decimals", "1"])?;
+    office.grid.lull(&["fund", "clinic", "100000", "--currency", "CREDIT"])?;
+    let account = ["--name", "The Grid", "--iban", "DE89370400440532013000", "--currency", "CREDIT"];
+    office.grid.lull_with(&alice, &[&["admin", "payer", "set"], &account[..]].concat())?;
+    office.grid.lull_with(&alice, &[&["admin", "payee", "set", "ada"], &account[..]].concat())?;
+    office.earn("CREDIT", PRICE).await?;
+    let batch = office.payout(&alice, &["propose", "--currency", "CREDIT"])?;
+    let name = batch["name"].as_str().context("a name")?;
+    office.payout(&office.bob, &["approve", name])?;
+
+    let export = ["admin", "payout", "export", name];
+    office.refused(&alice, &export, &["CREDIT is no currency that a bank knows", "as csv"])?;
+    let shown = office.payout(&alice, &["show", name])?;
+    assert_eq!(shown["state"], "approved", "it can still be rejected");
+    let table = office.grid.lull_with(&alice, &[&export[..], &["--format", "csv"]].concat())?;
+    assert!(table.contains(",CREDIT,"), "{table}");
+    assert_eq!(office.payout(&alice, &["show", name])?["state"], "exported");
+    office.grid.check_books()?;
+    office.grid.audit()
 }

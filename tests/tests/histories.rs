@@ -277,8 +277,11 @@ impl History {
         Ok(match *step {
             Step::Fund { submitter, currency, cents } => {
                 let parent = pick(&SUBMITTERS, submitter).map(|name| format!("submitters/{name}"));
-                let amount = format!("{}.{:02}", cents / 100, cents % 100);
                 let currency = code(currency);
+                let amount = match currency.as_str() {
+                    "JPY" => cents.to_string(),
+                    _ => format!("{}.{:02}", cents / 100, cents % 100),
+                };
                 parent.map(|parent| {
                     Call::Fund(v1::CreateDepositRequest { parent, amount, request_id, currency })
                 })

@@ -416,3 +416,38 @@ async fn a_crash_in_the_middle_of_a_step_repeats_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_takes_no_number_and_an_account_is_new_until_it_was_paid() -> Result<()> {
+    let mut office = Office::open().await?;
+    office.earn("1", 3).await?;
+    let (alice, bob) = (office.alice.clone(), office.bob.clone());
+    for _ in 0..2 {
+        let dear = ["admin", "payout", "propose", "--minimum", "500"];
+        office.refused(&alice, &dear, 1, "NOTHING_TO_PAY")?;
+    }
+    let batch = office.payout(&alice, &["propose"])?;
+    assert_eq!(batch["name"], "payouts/1", "there is no gap");
+    assert_eq!([&one(&batch, "ada")?["paid_before"], &one(&batch, "grace")?["paid_before"]], [false, false]);
+    office.payout(&bob, &["approve", "1"])?;
+    office.export("1", "csv")?;
+    office.payout(&bob, &["mark-paid", "1"])?;
+    office.payout(&bob, &["mark-returned", "1", "--owner", "grace", "--reason", "AC04"])?;
+
+    office.earn("1", 3).await?;
+    let batch = office.payout(&alice, &["propose"])?;
+    assert_eq!([&one(&batch, "ada")?["paid_before"], &one(&batch, "grace")?["paid_before"]], [true, false]);
+    let shown = office.grid.lull_with(&bob, &["admin", "payout", "show", "2"])?;
+    let of =
+        |owner: &str| shown.lines().find(|line| line.contains(owner)).context("a row").map(str::to_owned);
+    assert!(of("owners/ada")?.contains("as before") && of("owners/grace")?.contains(" new "), "{shown}");
+    assert!(shown.contains("minimum   0.010000 EUR"), "{shown}");
+    office.payout(&bob, &["reject", "2", "--reason", "another account"])?;
+
+    let elsewhere = ["admin", "payee", "set", "ada", "--name", "Dr ada", "--iban", IBANS[0]];
+    office.grid.lull_with(&alice, &elsewhere)?;
+    let batch = office.payout(&alice, &["propose"])?;
+    assert_eq!(one(&batch, "ada")?["paid_before"], false);
+    office.grid.check_books()?;
+    office.grid.audit()
+}

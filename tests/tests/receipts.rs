@@ -106,8 +106,29 @@ async fn what_was_earned_is_receipted_and_every_difference_is_named() -> Result<
     grid.audit()?;
     grid.check_books()?;
 
-    // Whoever can write to the database changes, hides and adds pay.
+    // The owner's statement says the same, and is not believed either.
     let database = grid.database().await?;
+    let month = "SELECT to_char(min(created_at) AT TIME ZONE 'UTC', 'YYYY-MM') FROM transfer WHERE code = 3";
+    let month: String = database.query_one(month, &[]).await?.get(0);
+    let statement = grid.lull(&["statement", "--owner", "ada", "--month", &month, "--format", "json"])?;
+    let mut statement: Value = serde_json::from_str(&statement)?;
+    let file = grid.dir().join("statement.json");
+    let path = file.to_str().context("a path")?;
+    std::fs::write(&file, statement.to_string())?;
+    let said = say(&agents[0].state_dir, &["--statement", path])?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && text.contains(&format!("owners/ada for {month}, too")), "{text}");
+    // Drawn up much later, it would have to name everything.
+    statement["as_of"] = "2999-01-01T00:00:00Z".into();
+    let lines = statement["lines"].as_array_mut().context("lines")?;
+    let at = lines.iter().position(|line| line["category"] == "reward").context("a reward")?;
+    lines.remove(at);
+    std::fs::write(&file, statement.to_string())?;
+    let said = say(&agents[0].state_dir, &["--statement", path])?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.code() == Some(DIFFERS) && text.contains("has no such line"), "{text}");
+
+    // Whoever can write to the database changes, hides and adds pay.
     let ada = "(SELECT id FROM owner WHERE name = 'ada')";
     let one = format!("ctid = (SELECT ctid FROM transfer WHERE code = 3 AND attempt = {ada} LIMIT 1)");
     let restore = "INSERT INTO transfer OVERRIDING SYSTEM VALUE SELECT * FROM before";

@@ -387,6 +387,33 @@ async fn a_balance_and_its_lines_are_of_one_moment() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_reads_one_balance_at_a_time() -> Result<()> {
+    let worked = worked(4).await?;
+    let (grid, ada) = (&worked.grid, worked.owner_token("ada")?);
+    let (holding, client) = (grid.database().await?, grid.database().await?);
+    holding.batch_execute("BEGIN; LOCK TABLE account IN ACCESS EXCLUSIVE MODE").await?;
+    let first = std::process::Command::new(lull_tests::binary("lull"))
+        .arg("balance")
+        .envs([("LULL_COORDINATOR", &grid.url), ("LULL_TOKEN", &ada)])
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let reads =
+        "EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%AS pending,%')";
+    wait_until(&client, "reading", reads).await?;
+    let second = grid.lull_as(&ada, &["balance"])?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.code() == Some(1) && said.contains("READING"), "{said}");
+    holding.batch_execute("COMMIT").await?;
+    let first = first.wait_with_output()?;
+    assert!(
+        first.status.success() && String::from_utf8_lossy(&first.stdout).contains("owners/ada"),
+        "{first:?}"
+    );
+    assert!(grid.lull_as(&ada, &["balance"])?.status.success(), "its turn is over");
+    Ok(())
+}
+
 fn sum(balance: &Value, part: &str) -> i128 {
     let lines = balance["lines"].as_array().into_iter().flatten();
     lines.filter(|line| line["part"] == part).map(|line| field(line, "amount")).sum()

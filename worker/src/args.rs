@@ -154,9 +154,13 @@ pub struct EarningsArgs {
 #[derive(Debug, Subcommand)]
 pub enum EarningsCommand {
     /// Compare the receipts that this PC keeps with the coordinator's ledger, and name every difference
-    #[command(
-        after_help = "Example:\n  lull-worker earnings verify\n\nExits with 7 when receipts and ledger differ."
-    )]
+    #[command(after_help = "\
+Examples:
+  lull-worker earnings verify
+  lull statement --me --month 2026-11 --format json > november.json
+  lull-worker earnings verify --statement november.json
+
+Exits with 7 when receipts and ledger differ.")]
     Verify(VerifyArgs),
 }
 
@@ -172,6 +176,9 @@ pub struct VerifyArgs {
     /// Trust receipts that are signed with this key too: a coordinator's seal.pub
     #[arg(long = "key", value_name = "HEX", value_parser = public_key)]
     pub keys: Vec<String>,
+    /// Compare with this statement of the owner, too: what `lull statement --format json` wrote. May be given again
+    #[arg(long = "statement", value_name = "FILE")]
+    pub statements: Vec<PathBuf>,
     /// Lines for people, or JSON for programs
     #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
     pub output: Output,

@@ -5,7 +5,7 @@ use lull_proto::v1;
 use serde::Serialize;
 
 use super::ledger_line;
-use crate::error::Result;
+use crate::error::{Exit, Result};
 use crate::grid::{Grid, interruptible};
 use crate::out::{self, Align, Format};
 use crate::text::{amount, human, name};
@@ -124,15 +124,25 @@ pub(crate) struct Line {
 /// The coordinator's refusal.
 pub(crate) async fn run(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
     let name = args.holder.unwrap_or_default();
+    let explain = |status: &tonic::Status| {
+        let mut error = grid.explain(status);
+        if let (Exit::NotFound, Some(bare)) = (error.exit, name.strip_prefix("submitters/")) {
+            error.message += &format!("; of an owner write owners/{bare}");
+        }
+        error
+    };
     interruptible(async {
         let balances = match args.currency {
             Some(currency) => {
-                let response = grid.ledger().get_balance(v1::GetBalanceRequest { name, currency }).await;
-                vec![response.map_err(|status| grid.explain(&status))?.into_inner()]
+                let request = v1::GetBalanceRequest { name: name.clone(), currency };
+                vec![
+                    grid.ledger().get_balance(request).await.map_err(|status| explain(&status))?.into_inner(),
+                ]
             }
             None => {
-                let response = grid.ledger().list_balances(v1::ListBalancesRequest { name }).await;
-                response.map_err(|status| grid.explain(&status))?.into_inner().balances
+                let request = v1::ListBalancesRequest { name: name.clone() };
+                let response = grid.ledger().list_balances(request).await;
+                response.map_err(|status| explain(&status))?.into_inner().balances
             }
         };
         if !balances.first().is_some_and(|balance| balance.name.starts_with("owners/")) {

@@ -198,7 +198,7 @@ Examples:
 
 JSON: {name, state, currency, minimum, amount, payouts_count, open_count, payer, proposer, approver,
 exporter, propose_time, approve_time, export_time, payouts: [{owner, payee, iban, amount,
-state, carried_in, carried_out, remainder, lines, reason}, ..]}, and with --lines what `lull balance`
+state, carried_in, carried_out, remainder, lines, reason, paid_before}, ..]}, and with --lines what `lull balance`
 has as lines")]
 pub(crate) struct Show {
     #[command(flatten)]
@@ -260,6 +260,7 @@ struct Payout {
     remainder: String,
     lines: u64,
     reason: String,
+    paid_before: bool,
 }
 
 /// Makes a call that can be repeated, of one of the services.
@@ -371,16 +372,26 @@ async fn propose(grid: &Grid, args: Propose) -> Result<v1::PayoutBatch> {
 
 async fn export(grid: &Grid, args: Export) -> Result<()> {
     let mut sink = Sink::open(args.out.as_deref())?;
-    let batch = call!(grid, export_payout_batch, v1::ExportPayoutBatchRequest { name: args.batch.batch })?;
-    let order = order(&batch)?;
+    let name = args.batch.batch;
+    // What is exported cannot be rejected any more: nothing is that cannot be written.
+    let mut trial = call!(grid, get_payout_batch, v1::GetPayoutBatchRequest { name: name.clone() })?;
+    trial.export_time = trial.export_time.or(trial.propose_time);
+    written(&trial, args.format)?;
+    let batch = call!(grid, export_payout_batch, v1::ExportPayoutBatchRequest { name })?;
+    sink.write(&written(&batch, args.format)?)?;
+    sink.finish()
+}
+
+/// The batch as it is given to the bank.
+fn written(batch: &v1::PayoutBatch, format: ExportFormat) -> Result<Vec<u8>> {
+    let order = order(batch)?;
     let failed = |error: &dyn std::fmt::Display| {
         Error::new(Exit::Failure, format!("cannot write {}: {error}", batch.name))
     };
-    sink.write(&match args.format {
-        ExportFormat::Pain => payout::pain(&order).map_err(|error| failed(&error))?,
-        ExportFormat::Csv => payout::csv(&order).map_err(|error| failed(&error))?,
-    })?;
-    sink.finish()
+    match format {
+        ExportFormat::Pain => payout::pain(&order).map_err(|error| failed(&error)),
+        ExportFormat::Csv => payout::csv(&order).map_err(|error| failed(&error)),
+    }
 }
 
 /// The batch as the bank is told of it: all its payouts, whatever became of them since, so that the bytes stay the
@@ -474,6 +485,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         ("batch", batch.name.clone()),
         ("state", batch.state.to_owned()),
         ("amount", amount::money(&batch.amount, &batch.currency)),
+        ("minimum", amount::money(&batch.minimum, &batch.currency)),
         (
             "payouts",
             format!("{}, {} open", human::count(batch.payouts_count), human::count(batch.open_count)),
@@ -487,6 +499,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         ("owner", Align::Left),
         ("payee", Align::Left),
         ("iban", Align::Left),
+        ("account", Align::Left),
         ("amount", Align::Right),
         ("remainder", Align::Right),
         ("lines", Align::Right),
@@ -498,6 +511,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
             human::plain(&payout.owner),
             human::plain(&payout.payee),
             payout.iban.clone(),
+            if payout.paid_before { "as before" } else { "new" }.to_owned(),
             amount::money(&payout.amount, &batch.currency),
             amount::show(&payout.remainder),
             human::count(payout.lines),
@@ -506,7 +520,9 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         ]
     };
     out::line(&format!("\n{}", out::table(&header, batch.payouts.iter().map(row).collect())))?;
-    if let Some(lines) = &batch.lines {
+    if let Some([]) = batch.lines.as_deref() {
+        out::say("this batch pays that owner nothing");
+    } else if let Some(lines) = &batch.lines {
         out::line(&format!("\n{}", balance::lines_table(lines)))?;
     }
     for owner in &batch.owners_without_payee {
@@ -575,5 +591,6 @@ fn payout_of(payout: v1::Payout) -> Payout {
         remainder: payout.remainder,
         lines: payout.lines,
         reason: payout.reason,
+        paid_before: payout.paid_before,
     }
 }

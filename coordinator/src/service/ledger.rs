@@ -47,6 +47,12 @@ impl Ledger for LedgerService {
         let store = &self.context.store;
         let submitter = store.submitter(name).await.map_err(status::from_store)?;
         let of = store.currency(&request.currency).await.map_err(status::from_store)?;
+        if of.currency.payable(amount) != amount {
+            // No bank has it: it would be a mistyped amount, or one of another currency.
+            let (code, places) = (of.currency, of.currency.decimals());
+            let problem = format!("{amount} has more decimal places than {code}, which has {places}");
+            return Err(status::invalid("amount", &problem));
+        }
         let deposit = store.deposit(submitter, of.id, amount, &request.request_id).await;
         let (id, balance) = deposit.map_err(status::from_store)?;
         tracing::info!(%submitter, %amount, currency = %of.currency, "deposited");
@@ -91,6 +97,7 @@ impl Ledger for LedgerService {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
         let of =
             self.context.store.currency(&request.get_ref().currency).await.map_err(status::from_store)?;
+        let _turn = statements::balance_turn(&self.context, &request, holder).await?;
         let balance =
             statements::balances(&self.context.store, holder, Some(of.id)).await?.into_iter().next();
         Ok(Response::new(balance.ok_or_else(|| status::not_found("balance"))?))
@@ -101,6 +108,7 @@ impl Ledger for LedgerService {
         request: Request<v1::ListBalancesRequest>,
     ) -> Result<Response<v1::ListBalancesResponse>, Status> {
         let holder = statements::holder(&self.context, &request, &request.get_ref().name).await?;
+        let _turn = statements::balance_turn(&self.context, &request, holder).await?;
         let balances = statements::balances(&self.context.store, holder, None).await?;
         Ok(Response::new(v1::ListBalancesResponse { balances }))
     }

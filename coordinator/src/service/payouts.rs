@@ -311,5 +311,6 @@ fn payout_message(payout: Payout) -> v1::Payout {
         remainder: payout.remainder.to_string(),
         lines: payout.lines,
         reason: payout.reason,
+        paid_before: payout.paid_before,
     }
 }

@@ -60,6 +60,18 @@ pub(super) async fn turn<T>(context: &Context, request: &Request<T>) -> Result<O
     reader.map(|reader| context.turns.take(reader)).transpose()
 }
 
+/// The caller's turn to read a balance: an owner's is made of its whole queue of pay that is held back.
+pub(super) async fn balance_turn<T>(
+    context: &Context,
+    request: &Request<T>,
+    holder: Holder,
+) -> Result<Option<Turn>, Status> {
+    match holder {
+        Holder::Owner(_) => turn(context, request).await,
+        Holder::Submitter(_) => Ok(None),
+    }
+}
+
 /// A reason that somebody gave.
 #[allow(clippy::result_large_err, reason = "tonic's own error type")]
 pub(super) fn reason(text: &str) -> Result<&str, Status> {

@@ -79,8 +79,8 @@ impl Store {
     /// When it is there with other decimals, or there are as many as there can be.
     pub async fn add_currency(&self, currency: Currency) -> Result<GridCurrency, Error> {
         run_tx!(self.pool, "add_currency", tx => {
-            // Who is created meanwhile waits, and gets an account in it then.
-            tx.batch_execute("LOCK TABLE owner, submitter IN SHARE ROW EXCLUSIVE MODE").await?;
+            // Who is created meanwhile waits, and gets an account in it then. The program may lock no table that it cannot change.
+            tx.execute("SELECT FROM grid FOR UPDATE", &[]).await?;
             let all = all(tx).await?;
             if let Some(known) = all.iter().find(|one| one.currency.code() == currency.code()) {
                 if known.currency == currency {

@@ -154,10 +154,12 @@ impl Store {
         name: &str,
     ) -> Result<i64, Error> {
         run_tx!(self.pool, "create_holder", tx => {
+            // A currency that is added meanwhile waits for this, or is seen here.
+            tx.execute("SELECT FROM grid FOR SHARE", &[]).await?;
             let insert = format!("INSERT INTO {table} (name) VALUES ($1) ON CONFLICT DO NOTHING");
             tx.execute(&insert, &[&name]).await?;
             let id: i64 = tx.query_one(&format!("SELECT id FROM {table} WHERE name = $1"), &[&name]).await?.try_get(0)?;
-            // In every currency: one that is added meanwhile waits for this, or is seen here.
+            // In every currency.
             let kinds: Vec<i64> = kinds.iter().map(|kind| kind.code()).collect();
             let insert = "INSERT INTO account (id) SELECT (number::bigint << 48) + $1::bigint * 8 + kind
                 FROM currency, unnest($2::bigint[]) AS kinds (kind) ON CONFLICT DO NOTHING";

@@ -7,7 +7,7 @@ use tokio_postgres::{NoTls, Transaction};
 use super::Error;
 use super::error::precondition;
 
-const MIGRATIONS: [(i32, &str, &str); 21] = [
+const MIGRATIONS: [(i32, &str, &str); 22] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -29,6 +29,7 @@ const MIGRATIONS: [(i32, &str, &str); 21] = [
     (22, "stake", include_str!("../../migrations/0022_stake.sql")),
     (24, "lineage", include_str!("../../migrations/0024_lineage.sql")),
     (26, "places", include_str!("../../migrations/0026_places.sql")),
+    (28, "sealed names", include_str!("../../migrations/0028_sealed_names.sql")),
 ];
 
 /// Brings the schema up to date. A database that is made now gets this default currency, the euro if none is named.

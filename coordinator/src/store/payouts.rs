@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use deadpool_postgres::Transaction;
 use lull_ledger::payout::payable;
-use lull_ledger::{AccountId, AccountKind, Amount, CurrencyId, Transfer};
+use lull_ledger::{AccountId, AccountKind, Amount, Currency, CurrencyId, Transfer};
 use rust_decimal::Decimal;
 use tokio_postgres::Row;
 
@@ -21,6 +21,8 @@ use crate::core::OwnerId;
 
 /// Payouts in one batch: what a bank's file and one message hold. The rest comes with the next batch.
 const PAYOUTS_MAX: i64 = 20_000;
+/// Owners that are named where nobody can be paid.
+const NAMES_TOLD: usize = 5;
 /// A proposal must not take longer, in seconds: its transfers are of the month in which it began, which is final soon after.
 const PROPOSAL_SECS_MAX: f64 = 200.0;
 
@@ -124,6 +126,8 @@ pub struct Payout {
     pub lines: u64,
     /// Why it was returned.
     pub reason: String,
+    /// An earlier one went to the same account and did not come back.
+    pub paid_before: bool,
 }
 
 /// A batch that was proposed.
@@ -204,30 +208,25 @@ impl Store {
             })?;
             let [name, iban, bic]: [String; 3] =
                 [payer.try_get("name")?, payer.try_get("iban")?, payer.try_get("bic")?];
+            let without_payee = without_payee(tx, id, minimum).await?;
+            if let Some(batch) = known_proposal(tx, request_id, id, minimum, operator).await? {
+                return Ok(Proposal { batch, without_payee });
+            }
+            // Before a number is taken: of batches that were not made there is a gap.
+            let candidates = candidates(tx, id, minimum).await?;
+            if candidates.is_empty() {
+                return Err(nothing_to_pay(currency, minimum, &without_payee));
+            }
             let insert = "INSERT INTO payout_batch
                     (request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by, currency, decimals)
                 SELECT $1, $2, $3, $4, $5, $6, number, decimals FROM currency WHERE number = $7
                 ON CONFLICT (request_id) DO NOTHING RETURNING id";
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
                 [&request_id, &minimum.decimal(), &name, &iban, &bic, &operator.0, &id.number()];
+            // In another currency, where proposals do not wait for these, it may have been used meanwhile.
             let row = tx.query_opt(insert, &parameters).await?;
-            let without_payee = without_payee(tx, id, minimum).await?;
-            let Some(row) = row else {
-                let batch = known_proposal(tx, request_id, id, minimum, operator).await?;
-                return Ok(Proposal { batch, without_payee });
-            };
+            let row = row.ok_or_else(|| Error::RequestReused(request_id.to_owned()))?;
             let batch: i64 = row.try_get(0)?;
-            let candidates = candidates(tx, id, minimum).await?;
-            if candidates.is_empty() {
-                let hint = if without_payee.is_empty() {
-                    String::new()
-                } else {
-                    format!("; some who do have no payee that takes {currency}: `lull admin payee set` names one")
-                };
-                let message =
-                    format!("no owner with a payee that takes {currency} has {minimum} {currency} or more available{hint}");
-                return Err(precondition("NOTHING_TO_PAY", message));
-            }
             // Most lines are read while work is still paid; with the accounts locked, those that have come since.
             let since = oldest_open(tx).await?;
             let mut made = candidates.keys().map(|owner| (*owner, Decimal::ZERO)).collect();
@@ -374,7 +373,10 @@ impl Store {
             let row = tx.query_opt(&select, &[&id]).await?.ok_or(Error::NotFound("batch of payouts"))?;
             let payouts = "SELECT payout.*, currency.number, currency.code, owner.name AS owner_name, coalesce(reversal.reason, '') AS reason,
                     (SELECT count(*) FROM payout_line WHERE payout_line.batch_id = payout.batch_id
-                         AND payout_line.owner_id = payout.owner_id) AS lines
+                         AND payout_line.owner_id = payout.owner_id) AS lines,
+                    EXISTS (SELECT FROM payout AS earlier WHERE earlier.owner_id = payout.owner_id
+                         AND earlier.currency = payout.currency AND earlier.batch_id < payout.batch_id
+                         AND earlier.payee_iban = payout.payee_iban AND earlier.state = 2) AS paid_before
                 FROM payout JOIN owner ON owner.id = owner_id JOIN currency ON number = payout.currency
                 LEFT JOIN reversal ON reversal.code = 7 AND reversal.job_id = 0 AND reversal.stage = 0
                   AND reversal.idx = batch_id AND reversal.attempt = owner_id
@@ -427,21 +429,38 @@ struct Paid {
     state: PayoutState,
 }
 
-/// The number of a batch that was proposed before.
+/// Nobody has enough, and why that may be.
+fn nothing_to_pay(currency: Currency, minimum: Amount, without_payee: &[String]) -> Error {
+    let hint = if without_payee.is_empty() {
+        String::new()
+    } else {
+        let names = without_payee.iter().take(NAMES_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if without_payee.len() > NAMES_TOLD { ", .." } else { "" };
+        format!(
+            "; these have, and no payee that takes {currency}: {names}{more}. `lull admin payee set` names one"
+        )
+    };
+    let message = format!(
+        "no owner with a payee that takes {currency} has {minimum} {currency} or more available{hint}"
+    );
+    precondition("NOTHING_TO_PAY", message)
+}
+
+/// The number of a batch that was proposed before with this request id.
 async fn known_proposal(
     tx: &Transaction<'_>,
     request_id: &str,
     currency: CurrencyId,
     minimum: Amount,
     operator: OperatorId,
-) -> Result<i64, Error> {
+) -> Result<Option<i64>, Error> {
     let same = "SELECT id, minimum, proposed_by, currency FROM payout_batch WHERE request_id = $1";
-    let row = tx.query_one(same, &[&request_id]).await?;
+    let Some(row) = tx.query_opt(same, &[&request_id]).await? else { return Ok(None) };
     let from = From("payout_batch");
     let is_same = from.amount(&row, "minimum")? == minimum
         && from.currency(&row, "currency")? == currency
         && OperatorId(row.try_get("proposed_by")?) == operator;
-    if is_same { Ok(row.try_get("id")?) } else { Err(Error::RequestReused(request_id.to_owned())) }
+    if is_same { Ok(Some(row.try_get("id")?)) } else { Err(Error::RequestReused(request_id.to_owned())) }
 }
 
 /// What an owner's last payout left in the account of remainders.
@@ -718,5 +737,6 @@ fn payout(row: &Row) -> Result<Payout, Error> {
         remainder: from.amount(row, "remainder")?,
         lines: from.count(row, "lines")?,
         reason: row.try_get("reason")?,
+        paid_before: row.try_get("paid_before")?,
     })
 }

@@ -17,7 +17,7 @@ const TRANSACTIONS_PER_SEAL: usize = 20_000;
 const LEASE_SECS: i32 = 30;
 
 /// What is sealed: number, table, columns that never change, and the key that orders the rows of a transaction.
-const KINDS: [(i16, &str, &str, &str); 14] = [
+const KINDS: [(i16, &str, &str, &str); 17] = [
     (
         1,
         "job",
@@ -63,6 +63,9 @@ const KINDS: [(i16, &str, &str, &str); 14] = [
     (12, "payout_line", "transfer_id, batch_id, owner_id", "transfer_id"),
     (13, "payout_step", "batch_id, step, operator_id, created_at", "batch_id, step"),
     (14, "reversal", "id, code, job_id, stage, idx, attempt, reason, operator_id, created_at", "id"),
+    (15, "submitter", "id, name, created_at", "id"),
+    (16, "owner", "id, name, created_at", "id"),
+    (17, "device", "id, owner_id, public_key, enrolled_at", "id"),
 ];
 
 /// A seal that was just made.

@@ -44,6 +44,23 @@ impl Amount {
             _ => bail!("an amount is not a number"),
         }
     }
+
+    /// Reads a decimal as people write it: `12.5`.
+    ///
+    /// # Errors
+    /// When it is none, or has more places than an amount.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+        let digits = whole.len() + places.len();
+        ensure!(
+            digits > 0 && whole.bytes().chain(places.bytes()).all(|byte| byte.is_ascii_digit()),
+            "`{text}` is not an amount"
+        );
+        ensure!(places.len() <= PLACES.unsigned_abs() as usize, "`{text}` has more than {PLACES} places");
+        let padding = PLACES.unsigned_abs() as usize - places.len();
+        let parts = format!("{whole}{places}{}", "0".repeat(padding));
+        parts.parse().map(Self).with_context(|| format!("`{text}` is too large"))
+    }
 }
 
 impl fmt::Display for Amount {
@@ -83,5 +100,22 @@ mod tests {
         check(&[2, 0, 0, 12, 1], None);
         check(&[1, 30, 0, 12, 9999], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn decimals_are_read_exactly() {
+        let check = |text: &str, expected: Option<i128>| {
+            assert_eq!(Amount::parse(text).ok().map(|one| one.0), expected, "{text}");
+        };
+        check("1", Some(1_000_000_000_000));
+        check("0.0010001", Some(1_000_100_000));
+        check("12.000000000001", Some(12_000_000_000_001));
+        check(".5", Some(500_000_000_000));
+        check("0.0000000000001", None);
+        check("-1", None);
+        check("1e3", None);
+        check(".", None);
+        check("", None);
+        check(&"9".repeat(40), None);
     }
 }

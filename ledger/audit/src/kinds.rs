@@ -20,7 +20,7 @@ pub(crate) const JOB: i64 = 1;
 pub(crate) const TRANSFER: i64 = 3;
 
 /// All of them, in the order of a seal.
-pub(crate) const KINDS: [Kind; 14] = [
+pub(crate) const KINDS: [Kind; 17] = [
     Kind {
         number: JOB,
         table: "job",
@@ -177,6 +177,14 @@ pub(crate) const KINDS: [Kind; 14] = [
         number: 14,
         table: "reversal",
         columns: &["id", "code", "job_id", "stage", "idx", "attempt", "reason", "operator_id", "created_at"],
+        key: &["id"],
+    },
+    Kind { number: 15, table: "submitter", columns: &["id", "name", "created_at"], key: &["id"] },
+    Kind { number: 16, table: "owner", columns: &["id", "name", "created_at"], key: &["id"] },
+    Kind {
+        number: 17,
+        table: "device",
+        columns: &["id", "owner_id", "public_key", "enrolled_at"],
         key: &["id"],
     },
 ];

@@ -32,6 +32,8 @@ struct Payout {
 pub(crate) fn check(source: &Source) -> Check<()> {
     let (mut one, mut two) = (source.session()?, source.session()?);
     steps(&mut one, &mut two)?;
+    people(&mut one)?;
+    reversals(&mut one)?;
     let mut payouts = states(&mut one)?;
     lines(&mut one, &mut payouts)?;
     sums(&mut one, &payouts)
@@ -98,6 +100,48 @@ fn steps(batches: &mut Session, steps: &mut Session) -> Check<()> {
     }
 }
 
+/// Whoever took a step has a name, and nobody has another's.
+fn people(session: &mut Session) -> Check<()> {
+    let select = "SELECT 'payout_batch (id ' || payout_batch.id || ')', proposed_by FROM payout_batch
+            LEFT JOIN operator ON operator.id = proposed_by WHERE operator.id IS NULL
+        UNION ALL SELECT 'payout_step (batch_id ' || batch_id || ', step ' || step || ')', operator_id FROM payout_step
+            LEFT JOIN operator ON operator.id = operator_id WHERE operator.id IS NULL
+        ORDER BY 1";
+    if let Some(row) = session.rows(select)?.next()? {
+        return broken(CHECK, row.text(0)?, format!("is by operator {}, whom there is not", row.int(1)?));
+    }
+    for table in ["operator", "owner", "submitter"] {
+        let select = format!(
+            "SELECT max(id), min(name) FROM {table} GROUP BY name COLLATE \"C\" HAVING count(*) > 1 ORDER BY 1"
+        );
+        if let Some(row) = session.rows(&select)?.next()? {
+            let name = format!("{table} (id {})", row.int(0)?);
+            return broken("uniqueness", name, format!("has the name of another: {}", row.text(1)?));
+        }
+    }
+    Ok(())
+}
+
+/// Deposits and payouts can be undone, nothing else; and that a payout was paid only together with the payout.
+fn reversals(session: &mut Session) -> Check<()> {
+    let select = "SELECT reversal.id, reversal.code, back.id IS NOT NULL FROM reversal
+        LEFT JOIN reversal AS back ON back.code = 7 AND back.job_id = reversal.job_id AND back.stage = reversal.stage
+            AND back.idx = reversal.idx AND back.attempt = reversal.attempt
+        ORDER BY reversal.id";
+    let mut rows = session.rows(select)?;
+    while let Some(row) = rows.next()? {
+        let (id, code, is_back) = (row.int(0)?, row.int(1)?, row.bytes(2)? == [1]);
+        let problem = match code {
+            code::DEPOSIT | code::PAYOUT => continue,
+            code::PAID if is_back => continue,
+            code::PAID => "undoes that a payout was paid, and not the payout".to_owned(),
+            _ => format!("undoes a transfer of code {code}, which is never undone"),
+        };
+        return broken(CHECK, format!("reversal (id {id})"), problem);
+    }
+    Ok(())
+}
+
 /// A payout is returned exactly where a reversal undoes it, rejected with its batch, and paid only from one that a bank has.
 fn states(session: &mut Session) -> Check<BTreeMap<Key, Payout>> {
     let select = "SELECT payout.batch_id, owner_id, payout.state, coalesce(payout_batch.state, 0), payout.currency,
@@ -160,15 +204,27 @@ fn lines(session: &mut Session, payouts: &mut BTreeMap<Key, Payout>) -> Check<()
     Ok(())
 }
 
-/// What the last payout left and the lines make what is paid and what is left.
+/// What the last payout left and the lines make what is paid and what is left; of less than the batch's minimum nobody is paid.
 fn sums(session: &mut Session, payouts: &BTreeMap<Key, Payout>) -> Check<()> {
-    let select = "SELECT batch_id, owner_id, currency, amount, carried_in, carried_out FROM payout ORDER BY batch_id, owner_id";
+    let select = "SELECT batch_id, owner_id, payout.currency, amount, carried_in, carried_out, minimum,
+            payout.decimals = payout_batch.decimals AND payout.decimals = currency.decimals
+        FROM payout JOIN payout_batch ON payout_batch.id = batch_id JOIN currency ON number = payout.currency
+        ORDER BY batch_id, owner_id";
     let mut left: BTreeMap<(i64, i64), Amount> = BTreeMap::new();
     let mut rows = session.rows(select)?;
     while let Some(row) = rows.next()? {
         let (key, currency) = ((row.int(0)?, row.int(1)?), row.int(2)?);
         let (amount, carried_in, carried_out) = (row.amount(3)?, row.amount(4)?, row.amount(5)?);
         let lines = payouts.get(&key).map(|payout| payout.lines).unwrap_or_default();
+        let minimum = row.amount(6)?;
+        if amount.0 + carried_out.0 < minimum.0 {
+            let problem =
+                format!("is of {}, less than the minimum of {minimum}", Amount(amount.0 + carried_out.0));
+            return broken(CHECK, name(key), problem);
+        }
+        if row.bytes(7)? != [1] {
+            return broken(CHECK, name(key), "has other decimals than its batch or its currency");
+        }
         if carried_in.0 + lines.0 != amount.0 + carried_out.0 {
             let problem = format!(
                 "pays {amount} and leaves {carried_out}, where {carried_in} was left and its lines make {lines}"

@@ -1,6 +1,8 @@
-//! How many items a unit of work has: read from the job as it was submitted, which is sealed.
+//! How many items a unit of work has, and what the job was to cost: read from the job as it was submitted, which is sealed.
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::amount::Amount;
 
 /// Units of a job of which the module lists the items, unless it says otherwise.
 const UNITS_DEFAULT: u64 = 4_096;
@@ -9,6 +11,10 @@ const UNITS_DEFAULT: u64 = 4_096;
 const SPLIT: u64 = 4;
 const ITEMS_PER_UNIT: u64 = 5;
 const PILOT_UNITS: u64 = 6;
+const ITEM_PRICE: u64 = 11;
+const SERVICE_PRICE: u64 = 12;
+const BUDGET: u64 = 13;
+const CURRENCY: u64 = 18;
 /// Of a split: which it is.
 const RANGE: u64 = 1;
 const FILES: u64 = 3;
@@ -22,6 +28,39 @@ pub(crate) struct Plan {
     items_per_unit: u64,
     /// Units that run, evenly spaced; 0: all.
     pilot_units: u64,
+}
+
+/// What a job was submitted with, of money; none where it says nothing, as one of before there was such a field.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) item_price: Option<Amount>,
+    pub(crate) service_price: Option<Amount>,
+    pub(crate) budget: Option<Amount>,
+    /// Its code.
+    pub(crate) currency: Option<String>,
+}
+
+impl Asked {
+    /// Reads a job.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(job: &[u8]) -> Result<Self> {
+        let mut asked = Self::default();
+        for field in fields(job) {
+            let (field, Value::Bytes(bytes)) = field? else { continue };
+            let text = || std::str::from_utf8(bytes).context("a price is no text");
+            match field {
+                _ if bytes.is_empty() => {}
+                ITEM_PRICE => asked.item_price = Some(Amount::parse(text()?)?),
+                SERVICE_PRICE => asked.service_price = Some(Amount::parse(text()?)?),
+                BUDGET => asked.budget = Some(Amount::parse(text()?)?),
+                CURRENCY => asked.currency = Some(text()?.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(asked)
+    }
 }
 
 impl Plan {
@@ -184,6 +223,21 @@ mod tests {
 
     /// From 100 to 400.
     const RANGE: [u8; 7] = [0x0a, 5, 0x08, 100, 0x10, 0x90, 0x03];
+
+    #[test]
+    fn what_it_costs_is_what_was_asked() {
+        let mut message = job(&RANGE, 0);
+        assert_eq!(Asked::read(&message).unwrap(), Asked::default());
+        message.extend([0x5a, 3, b'0', b'.', b'5', 0x62, 1, b'2', 0x6a, 0, 0x92, 0x01, 3, b'E', b'U', b'R']);
+        let asked = Asked {
+            item_price: Some(Amount(500_000_000_000)),
+            service_price: Some(Amount(2_000_000_000_000)),
+            budget: None,
+            currency: Some("EUR".to_owned()),
+        };
+        assert_eq!(Asked::read(&message).unwrap(), asked);
+        assert!(Asked::read(&[0x5a, 2, b'-', b'1']).is_err());
+    }
 
     #[test]
     fn items_follow_from_the_job() {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::amount::Amount;
 use crate::books::{account, code};
 use crate::fault::{Check, broken};
-use crate::plan::Plan;
+use crate::plan::{Asked, Plan};
 use crate::source::{Row, Rows, Session, Source};
 
 const CHECK: &str = "rewards";
@@ -244,9 +244,14 @@ impl Lists {
             rechecks: BTreeSet::new(),
             reopened: BTreeSet::new(),
         };
-        let mut rows = session
-            .rows("SELECT id, item_price, service_price, fee_millionths::bigint, currency, spec, items FROM job ORDER BY id")?;
+        let mut rows = session.rows(
+            "SELECT id, item_price, service_price, fee_millionths::bigint, currency, spec, items, budget, coalesce(code, '')
+            FROM job LEFT JOIN currency ON number = currency ORDER BY id",
+        )?;
         while let Some(row) = rows.next()? {
+            if let Err(problem) = check_asked(&row) {
+                return broken(CHECK, format!("job (id {})", row.int(0)?), format!("{problem:#}"));
+            }
             let plan = match Plan::read(row.bytes(5)?, u64::try_from(row.int(6)?)?) {
                 Ok(plan) => plan,
                 Err(problem) => {
@@ -302,6 +307,24 @@ impl Lists {
     }
 }
 
+/// A job costs what it was submitted with.
+fn check_asked(row: &Row<'_>) -> Result<()> {
+    let asked = Asked::read(row.bytes(5)?)?;
+    let same = |name: &str, asked: Option<Amount>, at: usize| {
+        let kept = row.amount(at)?;
+        let problem = || format!("was submitted with {name} {}, and has {kept}", asked.unwrap_or_default());
+        ensure!(asked.is_none_or(|asked| asked == kept), problem());
+        Ok(())
+    };
+    same("an item price of", asked.item_price, 1)?;
+    same("a service price of", asked.service_price, 2)?;
+    same("a budget of", asked.budget, 7)?;
+    let code = row.text(8)?;
+    let in_its = asked.currency.as_deref().is_none_or(|asked| asked == code);
+    ensure!(in_its, "was submitted in {}, and is in {code}", asked.currency.unwrap_or_default());
+    Ok(())
+}
+
 /// All that there is of one unit.
 #[derive(Default)]
 struct OfUnit {
@@ -311,8 +334,17 @@ struct OfUnit {
     held: Vec<Held>,
 }
 
-/// What a device earned in a month: (device, currency, months since January of year 0) to (amount, attempts).
-type Earned = BTreeMap<(i64, i64, i64), (Amount, i64)>;
+/// What a device earned in a month.
+#[derive(Default)]
+struct Earned {
+    /// Whom it was paid to.
+    owner: i64,
+    amount: Amount,
+    attempts: i64,
+}
+
+/// By device, currency, and months since January of year 0.
+type Earnings = BTreeMap<(i64, i64, i64), Earned>;
 
 impl Terms {
     /// What an attempt at a unit costs: each item of work, or a unit of another stage, has its price.
@@ -385,7 +417,7 @@ impl OfUnit {
         Ok(())
     }
 
-    fn check(&self, unit: Unit, lists: &Lists, earned: &mut Earned) -> Check<()> {
+    fn check(&self, unit: Unit, lists: &Lists, earned: &mut Earnings) -> Check<()> {
         let Some(terms) = lists.jobs.get(&unit.0) else {
             return broken(CHECK, format!("job (id {})", unit.0), "is missing: there are units of it");
         };
@@ -400,10 +432,14 @@ impl OfUnit {
                 return broken(CHECK, owned("transfer", unit, reward.owner), problem);
             }
             if let Some(attempt) = self.attempts.iter().find(|one| one.owner == reward.owner) {
-                let sum =
-                    earned.entry((attempt.device, terms.currency, month(reward.created_at))).or_default();
-                sum.0.0 += reward.amount.0;
-                sum.1 += 1;
+                let key = (attempt.device, terms.currency, month(reward.created_at));
+                let sum = earned.entry(key).or_insert(Earned { owner: reward.owner, ..Earned::default() });
+                if sum.owner != reward.owner {
+                    let problem = format!("is of device {}, whose pay is owner {}'s", key.0, sum.owner);
+                    return broken(CHECK, owned("attempt", unit, reward.owner), problem);
+                }
+                sum.amount.0 += reward.amount.0;
+                sum.attempts += 1;
             }
         }
         self.check_fees(unit, terms)?;
@@ -545,25 +581,31 @@ fn month(micros: i64) -> i64 {
 }
 
 /// What owners are told that their devices earned.
-fn check_earnings(session: &mut Session, mut earned: Earned) -> Check<()> {
+fn check_earnings(session: &mut Session, mut earned: Earnings) -> Check<()> {
     const CHECK: &str = "earnings";
     let select = "SELECT device_id, month::text, amount, units,
-            (extract(year FROM month) * 12 + extract(month FROM month) - 1)::bigint, currency
-        FROM device_earning ORDER BY device_id, currency, month";
+            (extract(year FROM month) * 12 + extract(month FROM month) - 1)::bigint, currency, coalesce(owner_id, 0)
+        FROM device_earning LEFT JOIN device ON device.id = device_id ORDER BY device_id, currency, month";
     let mut rows = session.rows(select)?;
     while let Some(row) = rows.next()? {
         let (device, amount, units) = (row.int(0)?, row.amount(2)?, row.int(3)?);
-        let (paid, attempts) = earned.remove(&(device, row.int(5)?, row.int(4)?)).unwrap_or_default();
-        if (amount, units) != (paid, attempts) {
+        let made = earned.remove(&(device, row.int(5)?, row.int(4)?)).unwrap_or_default();
+        if (amount, units) != (made.amount, made.attempts) {
             let (currency, month) = (row.int(5)?, row.text(1)?);
             let name = format!("device_earning (device_id {device}, currency {currency}, month {month})");
+            let (paid, attempts) = (made.amount, made.attempts);
             let problem = format!("says {amount} for {units} units, its rewards make {paid} for {attempts}");
             return broken(CHECK, name, problem);
         }
+        let owner = row.int(6)?;
+        if owner != made.owner {
+            let problem = format!("is owner {owner}'s, and its attempts were paid to owner {}", made.owner);
+            return broken(CHECK, format!("device (id {device})"), problem);
+        }
     }
     match earned.pop_first() {
-        Some(((device, ..), (paid, _))) => {
-            broken(CHECK, format!("device_earning (device_id {device})"), format!("lacks {paid}"))
+        Some(((device, ..), Earned { amount, .. })) => {
+            broken(CHECK, format!("device_earning (device_id {device})"), format!("lacks {amount}"))
         }
         None => Ok(()),
     }

@@ -114,7 +114,9 @@ impl FromStr for Iban {
             b'0'..=b'9' => (remainder * 10 + u32::from(byte - b'0')) % 97,
             _ => (remainder * 100 + u32::from(byte - b'A') + 10) % 97,
         });
-        if remainder == 1 { Ok(Self(iban)) } else { Err(IbanError::Check(text.to_owned())) }
+        // Check digits are 02 to 98: others could pass for the same number.
+        let is_canonical = (b"02"..=b"98").contains(&&[bytes[2], bytes[3]]);
+        if remainder == 1 && is_canonical { Ok(Self(iban)) } else { Err(IbanError::Check(text.to_owned())) }
     }
 }
 

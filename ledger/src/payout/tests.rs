@@ -12,6 +12,10 @@ fn ibans_of_the_registry_are_taken_and_mistyped_ones_are_not() {
     check("NO9386011117947", Ok("NO9386011117947"));
     check("DE89370400440532013001", Err(IbanError::Check("DE89370400440532013001".to_owned())));
     check("DE98370400440532013000", Err(IbanError::Check("DE98370400440532013000".to_owned())));
+    // Its check digits are 02, which 99 is the same number as; 97 the same as 00.
+    check("DE02370400440532000016", Ok("DE02370400440532000016"));
+    check("DE99370400440532000016", Err(IbanError::Check("DE99370400440532000016".to_owned())));
+    check("DE00370400440532000052", Err(IbanError::Check("DE00370400440532000052".to_owned())));
     let short = IbanError::Length { country: "DE".to_owned(), expected: 22, found: 21 };
     check("DE8937040044053201300", Err(short));
     check("US64SVBKUS6S3300958879", Err(IbanError::Country("US".to_owned())));

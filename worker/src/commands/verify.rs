@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use anyhow::Context as _;
 use lull_proto::v1;
@@ -13,6 +14,7 @@ use crate::identity::Identity;
 use crate::receipts::compare::{Collection, Comparison, compare};
 use crate::receipts::read;
 use crate::receipts::sheet::{Holder, shown};
+use crate::receipts::statement::Statement;
 use crate::remote::{self, Remote, explain};
 use crate::state_dir;
 
@@ -35,6 +37,8 @@ pub(super) fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
     let folder = state_dir::receipts(&state_dir);
     let (state, months) =
         read(&folder).with_context(|| format!("the receipts in {} cannot be read", folder.display()))?;
+    let statements =
+        arguments.statements.iter().map(|path| statement(path)).collect::<Result<Vec<_>, _>>()?;
     let keys: Vec<String> = state.keys.iter().chain(&arguments.keys).cloned().collect();
     let mut collection = Collection::of(&months, &holder, &keys);
     let numbers = collection.numbers().filter(|number| *number > state.through).collect();
@@ -52,7 +56,8 @@ pub(super) fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
         for sheet in &on_their_way {
             collection.add(sheet, &holder, &keys, "from the coordinator");
         }
-        compare(collection, &ledger, &newer, state.pruned_through).map_err(anyhow::Error::msg)
+        let stated = (holder.device_id, statements.as_slice());
+        compare(collection, &ledger, &newer, &state, stated).map_err(anyhow::Error::msg)
     })?;
     let shown = match arguments.output {
         Output::Json => serde_json::to_string_pretty(&compared)?,
@@ -60,6 +65,11 @@ pub(super) fn run(arguments: &VerifyArgs) -> anyhow::Result<()> {
     };
     writeln!(io::stdout().lock(), "{shown}").context("stdout cannot be written")?;
     if compared.differences.is_empty() { Ok(()) } else { Err(Differs.into()) }
+}
+
+fn statement(path: &Path) -> anyhow::Result<Statement> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Statement::read(&text).map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))
 }
 
 /// What the coordinator says.
@@ -131,7 +141,7 @@ fn text(compared: &Comparison) -> String {
     };
     if compared.pruned_postings > 0 {
         line(&format!(
-            "{} postings are older than the receipts kept here: not compared.",
+            "{} postings are older than the receipts kept here: only what they come to is compared.",
             compared.pruned_postings
         ));
     }
@@ -139,6 +149,12 @@ fn text(compared: &Comparison) -> String {
         line(&format!(
             "Taken back since: {} {} for {}, {}.",
             taken.amount, taken.currency, taken.unit, taken.reason
+        ));
+    }
+    for one in &compared.statements {
+        line(&format!(
+            "Compared with the statement of {} for {}, too: {} units of this PC are on it.",
+            one.holder, one.month, one.units
         ));
     }
     if compared.seal > 0 {

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::log::Kept;
 use super::sheet::{self, Holder, Posting, Receipt, Sums, Unit};
+use super::statement::{Compared, Statement};
+use super::store::State;
 
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -28,6 +30,10 @@ pub enum Kind {
     Amount,
     /// Receipt and ledger name different times.
     Time,
+    /// There is a receipt, and the owner's statement has no such line.
+    NotStated,
+    /// Receipts that were removed with their months came to something else than the ledger has of that time.
+    Pruned,
 }
 
 /// One difference.
@@ -69,10 +75,12 @@ pub struct Comparison {
     pub amount: Sums,
     /// What the ledger paid in all, in the same way.
     pub ledger_amount: Sums,
-    /// Postings whose receipts were removed with their months: not compared.
+    /// Postings whose receipts were removed with their months: only their sums are compared.
     pub pruned_postings: u64,
     /// Pay that was taken back since.
     pub taken_back: Vec<TakenBack>,
+    /// Statements that were compared, too.
+    pub statements: Vec<Compared>,
     /// What is wrong.
     pub differences: Vec<Difference>,
     /// The newest seal that a receipt names, and its head.
@@ -146,7 +154,7 @@ impl Collection {
     }
 }
 
-/// Compares receipts with what the ledger paid. Receipts of `newer` postings may be of pay that came after the ledger
+/// Compares receipts with what the ledger paid, and with statements of the device's owner. Receipts of `newer` postings may be of pay that came after the ledger
 /// was read.
 ///
 /// # Errors
@@ -155,7 +163,8 @@ pub fn compare(
     collection: Collection,
     ledger: &[v1::DevicePosting],
     newer: &BTreeSet<u64>,
-    pruned_through: u64,
+    state: &State,
+    (device, statements): (u64, &[Statement]),
 ) -> Result<Comparison, String> {
     let Collection { receipts, kept, mut differences } = collection;
     let mut paid = BTreeMap::new();
@@ -167,11 +176,11 @@ pub fn compare(
         paid.insert(one.posting, posting);
         taken_back.extend(one.lines.iter().filter_map(|line| self::taken_back(one.posting, line)));
     }
-    let mut pruned_postings = 0;
+    let mut pruned = Vec::new();
     for (number, posting) in &paid {
         match receipts.get(number) {
             Some(receipt) => differences.extend(differing(*number, &receipt.posting, posting)),
-            None if *number <= pruned_through => pruned_postings += 1,
+            None if *number <= state.pruned_through => pruned.push(posting),
             None => {
                 let (amount, units) = (posting.amount(), posting.lines.len());
                 let message =
@@ -179,6 +188,13 @@ pub fn compare(
                 differences.insert(Difference { kind: Kind::NoReceipt, posting: Some(*number), message });
             }
         }
+    }
+    differences.extend(differing_sums(&pruned, state));
+    let mut stated = Vec::new();
+    for statement in statements {
+        let (compared, differing) = statement.compare(device, &receipts, state.pruned_through);
+        stated.push(compared);
+        differences.extend(differing);
     }
     for (number, receipt) in
         receipts.iter().filter(|(number, _)| !paid.contains_key(number) && !newer.contains(number))
@@ -194,12 +210,33 @@ pub fn compare(
         units: receipts.values().map(|receipt| receipt.posting.lines.len() as u64).sum(),
         amount: sheet::sums(receipts.values().flat_map(|receipt| receipt.posting.lines.values())),
         ledger_amount: sheet::sums(paid.values().flat_map(|posting| posting.lines.values())),
-        pruned_postings,
+        pruned_postings: pruned.len() as u64,
         taken_back,
+        statements: stated,
         differences: differences.into_iter().collect(),
         seal: newest.map_or(0, |receipt| receipt.seal),
         head: newest.map(|receipt| hex::encode(&receipt.head)).unwrap_or_default(),
     })
+}
+
+/// What the ledger has where receipts were removed, against what they came to.
+fn differing_sums(ledger: &[&Posting], state: &State) -> Option<Difference> {
+    let removed = state.pruned.as_ref()?;
+    let amount = sheet::sums(ledger.iter().flat_map(|posting| posting.lines.values()));
+    // Receipts of before there were currencies name none.
+    let is_same = removed.amount.contains_key("") || removed.amount == amount;
+    if is_same && removed.postings == ledger.len() as u64 {
+        return None;
+    }
+    let message = format!(
+        "up to posting {}, {} receipts for {} were removed with their months: the ledger has {} such postings for {}",
+        state.pruned_through,
+        removed.postings,
+        sheet::shown(&removed.amount),
+        ledger.len(),
+        sheet::shown(&amount)
+    );
+    Some(Difference { kind: Kind::Pruned, posting: None, message })
 }
 
 fn taken_back(posting: u64, line: &v1::PaidLine) -> Option<TakenBack> {
@@ -210,10 +247,8 @@ fn taken_back(posting: u64, line: &v1::PaidLine) -> Option<TakenBack> {
     Some(TakenBack { posting, unit: name(&unit), currency, amount, reason })
 }
 
-fn name(unit: &Unit) -> String {
-    // What is made from a job's work has new numbers each time that it is made.
-    let (code, again) = (unit.stage_code % 256, unit.stage_code / 256);
-    let stage = lull_job::Stage::from_code(u8::try_from(code).unwrap_or_default());
+pub(super) fn name(unit: &Unit) -> String {
+    let (stage, again) = (unit.stage(), unit.stage_code / 256);
     let again = if again == 0 { String::new() } else { format!(", made again for the {again}. time") };
     format!("jobs/{} {stage} unit {}{again}", unit.job_id, unit.index)
 }
@@ -251,6 +286,7 @@ fn differing(number: u64, receipt: &Posting, ledger: &Posting) -> Vec<Difference
 #[cfg(test)]
 mod tests {
     use super::super::sheet::tests::{holder, message, signed};
+    use super::super::store::Pruned;
     use super::*;
 
     fn collection(messages: &[v1::Receipt], seed: u8) -> Collection {
@@ -271,7 +307,8 @@ mod tests {
     }
 
     fn check(collection: Collection, ledger: &[v1::DevicePosting], kinds: &[(Kind, Option<u64>)]) {
-        let compared = compare(collection, ledger, &BTreeSet::from([99]), 3).unwrap();
+        let state = State { pruned_through: 3, ..State::default() };
+        let compared = compare(collection, ledger, &BTreeSet::from([99]), &state, (7, &[])).unwrap();
         let found: Vec<_> = compared.differences.iter().map(|one| (one.kind, one.posting)).collect();
         assert_eq!(found, kinds, "{compared:?}");
     }
@@ -302,11 +339,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_removed_is_compared_in_sum() {
+        let removed = |postings, amount: &str| State {
+            pruned_through: 4,
+            pruned: Some(Pruned { postings, amount: [("EUR".to_owned(), amount.to_owned())].into() }),
+            ..State::default()
+        };
+        let ledger = [posting(2, &["0.1"]), posting(3, &["1", "0.2"]), posting(5, &["7"])];
+        let check = |state: &State, expected: &[Kind]| {
+            let kept = collection(&[message(5, 100, &["7"])], 1);
+            let compared = compare(kept, &ledger, &BTreeSet::new(), state, (7, &[])).unwrap();
+            let found: Vec<_> = compared.differences.iter().map(|one| one.kind).collect();
+            assert_eq!((found.as_slice(), compared.pruned_postings), (expected, 2), "{compared:?}");
+        };
+        check(&removed(2, "1.3"), &[]);
+        check(&removed(2, "1.4"), &[Kind::Pruned]);
+        check(&removed(3, "1.3"), &[Kind::Pruned]);
+        // An agent of before did not count them.
+        check(&State { pruned: None, ..removed(0, "0") }, &[]);
+    }
+
+    #[test]
     fn pay_that_was_taken_back_is_explained() {
         let mut ledger = posting(5, &["0.1"]);
         ledger.lines[0].taken_back = "forfeited: its owner lied".to_owned();
-        let compared =
-            compare(collection(&[message(5, 100, &["0.1"])], 1), &[ledger], &BTreeSet::new(), 0).unwrap();
+        let compared = compare(
+            collection(&[message(5, 100, &["0.1"])], 1),
+            &[ledger],
+            &BTreeSet::new(),
+            &State::default(),
+            (7, &[]),
+        )
+        .unwrap();
         assert_eq!(compared.differences, []);
         let taken = &compared.taken_back[0];
         assert_eq!((taken.unit.as_str(), taken.amount.as_str()), ("jobs/3 work unit 0", "0.1"));

@@ -3,7 +3,7 @@
 //! - [`sheet`]: some receipts under one signature, read and checked;
 //! - [`Store`]: kept on disk, by month;
 //! - [`Keeper`]: asks for them with the agent's calls, and keeps what comes;
-//! - [`compare`]: against the ledger.
+//! - [`compare`]: against the ledger; [`statement`]: against a statement.
 //!
 //! Nothing here trusts what the coordinator says of its own receipts: signature, sums and device are checked anew.
 
@@ -11,6 +11,7 @@ pub mod compare;
 mod keeper;
 mod log;
 pub mod sheet;
+pub mod statement;
 mod store;
 
 pub use keeper::Keeper;

@@ -21,6 +21,15 @@ pub struct Unit {
     pub index: u64,
 }
 
+impl Unit {
+    /// Its stage in words. What is made from a job's work has new numbers each time that it is made.
+    #[must_use]
+    pub fn stage(&self) -> String {
+        let code = u8::try_from(self.stage_code % 256).unwrap_or_default();
+        lull_job::Stage::from_code(code).to_string()
+    }
+}
+
 /// What one posting paid this device, as a receipt or as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posting {
@@ -64,6 +73,16 @@ pub fn sums<'a>(lines: impl Iterator<Item = &'a Paid>) -> Sums {
         *sums.entry(&line.currency).or_default() += line.amount;
     }
     sums.into_iter().map(|(currency, sum)| (currency.to_owned(), sum.normalize().to_string())).collect()
+}
+
+/// The same, and what came to these sums already.
+#[must_use]
+pub fn sums_with<'a>(before: &Sums, lines: impl Iterator<Item = &'a Paid>) -> Sums {
+    let before = before
+        .iter()
+        .map(|(currency, sum)| Paid { currency: currency.clone(), amount: sum.parse().unwrap_or_default() });
+    let all: Vec<Paid> = before.chain(lines.cloned()).collect();
+    sums(all.iter())
 }
 
 /// The same in words, as `1.5 EUR and 3 JPY`.

@@ -13,7 +13,7 @@ use lull_proto::v1;
 use serde::{Deserialize, Serialize};
 
 use super::log::{self, Kept, MAGIC};
-use super::sheet::{self, Holder, Problem};
+use super::sheet::{self, Holder, Problem, Receipt, Sums};
 use crate::files::{sync_folder, write_durably};
 use crate::os::{for_this_user, write_all_at};
 
@@ -34,8 +34,21 @@ pub struct State {
     pub through: u64,
     /// Those up to this one were removed with their months.
     pub pruned_through: u64,
+    /// What they were; none where some were removed by an agent that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
     /// Keys that are trusted, in hexadecimal: those of the enrolment, or the first one seen.
     pub keys: Vec<String>,
+}
+
+/// Receipts that were removed: what the ledger has of that time can still be compared with their sums.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pruned {
+    /// How many.
+    pub postings: u64,
+    /// What they came to in each currency.
+    pub amount: Sums,
 }
 
 /// Why a sheet was not kept.
@@ -152,6 +165,14 @@ impl Store {
         receipts.into_iter().map(|receipt| receipt.number).collect()
     }
 
+    /// The receipts of a month, by number.
+    fn receipts_of(&self, month: &str) -> io::Result<BTreeMap<u64, Receipt>> {
+        let kept = log::decode(&fs::read(self.path(month))?).unwrap_or_default();
+        let receipts =
+            kept.sheets.iter().flat_map(|sheet| sheet::check(sheet, &self.holder).unwrap_or_default());
+        Ok(receipts.map(|receipt| (receipt.number, receipt)).collect())
+    }
+
     fn forget_counted(&mut self) {
         self.numbers = self.numbers.split_off(&self.state.through.saturating_add(1));
     }
@@ -249,8 +270,7 @@ impl Store {
     fn prune(&mut self) -> Result<(), Error> {
         while self.months.len() > 1 && (self.months.len() > MONTHS_MAX || self.bytes() > self.bytes_max) {
             let Some(month) = self.months.keys().next().cloned() else { break };
-            let pruned_through = self.state.pruned_through.max(self.last_before_others(&month)?);
-            let state = State { pruned_through, ..self.state.clone() };
+            let state = self.without(&month)?;
             write_state(&self.folder, &state)?;
             self.state = state;
             fs::remove_file(self.path(&month))?;
@@ -265,16 +285,34 @@ impl Store {
         Ok(())
     }
 
-    /// The highest number in a month that some number of the month after it is above: postings are counted up, so that a
-    /// higher one is no posting, and would hide that receipts are missing which were never here.
-    fn last_before_others(&self, month: &str) -> Result<u64, Error> {
-        let numbers = |month: &str| -> io::Result<BTreeSet<u64>> {
-            let kept = log::decode(&fs::read(self.path(month))?).unwrap_or_default();
-            Ok(kept.sheets.iter().flat_map(|sheet| self.numbers_of(sheet)).collect())
-        };
-        let next = self.months.keys().find(|other| other.as_str() > month);
-        let bound = next.map(|next| numbers(next)).transpose()?.and_then(|next| next.last().copied());
-        Ok(numbers(month)?.range(..bound.unwrap_or(0)).next_back().copied().unwrap_or(0))
+    /// What is known once a month is removed. Postings are counted up, so that a number that none of the months after it is
+    /// above is no posting, and would hide that receipts are missing which were never here. A coordinator can give numbers as
+    /// high as that in every month: then the sums differ.
+    fn without(&self, month: &str) -> Result<State, Error> {
+        let mut removed = self.receipts_of(month)?;
+        let mut bound = 0;
+        // One that came again lies in the month after it, too. Mostly that month is enough for both.
+        for later in self.months.keys().filter(|later| later.as_str() > month) {
+            let kept = self.receipts_of(later)?;
+            removed.retain(|number, _| !kept.contains_key(number));
+            bound = kept.keys().next_back().copied().unwrap_or(0).max(bound);
+            if removed.keys().next_back().is_none_or(|last| *last < bound) {
+                break;
+            }
+        }
+        removed.retain(|number, _| *number < bound);
+        let mut state = self.state.clone();
+        let counted = if state.pruned_through == 0 { Some(Pruned::default()) } else { state.pruned };
+        state.pruned = counted.map(|Pruned { postings, amount }| Pruned {
+            postings: postings + removed.len() as u64,
+            amount: sheet::sums_with(
+                &amount,
+                removed.values().flat_map(|receipt| receipt.posting.lines.values()),
+            ),
+        });
+        let last = removed.keys().next_back().copied().unwrap_or(0);
+        state.pruned_through = state.pruned_through.max(last);
+        Ok(state)
     }
 }
 

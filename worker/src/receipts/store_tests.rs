@@ -1,3 +1,5 @@
+use rust_decimal::Decimal;
+
 use super::super::sheet::tests::{holder, message, signed};
 use super::*;
 
@@ -81,7 +83,8 @@ fn the_oldest_month_goes_first_and_the_last_stays() {
         store.keep(&sheet(&[u64::try_from(month).unwrap() + 1], time, 0), at(time)).unwrap();
     }
     assert_eq!(store.months.len(), MONTHS_MAX);
-    assert_eq!(open(folder.path()).state.pruned_through, 6);
+    let state = open(folder.path()).state;
+    assert_eq!((state.pruned_through, state.pruned.unwrap().postings), (6, 6));
     store.bytes_max = store.bytes() / 2;
     store.keep(&sheet(&[31], NOVEMBER, 0), at(NOVEMBER + 30 * MONTH)).unwrap();
     assert!(store.bytes() <= store.bytes_max && store.held().is_some());
@@ -159,4 +162,28 @@ fn a_number_that_is_no_posting_hides_nothing_when_its_month_goes() {
     }
     assert_eq!(store.months.len(), MONTHS_MAX);
     assert_eq!(open(folder.path()).state.pruned_through, 5);
+}
+
+#[test]
+fn numbers_that_are_no_postings_in_every_month_do_not_fit_the_sums() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    for month in 0..=25 {
+        let time = NOVEMBER + month * MONTH;
+        let (posting, none) = (5 + month.unsigned_abs(), u64::MAX - 50 + month.unsigned_abs());
+        // The one of the month before comes again.
+        store.keep(&sheet(&[posting, none], time, 0), at(time)).unwrap();
+        store.keep(&sheet(&[posting, none, posting + 100], time, 0), at(time + MONTH)).unwrap();
+    }
+    let state = open(folder.path()).state;
+    let (_, months) = read(folder.path()).unwrap();
+    assert_eq!(months.len(), MONTHS_MAX);
+    let sheets = months.values().flat_map(|kept| &kept.sheets);
+    let kept: BTreeSet<u64> = sheets.flat_map(|one| store.numbers_of(one)).collect();
+    let pruned = state.pruned.unwrap();
+    // Two months, and the third of those that came again: those beside them are here still.
+    assert_eq!(pruned.postings + kept.len() as u64, 26 * 3);
+    assert!(pruned.postings > 0 && kept.iter().all(|number| *number > 6));
+    let sum: Decimal = pruned.amount["EUR"].parse().unwrap();
+    assert_eq!(sum * Decimal::from(4), pruned.postings.into());
 }

@@ -26,6 +26,7 @@ DECLARE step int; job int;
 BEGIN
     INSERT INTO submitter (name) VALUES ('lab');
     INSERT INTO owner (name) SELECT 'owner-' || n FROM generate_series(1, 20) AS n;
+    INSERT INTO device (owner_id, public_key, display_name) SELECT n, sha256(int8send(n)), 'pc' FROM generate_series(1, 20) AS n;
     INSERT INTO account (id) VALUES (9);
     INSERT INTO account (id) SELECT n * 8 + kind FROM generate_series(1, 20) AS n, unnest(ARRAY[3, 4]) AS kind;
     INSERT INTO deposit (submitter_id, request_id, amount) VALUES (1, 'first', 1000);
