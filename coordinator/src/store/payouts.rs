@@ -204,19 +204,13 @@ impl Store {
             })?;
             let [name, iban, bic]: [String; 3] =
                 [payer.try_get("name")?, payer.try_get("iban")?, payer.try_get("bic")?];
-            let insert = "INSERT INTO payout_batch
-                    (request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by, currency, decimals)
-                SELECT $1, $2, $3, $4, $5, $6, number, decimals FROM currency WHERE number = $7
-                ON CONFLICT (request_id) DO NOTHING RETURNING id";
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-                [&request_id, &minimum.decimal(), &name, &iban, &bic, &operator.0, &id.number()];
-            let row = tx.query_opt(insert, &parameters).await?;
+            // Looked for before the batch takes a number, which would be gone: a gap looks like a batch that somebody removed.
             let without_payee = without_payee(tx, id, minimum).await?;
-            let Some(row) = row else {
+            let known = "SELECT FROM payout_batch WHERE request_id = $1";
+            if tx.query_opt(known, &[&request_id]).await?.is_some() {
                 let batch = known_proposal(tx, request_id, id, minimum, operator).await?;
                 return Ok(Proposal { batch, without_payee });
-            };
-            let batch: i64 = row.try_get(0)?;
+            }
             let candidates = candidates(tx, id, minimum).await?;
             if candidates.is_empty() {
                 let hint = if without_payee.is_empty() {
@@ -228,6 +222,19 @@ impl Store {
                     format!("no owner with a payee that takes {currency} has {minimum} {currency} or more available{hint}");
                 return Err(precondition("NOTHING_TO_PAY", message));
             }
+            let insert = "INSERT INTO payout_batch
+                    (request_id, minimum, payer_name, payer_iban, payer_bic, proposed_by, currency, decimals)
+                SELECT $1, $2, $3, $4, $5, $6, number, decimals FROM currency WHERE number = $7
+                ON CONFLICT (request_id) DO NOTHING RETURNING id";
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+                [&request_id, &minimum.decimal(), &name, &iban, &bic, &operator.0, &id.number()];
+            let row = tx.query_opt(insert, &parameters).await?;
+            let Some(row) = row else {
+                // Meanwhile the same request proposed in another currency.
+                let batch = known_proposal(tx, request_id, id, minimum, operator).await?;
+                return Ok(Proposal { batch, without_payee });
+            };
+            let batch: i64 = row.try_get(0)?;
             // Most lines are read while work is still paid; with the accounts locked, those that have come since.
             let since = oldest_open(tx).await?;
             let mut made = candidates.keys().map(|owner| (*owner, Decimal::ZERO)).collect();
