@@ -5,7 +5,7 @@ use lull_proto::v1;
 use serde::Serialize;
 
 use super::ledger_line;
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::grid::{Grid, interruptible};
 use crate::out::{self, Align, Format};
 use crate::text::{amount, human, name};
@@ -27,7 +27,7 @@ amount, results, first_after_results, last_after_results, first_time, last_time}
 lines: [{part, time, category, currency, amount, job, stage, unit, device, device_name, attempt,
 digest, verdict, payout, reason, after_results, available_time}, ..]}
 It is of the grid's default currency; `others` is a list of the same in each other in which
-there ever was something.")]
+there ever was something, and left out where there is none; so is `lines` without --lines.")]
 pub(crate) struct BalanceArgs {
     /// The submitter, such as clinic, or the owner, such as owners/bob
     #[arg(value_name = "NAME", value_parser = name::holder)]
@@ -124,15 +124,23 @@ pub(crate) struct Line {
 /// The coordinator's refusal.
 pub(crate) async fn run(grid: &Grid, args: BalanceArgs, format: Format) -> Result<()> {
     let name = args.holder.unwrap_or_default();
+    // A name alone is a submitter's.
+    let is_submitter = name.starts_with("submitters/");
+    let explain = |status| match grid.explain(&status) {
+        Error { exit: Exit::NotFound, message } if is_submitter => {
+            Error::new(Exit::NotFound, format!("{message}; an owner is named like owners/bob"))
+        }
+        error => error,
+    };
     interruptible(async {
         let balances = match args.currency {
             Some(currency) => {
                 let response = grid.ledger().get_balance(v1::GetBalanceRequest { name, currency }).await;
-                vec![response.map_err(|status| grid.explain(&status))?.into_inner()]
+                vec![response.map_err(explain)?.into_inner()]
             }
             None => {
                 let response = grid.ledger().list_balances(v1::ListBalancesRequest { name }).await;
-                response.map_err(|status| grid.explain(&status))?.into_inner().balances
+                response.map_err(explain)?.into_inner().balances
             }
         };
         if !balances.first().is_some_and(|balance| balance.name.starts_with("owners/")) {
