@@ -47,8 +47,14 @@ fn refused_beside(grid: &Grid, state_dir: &Path, listen: &str) -> Result<String>
     let mut command = Command::new(binary("lull-coordinator"));
     // Backtraces are for whoever mends it: no user reads one.
     command.env("RUST_BACKTRACE", "1").args(["serve", "--listen", listen, "--state-dir"]).arg(state_dir);
-    let output = command.output()?;
-    assert_eq!(output.status.code(), Some(1), "beside {}", grid.url);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut served = String::new();
+    BufReader::new(child.stdout.take().context("a piped stdout")?).read_line(&mut served)?;
+    if !served.is_empty() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    assert_eq!((output.status.code(), served.as_str()), (Some(1), ""), "beside {}", grid.url);
     let complaint = String::from_utf8(output.stderr)?;
     assert_eq!(complaint.lines().count(), 1, "{complaint}");
     Ok(complaint)
