@@ -187,7 +187,7 @@ fn units_that_now_ask_for_two_owners_are_paid_for() {
     model.make_until(None);
     assert_eq!((model.job.state, model.job.doubtful), (JobState::Complete, 0));
     let again =
-        model.attempts.iter().filter(|(unit, all)| all.iter().filter(|one| one.owner.0 != 1).count() == 2);
+        model.attempts.iter().filter(|(_, all)| all.iter().filter(|one| one.owner.0 != 1).count() == 2);
     assert!(again.count() > 2, "no coin asked for two");
 }
 
