@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lull_job::Stage;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::blobs::Blobs;
 use crate::core::JobId;
@@ -26,14 +27,16 @@ const RELEASE_INTERVAL: Duration = Duration::from_secs(2);
 /// What is younger than this may be unsealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Starts the chores.
-pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) {
-    tokio::spawn(expire(store.clone(), grid.clone()));
-    tokio::spawn(straggle(store.clone(), grid.clone()));
-    tokio::spawn(note_devices(grid.clone()));
-    tokio::spawn(release_pay(store.clone()));
-    tokio::spawn(check_overdue(store.clone(), grid.clone()));
-    tokio::spawn(look_after_jobs(store, blobs, grid, told));
+/// Starts the chores, but for sealing. They end when what is returned is dropped.
+pub fn start(store: Store, blobs: Blobs, grid: Grid, told: mpsc::UnboundedReceiver<Due>) -> JoinSet<()> {
+    let mut chores = JoinSet::new();
+    chores.spawn(expire(store.clone(), grid.clone()));
+    chores.spawn(straggle(store.clone(), grid.clone()));
+    chores.spawn(note_devices(grid.clone()));
+    chores.spawn(release_pay(store.clone()));
+    chores.spawn(check_overdue(store.clone(), grid.clone()));
+    chores.spawn(look_after_jobs(store, blobs, grid, told));
+    chores
 }
 
 async fn expire(store: Store, grid: Grid) {

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -32,7 +33,7 @@ enum Command {
         #[arg(long, env = "LULL_STATE_DIR", default_value = "/var/lib/lull")]
         state_dir: PathBuf,
         /// Where to listen; port 0 takes a free one. Loopback only, until TLS exists.
-        #[arg(long, env = "LULL_LISTEN", default_value = "127.0.0.1:7878")]
+        #[arg(long, env = "LULL_LISTEN", default_value = "127.0.0.1:7878", value_name = "ADDRESS", value_parser = address)]
         listen: SocketAddr,
         /// A PostgreSQL database to use instead of a private one; its user owns it and may create roles.
         #[arg(long, env = "LULL_DATABASE_URL")]
@@ -53,7 +54,29 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A stderr that nobody reads changes nothing.
+            let _ = writeln!(std::io::stderr(), "lull-coordinator: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes on one line. Some of them say what their own cause is.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+fn run(command: Command) -> Result<()> {
     let Command::Serve {
         state_dir,
         listen,
@@ -62,7 +85,7 @@ fn main() -> Result<()> {
         assumed_liars,
         fee_percent,
         currency,
-    } = Arguments::parse().command;
+    } = command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -92,4 +115,9 @@ async fn serve(config: Config) -> Result<()> {
         }
     });
     server::run(config, stop, ready).await
+}
+
+/// Takes an address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:7878".to_owned())
 }

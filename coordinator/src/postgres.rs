@@ -1,16 +1,19 @@
 //! The private database: a `postgres` child of the coordinator, for whoever does not run one already.
 //!
 //! Its data lies in a directory of mode 0700, it listens on a Unix socket only, and it syncs to disk. It gets a
-//! fast shutdown when the coordinator ends, however it ends, and is started again when it dies on its own.
+//! fast shutdown when the coordinator ends, however it ends, and is started again when it dies on its own. It has one
+//! coordinator: a second one on the same state directory is refused.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, getuid, kill_process};
@@ -19,6 +22,11 @@ use rustix::process::{Pid, Signal, getuid, kill_process};
 const SOCKET_DIR_BYTES_MAX: usize = 107 - "/.s.PGSQL.5432".len();
 /// A crashed server waits this long for its last processes to let go of the shared memory.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
+/// One that ends again and again (a full disk, a damaged file) waits longer each time, up to this: nobody reads the same
+/// complaint four times a second.
+const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+/// A server that ran this long was well.
+const WELL_AFTER: Duration = Duration::from_secs(10);
 /// A server that did not stop by itself in this time is killed; nothing committed is lost.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -27,6 +35,8 @@ pub struct Postgres {
     socket_dir: PathBuf,
     stop: mpsc::Sender<()>,
     supervisor: Option<JoinHandle<()>>,
+    /// Locked until it is closed, so also when the process is killed.
+    _lock: File,
 }
 
 struct Installation {
@@ -48,10 +58,11 @@ impl Postgres {
     /// Starts the server of this state directory, making its database at the first start.
     ///
     /// # Errors
-    /// When PostgreSQL is not installed, or cannot use the directory.
+    /// When PostgreSQL is not installed, cannot use the directory, or has a coordinator already.
     pub fn start(state_dir: &Path) -> Result<Self> {
         let installation = Installation::find(state_dir)?;
         installation.prepare_dirs(state_dir)?;
+        let lock = lock(state_dir)?;
         if !installation.data.exists() {
             installation.init()?;
         }
@@ -61,7 +72,7 @@ impl Postgres {
         let supervisor = std::thread::Builder::new()
             .name("postgres".to_owned())
             .spawn(move || supervise(&installation, &stopped))?;
-        Ok(Self { socket_dir, stop, supervisor: Some(supervisor) })
+        Ok(Self { socket_dir, stop, supervisor: Some(supervisor), _lock: lock })
     }
 
     /// URL of a database of this server, as its owner.
@@ -111,6 +122,27 @@ impl Drop for Postgres {
             let _ = supervisor.join();
         }
     }
+}
+
+/// Takes hold of the private server of a state directory, and leaves there who has it.
+fn lock(state_dir: &Path) -> Result<File> {
+    let path = state_dir.join("postgres/lock");
+    let unusable = || format!("locking {}", path.display());
+    let mut options = File::options();
+    let mut lock =
+        options.create(true).read(true).write(true).truncate(false).open(&path).with_context(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => bail!(
+            "another coordinator (process {}) runs on the state directory {}: stop it, or name another --state-dir",
+            fs::read_to_string(&path).unwrap_or_default().trim(),
+            state_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => return Err(error).with_context(unusable),
+    }
+    lock.set_len(0).with_context(unusable)?;
+    writeln!(lock, "{}", std::process::id()).with_context(unusable)?;
+    Ok(lock)
 }
 
 impl Installation {
@@ -206,6 +238,8 @@ impl Installation {
             command.args(["-c", setting]);
         }
         command.stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C on a terminal goes to the whole group: the server has to outlive the coordinator's last calls.
+        command.process_group(0);
         command.spawn().context("starting postgres through setpriv (package util-linux)")
     }
 }
@@ -226,7 +260,9 @@ const SETTINGS: [&str; 11] = [
 ];
 
 fn supervise(installation: &Installation, stopped: &mpsc::Receiver<()>) {
+    let mut delay = RESTART_DELAY;
     loop {
+        let began = Instant::now();
         match installation.spawn() {
             Ok(mut child) => {
                 if wait(&mut child, stopped) == Ended::Stopped {
@@ -236,9 +272,11 @@ fn supervise(installation: &Installation, stopped: &mpsc::Receiver<()>) {
             }
             Err(error) => tracing::error!(error = %format!("{error:#}"), "cannot start postgres"),
         }
-        if stopped.recv_timeout(RESTART_DELAY) != Err(mpsc::RecvTimeoutError::Timeout) {
+        delay = if began.elapsed() < WELL_AFTER { delay } else { RESTART_DELAY };
+        if stopped.recv_timeout(delay) != Err(mpsc::RecvTimeoutError::Timeout) {
             return;
         }
+        delay = (delay * 2).min(RESTART_DELAY_MAX);
     }
 }
 

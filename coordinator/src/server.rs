@@ -78,6 +78,10 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
          listen on 127.0.0.1 and put a TLS proxy or an SSH tunnel before it",
         config.listen
     );
+    // Before anything is started for it: an address that is taken is the commonest mistake.
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}: stop what listens there, or name another --listen", config.listen)
+    })?;
     let state_dir = make_state_dir(&config.state_dir)?;
     // Dropped last: everything else uses it.
     let (database_url, postgres) = match config.database_url {
@@ -89,7 +93,7 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
             (postgres.url("lull"), Some(postgres))
         }
     };
-    migrate(&database_url, config.currency).await.context("migrating the database")?;
+    migrate(&database_url, config.currency).await.context("cannot use the database")?;
     let store = Store::open(&database_url)?;
     store.check_seals().await?;
     let grid_id = store.grid_id(&new_token("grid")).await?;
@@ -102,15 +106,17 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
     store.add_coordinator_key(&key.public_key()).await?;
     let receipts = Arc::new(Receipts::new(store.clone(), Arc::clone(&key), grid_id.clone()));
     let (grid, told) = Grid::open(store.clone(), config.lease_ttl, config.policy, Arc::clone(&receipts));
-    chores::start(store.clone(), blobs.clone(), grid.clone(), told);
-    tokio::spawn(chores::seal(store.clone(), key, grid_id.clone()));
+    let mut chores = chores::start(store.clone(), blobs.clone(), grid.clone(), told);
+    chores.spawn(chores::seal(store.clone(), key, grid_id.clone()));
     let auth = Arc::new(Auth::new(store.clone(), grid_id));
+    let connections = store.clone();
     let context = Context { store, blobs, grid, auth, fee: config.fee, receipts, turns: Turns::default() };
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let address = listener.local_addr()?;
     fs::write(state_dir.join("address"), format!("http://{address}\n"))?;
     let result = serve(context, listener, stop, || ready(address)).await;
+    // Both would complain of a database that is being stopped.
+    chores.shutdown().await;
+    connections.close();
     if let Some(postgres) = postgres {
         tokio::task::spawn_blocking(move || drop(postgres)).await?;
     }
@@ -164,7 +170,9 @@ async fn serve(context: Context, listener: TcpListener, stop: Stop, ready: impl 
 }
 
 fn make_state_dir(dir: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(dir).with_context(|| format!("creating the state directory {}", dir.display()))?;
+    fs::create_dir_all(dir).with_context(|| {
+        format!("cannot make the state directory {}: name another --state-dir", dir.display())
+    })?;
     Ok(fs::canonicalize(dir)?)
 }
 

@@ -227,6 +227,7 @@ async fn each_payout_lists_exactly_its_lines() -> Result<()> {
         }
         let batch = office.payout(&alice, &["propose", "--minimum", "0.01"])?;
         let name = batch["name"].as_str().context("a name")?.to_owned();
+        assert_eq!(name, format!("payouts/{}", round + 1), "what came to nothing took no number");
         let ada = one(&batch, "ada")?;
         assert_eq!(
             (field(ada, "amount"), field(ada, "carried_in")),

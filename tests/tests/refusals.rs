@@ -115,7 +115,11 @@ fn modules() -> Result<()> {
     let import = [&header[..], b"\x01\x04\x01\x60\0\0", b"\x02\x0d\x01\x03env\x05clock\0\0"].concat();
     let largest = usize::try_from(lull_job::limits::MODULE_BYTES_MAX)?;
 
-    check("text.wasm", b"fn main() {}", "not a WebAssembly module")?;
+    check(
+        "text.wasm",
+        b"fn main() {}",
+        "not a WebAssembly module that Lull can run (it does not begin like one):",
+    )?;
     check("empty.wasm", b"", "not a WebAssembly module")?;
     check("cut.wasm", &std::fs::read(guest("hello"))?[..20_000], "not a WebAssembly module")?;
     check("import.wasm", &import, "the module imports `env.clock`, but a guest imports nothing")?;
@@ -146,6 +150,8 @@ fn callers() -> Result<()> {
     desk.check(&desk.token, &["books"], NOT_ALLOWED, "only an operator")?;
     desk.check(&desk.token, &["fund", "clinic", "1"], NOT_ALLOWED, "only an operator")?;
     desk.check(&desk.token, &["results", &job], NO_ANSWER, "waits for it")?;
+    desk.check(&desk.grid.operator, &["balance", "bob"], NOT_FOUND, "of an owner write owners/bob")?;
+    desk.check(&desk.grid.operator, &["balance"], USAGE, "an operator's token speaks for nobody")?;
     desk.grid.check_books()
 }
 

@@ -1,10 +1,15 @@
 //! The coordinator as a server: where it listens, what it says of itself, lists page by page.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use lull_proto::v1::{self, jobs_client::JobsClient};
 use lull_tests::{Fleet, Grid, JobFile, binary, guest};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{
@@ -34,6 +39,66 @@ fn it_listens_on_loopback_only() -> Result<()> {
         );
         assert!(!dir.path().join("state").exists(), "nothing was made before the refusal");
     }
+    Ok(())
+}
+
+/// How a second coordinator beside a running one is refused.
+fn refused_beside(grid: &Grid, state_dir: &Path, listen: &str) -> Result<String> {
+    let mut command = Command::new(binary("lull-coordinator"));
+    // Backtraces are for whoever mends it: no user reads one.
+    command.env("RUST_BACKTRACE", "1").args(["serve", "--listen", listen, "--state-dir"]).arg(state_dir);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut served = String::new();
+    BufReader::new(child.stdout.take().context("a piped stdout")?).read_line(&mut served)?;
+    if !served.is_empty() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    assert_eq!((output.status.code(), served.as_str()), (Some(1), ""), "beside {}", grid.url);
+    let complaint = String::from_utf8(output.stderr)?;
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    Ok(complaint)
+}
+
+#[test]
+fn a_state_directory_has_one_coordinator() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let state_dir = grid.dir().join("state");
+    let address = std::fs::read_to_string(state_dir.join("address"))?;
+    let complaint = refused_beside(&grid, &state_dir, "127.0.0.1:0")?;
+    assert!(complaint.starts_with("lull-coordinator: another coordinator (process "), "{complaint}");
+    assert!(complaint.contains("name another --state-dir"), "{complaint}");
+    assert_eq!(std::fs::read_to_string(state_dir.join("address"))?, address, "it is still the first one's");
+    Ok(())
+}
+
+#[test]
+fn an_address_that_is_taken_is_refused_before_anything_is_made() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let dir = tempfile::tempdir()?;
+    let taken = grid.url.strip_prefix("http://").context("a URL")?;
+    let complaint = refused_beside(&grid, &dir.path().join("state"), taken)?;
+    assert!(complaint.contains(&format!("cannot listen on {taken}")), "{complaint}");
+    assert!(complaint.contains("or name another --listen"), "{complaint}");
+    assert!(!dir.path().join("state").exists(), "nothing was made before the refusal");
+    Ok(())
+}
+
+/// A terminal sends Ctrl-C to the whole group of processes.
+#[test]
+fn ctrl_c_stops_it_without_a_complaint() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;
+    let mut command = Command::new(binary("lull-coordinator"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--state-dir"]).arg(dir.path().join("state"));
+    let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().context("a piped stdout")?).read_line(&mut url)?;
+    kill_process_group(Pid::from_child(&child), Signal::INT)?;
+    let output = child.wait_with_output()?;
+    let log = String::from_utf8(output.stderr)?;
+    assert!(output.status.success() && url.starts_with("http://"), "{log}");
+    assert!(log.contains("serving") && !log.contains("WARN") && !log.contains("ERROR"), "{log}");
     Ok(())
 }
 

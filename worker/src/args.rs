@@ -43,10 +43,20 @@ Exit codes:
   7    receipts and ledger differ
   130  ended at once by a second signal";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  LULL_ENROLMENT_TOKEN=... lull-worker run --coordinator http://127.0.0.1:7878
+  lull-worker run
+  lull-worker run --schedule 'Mon-Fri 18:00-08:00, Sat-Sun' --slots 2
+
+The first run enrols this PC with the operator's token; later runs need neither token nor address.
+Ctrl-C hands back what is not finished; a second one ends the agent at once.";
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the agent; the first run enrols this device
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// What the running agent does, and why
     #[command(after_help = "Example:\n  lull-worker status")]
@@ -67,6 +77,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  lull-worker drain --wait")]
     Drain(DrainArgs),
     /// The settings of `run`: what they are, and where each comes from
+    #[command(after_help = "Examples:\n  lull-worker config show --origin\n  lull-worker config check")]
     Config(ConfigArgs),
     /// Whether everything is here that the agent needs, and what to do if not
     #[command(after_help = "Example:\n  lull-worker doctor")]
@@ -91,6 +102,7 @@ pub enum ConfigCommand {
     #[command(after_help = "Example:\n  lull-worker config show --origin")]
     Show(ConfigShowArgs),
     /// Whether the settings file and the environment are sound
+    #[command(after_help = "Example:\n  lull-worker config check")]
     Check,
 }
 
@@ -492,6 +504,19 @@ mod tests {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
     }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &mut clap::Command) {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{}: {help}", command.get_name());
+            for inner in command.get_subcommands_mut().filter(|inner| inner.get_name() != "help") {
+                check(inner);
+            }
+        }
+        check(&mut Cli::command());
+    }
+
     #[test]
     fn each_reason_to_rest_has_its_switch() {
         let check = |arguments: &[&str], change: fn(&mut Settings)| {

@@ -129,7 +129,7 @@ async fn run(arguments: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
         )));
     };
     let channel = remote::channel(&coordinator).map_err(|error| {
-        let context = format!("`{coordinator}` is no address of a coordinator, like http://127.0.0.1:7878");
+        let context = format!("`{coordinator}` is no address of a coordinator");
         Failure::settings(anyhow::Error::from(error).context(context))
     })?;
     let identity = match known {

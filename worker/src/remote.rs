@@ -1,5 +1,6 @@
 //! The coordinator, over gRPC. Each call is made once; when to try again is somebody else's to say.
 
+use std::error::Error as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -49,29 +50,61 @@ pub fn is_temporary(status: &Status) -> bool {
     )
 }
 
-/// What a status says, in one line.
+/// What a status says, in one line, and what it came from in the end: `tcp connect error` helps nobody.
 #[must_use]
 pub fn explain(status: &Status) -> String {
     let mut text = format!("{:?}", status.code());
     if !status.message().is_empty() {
         text = format!("{text}: {}", status.message());
     }
-    text
+    let (mut root, mut cause) = (None, status.source());
+    while let Some(error) = cause {
+        (root, cause) = (Some(error.to_string()), error.source());
+    }
+    match root {
+        Some(root) if !text.ends_with(&root) => format!("{text}: {root}"),
+        _ => text,
+    }
+}
+
+/// Why something is no address of a coordinator.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// It asks for TLS.
+    #[error(
+        "coordinators do not speak TLS yet: write http://, on the coordinator's own machine, such as http://127.0.0.1:7878"
+    )]
+    Tls,
+    /// It is no URL of http.
+    #[error("write one like http://127.0.0.1:7878")]
+    NotHttp,
 }
 
 /// A channel to a coordinator; it connects when it is used, again and again.
 ///
 /// # Errors
 /// When the address is none.
-pub fn channel(coordinator: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(coordinator.to_owned())?
-        .user_agent(concat!("lull-worker/", env!("CARGO_PKG_VERSION")))?
+pub fn channel(coordinator: &str) -> Result<Channel, AddressError> {
+    let endpoint = endpoint(coordinator)?
         .connect_timeout(CONNECT_TIME)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     Ok(endpoint.connect_lazy())
+}
+
+/// Without a scheme a call would fail like one to a coordinator that is away, and be tried again for ever.
+fn endpoint(coordinator: &str) -> Result<Endpoint, AddressError> {
+    if coordinator.starts_with("https://") {
+        return Err(AddressError::Tls);
+    }
+    coordinator
+        .strip_prefix("http://")
+        .filter(|authority| !authority.is_empty())
+        .and_then(|_| Endpoint::from_shared(coordinator.to_owned()).ok())
+        .and_then(|endpoint| endpoint.user_agent(concat!("lull-worker/", env!("CARGO_PKG_VERSION"))).ok())
+        .ok_or(AddressError::NotHttp)
 }
 
 /// Enrols this device.
@@ -313,4 +346,34 @@ pub(crate) fn unix_secs() -> u64 {
     #[allow(clippy::disallowed_methods, reason = "assertions and pauses end by everybody's clock")]
     let now = SystemTime::now();
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |text: &str, refused: Option<&str>| {
+            let error = endpoint(text).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), refused.is_some(), "{text}: {error:?}");
+            assert!(error.unwrap_or_default().contains(refused.unwrap_or_default()), "{text}");
+        };
+        check("http://127.0.0.1:7878", None);
+        check("http://localhost:1/", None);
+        check("https://grid.example", Some("do not speak TLS yet"));
+        for wrong in ["127.0.0.1:7878", "localhost:7878", "http://", "x y", ""] {
+            check(wrong, Some("write one like http://127.0.0.1:7878"));
+        }
+    }
+
+    #[test]
+    fn a_status_is_explained_by_what_it_came_from() {
+        let refused = Status::from_error(Box::new(io::Error::other("connection refused")));
+        assert_eq!(explain(&refused), "Unknown: connection refused");
+        let told = Status::unavailable("the database is not reachable");
+        assert_eq!(explain(&told), "Unavailable: the database is not reachable");
+    }
 }

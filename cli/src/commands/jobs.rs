@@ -31,7 +31,7 @@ complete_time, module_digest, split, reduce, items_per_unit, pilot_units, copies
 priority, allow_missing, currency, item_price, service_price,
 progress: {stage, units, units_accepted, units_failed, units_running, units_left,
   attempts, attempts_judged, cpu_micros, items_accepted, owners},
-costs: {budget, spent, reserved, refunded, kept, expected},
+costs: {budget, spent, reserved, refunded, kept, expected, fee_percent, expected_fee},
 projection: null or {units, items, cpu_micros_one_copy, cpu_micros, cost},
 answer: null or {digest, size_bytes}}")]
 pub(crate) struct JobsArgs {

@@ -477,7 +477,7 @@ fn print(batch: Batch, format: Format) -> Result<()> {
         return out::json(&batch);
     }
     let by = |who: &str, when: &Option<String>| match when {
-        Some(when) => format!("by {} on {when}", human::plain(who)),
+        Some(when) => format!("by {} on {} UTC", human::plain(who), human::time(when.parse().ok().as_ref())),
         None => "-".to_owned(),
     };
     let payer = batch.payer.as_ref().map(|payer| format!("{}, {}", payer.name, payer.iban));

@@ -43,7 +43,12 @@ pub(super) async fn holder<T>(context: &Context, request: &Request<T>, name: &st
     };
     let own = match subject {
         Subject::Operator(_) => {
-            return asked.ok_or_else(|| status::invalid("name", "is missing: name a submitter or an owner"));
+            return asked.ok_or_else(|| {
+                status::invalid(
+                    "name",
+                    "is missing: an operator's token speaks for nobody, so name a submitter or an owner",
+                )
+            });
         }
         Subject::Submitter(id) => Holder::Submitter(id),
         Subject::Owner(id) => Holder::Owner(id),

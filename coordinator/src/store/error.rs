@@ -9,7 +9,7 @@ pub enum Error {
     #[error("database: {}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// No connection could be had.
-    #[error("database: {0}")]
+    #[error("database: {}", describe_pool(.0))]
     Pool(#[from] deadpool_postgres::PoolError),
     /// The database URL or the pool is wrong.
     #[error("database configuration: {0}")]
@@ -99,6 +99,14 @@ pub enum Error {
     /// A key that belongs to a device already.
     #[error("this device key is enrolled already, for another owner")]
     KeyTaken,
+}
+
+/// Of a connection that could not be made, what PostgreSQL said.
+fn describe_pool(error: &deadpool_postgres::PoolError) -> String {
+    match error {
+        deadpool_postgres::PoolError::Backend(error) => describe(error),
+        other => other.to_string(),
+    }
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {

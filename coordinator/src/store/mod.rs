@@ -90,6 +90,13 @@ impl Store {
             currencies: currencies::Known::default(),
         })
     }
+
+    /// Lets go of every connection that nobody uses, and makes none any more.
+    pub fn close(&self) {
+        for pool in [&self.pool, &self.reading_pool, &self.batch_pool] {
+            pool.close();
+        }
+    }
 }
 
 /// Options of connections that write, that only read, and that are for batches.

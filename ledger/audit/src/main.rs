@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
-use clap::{Parser, ValueEnum};
+use clap::{ArgGroup, Parser, ValueEnum};
 
 use crate::books::{Books, Totals};
 use crate::chain::{Chain, Known};
@@ -36,15 +36,15 @@ use crate::source::Source;
 
 /// Recomputes a grid's ledger: seals, balances, escrows, every reward against its unit.
 #[derive(Parser)]
-#[command(name = "lull-audit", version, after_help = EXAMPLE)]
+#[command(
+    name = "lull-audit",
+    version,
+    after_help = EXAMPLE,
+    group = ArgGroup::new("whose").required(true).args(["state_dir", "database"])
+)]
 struct Arguments {
     /// The database: a postgresql:// URL. A user that may read is enough.
-    #[arg(
-        long,
-        env = "LULL_DATABASE_URL",
-        required_unless_present = "state_dir",
-        conflicts_with = "state_dir"
-    )]
+    #[arg(long, env = "LULL_DATABASE_URL", value_name = "URL")]
     database: Option<String>,
     /// The state directory of a coordinator that runs here, with its private database.
     #[arg(long, value_name = "DIR")]

@@ -50,8 +50,8 @@ pub(super) fn coordinator(
         let channel = match remote::channel(&url) {
             Ok(channel) => channel,
             Err(error) => {
-                let found = format!("`{url}` is no address: {error}");
-                return vec![Finding::problem(CHECK, found, "write one like http://127.0.0.1:7878")];
+                let found = format!("`{url}` is no address of a coordinator");
+                return vec![Finding::problem(CHECK, found, error.to_string())];
             }
         };
         let greeting = match remote::greet(channel.clone()).await {

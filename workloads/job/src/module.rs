@@ -128,6 +128,10 @@ pub fn check_module(bytes: &[u8]) -> Result<ModuleKind, ModuleError> {
     }
     let not_a_module =
         |error: wasmparser::BinaryReaderError| ModuleError::NotAModule { reason: error.message().to_owned() };
+    // The validator would print the bytes that it found, one a line.
+    if !bytes.starts_with(MAGIC) {
+        return Err(ModuleError::NotAModule { reason: "it does not begin like one".to_owned() });
+    }
     // What the runner's engine is built with: no threads, no relaxed SIMD, no garbage collection, no exceptions.
     let features = WasmFeatures::WASM2
         | WasmFeatures::EXTENDED_CONST
@@ -141,6 +145,9 @@ pub fn check_module(bytes: &[u8]) -> Result<ModuleKind, ModuleError> {
     }
     outline.check()
 }
+
+/// How every WebAssembly file begins.
+const MAGIC: &[u8] = b"\0asm";
 
 /// What matters of a module.
 #[derive(Default)]
