@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
-use crate::core::{Agent, Event, Presence, Whereabouts};
+use crate::core::{Agent, Event, Whereabouts};
 use crate::notify::Clerk;
 use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
@@ -102,10 +102,7 @@ impl Desk {
         if has_presence_changed || self.people_at.is_some_and(|at| at <= now) {
             let seen = self.watcher.status();
             self.people_at = (!seen.presence.is_free()).then(|| now + PEOPLE_LOOK_EVERY);
-            self.clerk.see(match seen.presence {
-                Presence::Dedicated => Whereabouts::Untold,
-                _ => Whereabouts::of(&seen.rests),
-            });
+            self.clerk.see(Whereabouts::of(seen.people, &seen.rests));
         }
         if self.is_paused && self.pause.until(unix_secs(), now).is_none() {
             self.end_pause();
