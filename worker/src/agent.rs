@@ -29,7 +29,7 @@ use crate::receipts::sheet::Holder;
 use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
-use crate::walls::Walls;
+use crate::walls::{Usable, Walls};
 use crate::work::{Assignment, Tools, Worker};
 
 /// A full disk is tried again this often.
@@ -111,7 +111,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
-    let walls = Walls::look(settings.runner.clone()).map_err(Error::System)?;
+    let walls = look_at_walls(settings.runner.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
@@ -159,6 +159,17 @@ fn begin(
         let _ = events.send(Event::Stored(attempt));
     }
     Ok(meter)
+}
+
+/// Looks whether guests can be run here. Until it is known that they can, nothing is asked for.
+fn look_at_walls(runner: RunnerConfig, events: UnboundedSender<Event>) -> std::io::Result<Walls> {
+    let _ = events.send(Event::RunnerUnusable);
+    Walls::look(runner, move |usable| {
+        let _ = events.send(match usable {
+            Usable::Yes => Event::RunnerUsable,
+            Usable::No => Event::RunnerUnusable,
+        });
+    })
 }
 
 fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'static {
@@ -254,8 +265,11 @@ impl Shell {
                 () = woken => Some(Event::Woken),
             };
             self.desk.look(matches!(event, Some(Event::PresenceChanged(_))));
-            if matches!(event, Some(Event::UnitFinished(_))) {
-                self.desk.count_finished();
+            match event {
+                Some(Event::UnitFinished(_)) => self.desk.count_finished(),
+                // The next may fail as this one did.
+                Some(Event::LeaseFailed { .. }) => self.desk.look_at_walls_again(),
+                _ => {}
             }
             // This holds a sender itself, so that there is always a next event.
             let event = event.unwrap_or(Event::StopRequested);

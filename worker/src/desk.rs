@@ -87,6 +87,11 @@ impl Desk {
 
     /// A unit ended.
     pub(crate) const fn count_finished(&mut self) {
+    /// A lease could not be worked on: it may be that no runner can be used any more.
+    pub(crate) fn look_at_walls_again(&self) {
+        self.walls.look_again();
+    }
+
         self.finished += 1;
     }
 
@@ -193,6 +198,8 @@ impl Desk {
             is_disk_full: snapshot.is_disk_full,
             is_draining: snapshot.is_draining,
             paused_until_unix_secs: self.pause.until(now_unix_secs, now),
+            runner_problem: self.walls.problem(),
+            network_problem: self.meter.is_metered().then(|| self.meter.detail()),
         }
     }
 }

@@ -26,6 +26,10 @@ pub enum Event {
     StoreFailed,
     /// The outbox can be written again, and all that waited is on disk.
     StoreRecovered,
+    /// No runner can be used: it is not there, or less holds it back than the owner asks for.
+    RunnerUnusable,
+    /// One can be used.
+    RunnerUsable,
     /// The upload of an attempt's result ended.
     UploadEnded(AttemptKey, UploadEnd),
     /// A unit has a checkpoint on disk, under a lease that is held.
@@ -157,6 +161,7 @@ pub struct Agent {
     /// Where started units stand.
     pub(super) checkpoints: BTreeMap<AttemptKey, Held>,
     pub(super) is_disk_full: bool,
+    pub(super) is_runner_unusable: bool,
     pub(super) sync: Sync,
     failed_leases: Backoff,
     uploads: Backoff,
@@ -180,6 +185,7 @@ impl Agent {
             hand_backs: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             is_disk_full: false,
+            is_runner_unusable: false,
             sync: Sync::default(),
             failed_leases: Backoff::default(),
             uploads: Backoff::default(),
@@ -203,6 +209,8 @@ impl Agent {
             Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
             Event::StoreRecovered => self.is_disk_full = false,
+            Event::RunnerUnusable => self.is_runner_unusable = true,
+            Event::RunnerUsable => self.is_runner_unusable = false,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
             Event::CheckpointSaved(key, unit) => self.checkpoint_saved(key, unit),
             Event::CheckpointUploaded(key, checkpoint) => self.checkpoint_uploaded(key, checkpoint),
@@ -433,9 +441,10 @@ impl Agent {
         if self.is_over {
             return;
         }
-        // What is not started may need what cannot be fetched now; somebody else can.
+        // What is not started may need what cannot be fetched or run now; somebody else can.
         if self.is_draining
             || self.network == Network::Metered
+            || self.is_runner_unusable
             || self.hand_back_at().is_some_and(|at| at <= now)
         {
             self.hand_back_waiting(commands);
@@ -477,7 +486,8 @@ impl Agent {
     }
 
     fn run_units(&mut self, commands: &mut Vec<Command>) {
-        if !self.presence.is_free() || self.is_disk_full || self.stop_by.is_some() {
+        if !self.presence.is_free() || self.is_disk_full || self.is_runner_unusable || self.stop_by.is_some()
+        {
             return;
         }
         let mut busy = self.leases.values().filter(|lease| lease.is_started && lease.has_work()).count();
