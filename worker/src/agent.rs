@@ -342,23 +342,27 @@ impl Shell {
         let contact = Arc::clone(&self.contact);
         let note = move |problem| {
             let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);
-            contact.note(problem, unix_secs());
+            contact.note(problem, unix_secs())
         };
         self.call = Some(tokio::spawn(async move {
             let event = match remote.sync(request, timeout).await {
                 Ok(mut response) => {
-                    note(None);
+                    if note(None) {
+                        tracing::info!("the coordinator answers");
+                    }
                     if let Some(sheet) = response.receipts.take() {
                         receipts.keep(sheet);
                     }
                     Event::SyncAnswered { id, response }
                 }
                 Err(status) => {
-                    note(Some(explain(&status)));
-                    tracing::warn!(
-                        error = explain(&status),
-                        "the coordinator cannot be used; it is tried again"
-                    );
+                    // Once: it may be away for days.
+                    if note(Some(explain(&status))) {
+                        tracing::warn!(
+                            error = explain(&status),
+                            "the coordinator cannot be used; it is tried again"
+                        );
+                    }
                     // Whatever was wrong with it, the clock included, may be right in the next one.
                     remote.renew_assertion();
                     let failure = if status.code() == tonic::Code::Unauthenticated {
