@@ -129,9 +129,9 @@ pub enum Command {
     ExitUnknownDevice,
 }
 
-/// Calls in a row that the coordinator may answer with "unauthenticated" before the agent gives up: one
-/// may have been held up by a PC that slept.
-const UNAUTHENTICATED_MAX: u32 = 3;
+/// A coordinator has to deny for so long that it knows this device before the agent gives up: one that was started on
+/// another's state for a moment must not end every agent of a grid.
+const UNKNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Where a finished attempt is.
 #[derive(Debug, Clone)]
@@ -165,7 +165,8 @@ pub struct Agent {
     pub(super) sync: Sync,
     failed_leases: Backoff,
     uploads: Backoff,
-    unauthenticated: u32,
+    /// Since when the coordinator says that it does not know this device.
+    unknown_since: Option<Instant>,
     pub(super) is_draining: bool,
     stop_by: Option<Instant>,
     is_over: bool,
@@ -189,7 +190,7 @@ impl Agent {
             sync: Sync::default(),
             failed_leases: Backoff::default(),
             uploads: Backoff::default(),
-            unauthenticated: 0,
+            unknown_since: None,
             is_draining: false,
             stop_by: None,
             is_over: false,
@@ -337,7 +338,7 @@ impl Agent {
         commands: &mut Vec<Command>,
     ) {
         let Some(call) = self.sync.answered(id, response.leases.is_empty()) else { return };
-        self.unauthenticated = 0;
+        self.unknown_since = None;
         if call.is_first_in_a_while {
             self.uploads.reset();
             for progress in self.attempts.values_mut() {
@@ -400,13 +401,13 @@ impl Agent {
         if !self.sync.failed(id, now, random) {
             return;
         }
-        self.unauthenticated = match failure {
-            SyncFailure::Unreachable => 0,
-            SyncFailure::Unauthenticated => self.unauthenticated + 1,
+        self.unknown_since = match failure {
+            SyncFailure::Unreachable => None,
+            SyncFailure::Unauthenticated => Some(self.unknown_since.unwrap_or(now)),
         };
         if self.stop_by.is_some() {
             self.end(Command::Exit, commands);
-        } else if self.unauthenticated >= UNAUTHENTICATED_MAX {
+        } else if self.unknown_since.is_some_and(|since| since + UNKNOWN_FOR <= now) {
             self.end(Command::ExitUnknownDevice, commands);
         }
     }
