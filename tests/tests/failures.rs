@@ -160,7 +160,6 @@ fn a_runner_that_is_broken_as_such_blames_no_unit_and_gets_no_more() -> Result<(
     assert_eq!(state["progress"]["attempts"], 0, "{state}");
     let _agents = grid.agents(["ada", "grace"])?;
     assert_eq!(grid.answer(&token, &job)?, b"a\n");
-    assert_eq!(broken.log().matches(HANDED_BACK).count(), 1, "{}", broken.log());
     grid.check_money(&job)
 }
 
