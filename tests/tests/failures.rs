@@ -141,16 +141,20 @@ fn wait_log(agent: &Agent, times: usize, what: &str) -> Result<()> {
 const HANDED_BACK: &str = "a lease cannot be worked on; it is handed back";
 
 #[test]
-fn a_runner_that_is_broken_as_such_blames_no_unit() -> Result<()> {
+fn a_runner_that_is_broken_as_such_blames_no_unit_and_gets_no_more() -> Result<()> {
     let grid = Grid::start(60)?;
     let token = grid.submitter("clinic", "1")?;
     let runner = grid.dir().join("runner");
-    break_runner(&runner)?;
+    std::fs::copy(binary("lull-runner"), &runner)?;
     let broken = agent_with_runner(&grid, &runner)?;
+    // It was sound when it was looked at.
+    wait_log(&broken, 1, "a wall around runners stands wall=seccomp")?;
+    break_runner(&runner)?;
     let file = JobFile::probe_lines(grid.dir(), "one", &["echo a"])?.write(grid.dir(), "one")?;
     let job = grid.submit(&token, &file, &[])?;
 
-    wait_log(&broken, 2, HANDED_BACK)?;
+    wait_log(&broken, 1, HANDED_BACK)?;
+    wait_log(&broken, 1, "no runner can be used")?;
 
     let state = grid.job(&job)?;
     assert_eq!(state["progress"]["attempts"], 0, "{state}");

@@ -165,6 +165,33 @@ fn the_owner_learns_why_nothing_runs_and_that_the_coordinator_is_away() -> Resul
 }
 
 #[test]
+fn without_a_runner_no_unit_is_taken_and_status_and_doctor_say_why() -> Result<()> {
+    let grid = Grid::start(60)?;
+    let token = grid.submitter("clinic", "1")?;
+    let file = JobFile::probe_lines(grid.dir(), "one", &["echo a"])?.write(grid.dir(), "one")?;
+    grid.submit(&token, &file, &[])?;
+    // It ends before it has said which walls stand.
+    let agent = grid.office_agent("ada", "desk", &[], &["--dedicated", "--runner", "/bin/true"])?;
+
+    let seen = wait(&agent, "in touch and told of its runner", |status| {
+        !status["coordinator_since_unix_secs"].is_null() && !status["runner_problem"].is_null()
+    })?;
+
+    assert_eq!(seen["presence"], "dedicated", "{seen}");
+    assert_eq!(seen["leases"], Value::Array(Vec::new()), "{seen}");
+    let text = String::from_utf8(say(&agent, &["status"])?.stdout)?;
+    assert!(text.starts_with("Taking no work\n"), "{text}");
+    assert!(text.contains("no guest can be run here: the runner did not come up"), "{text}");
+    let doctor = say(&agent, &["doctor", "--dedicated"])?;
+    assert_eq!(doctor.status.code(), Some(6), "{doctor:?}");
+    let text = String::from_utf8(doctor.stdout)?;
+    assert!(text.contains("the running agent can run no guest"), "{text}");
+    let log = agent.log();
+    assert!(log.contains("no runner can be used") && !log.contains("it is handed back"), "{log}");
+    Ok(())
+}
+
+#[test]
 fn garbage_on_the_socket_holds_nobody_up() -> Result<()> {
     let grid = Grid::start(60)?;
     let agent = grid.agent("ada", "desk")?;

@@ -29,7 +29,7 @@ use crate::receipts::sheet::Holder;
 use crate::receipts::{self, Keeper};
 use crate::remote::{Remote, explain, is_temporary, unix_secs};
 use crate::state_dir::StateDir;
-use crate::walls::Walls;
+use crate::walls::{Usable, Walls};
 use crate::work::{Assignment, Tools, Worker};
 
 /// A full disk is tried again this often.
@@ -111,7 +111,7 @@ pub async fn run(settings: Settings, state: &StateDir, remote: Remote) -> Result
     let freezers = Freezers::new();
     listen_for_signals(events.clone(), freezers.clone()).map_err(Error::System)?;
     let watcher = watch(settings.presence, freezers.clone(), events.clone()).map_err(Error::System)?;
-    let walls = Walls::look(settings.runner.clone()).map_err(Error::System)?;
+    let walls = look_at_walls(settings.runner.clone(), events.clone()).map_err(Error::System)?;
     let tools = Tools {
         runtime: Handle::current(),
         blobs: Arc::new(Blobs::new(cache, Arc::clone(&remote), meter.clone())),
@@ -159,6 +159,17 @@ fn begin(
         let _ = events.send(Event::Stored(attempt));
     }
     Ok(meter)
+}
+
+/// Looks whether guests can be run here. Until it is known that they can, nothing is asked for.
+fn look_at_walls(runner: RunnerConfig, events: UnboundedSender<Event>) -> std::io::Result<Walls> {
+    let _ = events.send(Event::RunnerUnusable);
+    Walls::look(runner, move |usable| {
+        let _ = events.send(match usable {
+            Usable::Yes => Event::RunnerUsable,
+            Usable::No => Event::RunnerUnusable,
+        });
+    })
 }
 
 fn tell_written(events: UnboundedSender<Event>) -> impl Fn(Written) + Send + 'static {
@@ -254,8 +265,11 @@ impl Shell {
                 () = woken => Some(Event::Woken),
             };
             self.desk.look(matches!(event, Some(Event::PresenceChanged(_))));
-            if matches!(event, Some(Event::UnitFinished(_))) {
-                self.desk.count_finished();
+            match event {
+                Some(Event::UnitFinished(_)) => self.desk.count_finished(),
+                // The next may fail as this one did.
+                Some(Event::LeaseFailed { .. }) => self.desk.look_at_walls_again(),
+                _ => {}
             }
             // This holds a sender itself, so that there is always a next event.
             let event = event.unwrap_or(Event::StopRequested);
@@ -328,23 +342,27 @@ impl Shell {
         let contact = Arc::clone(&self.contact);
         let note = move |problem| {
             let mut contact = contact.lock().unwrap_or_else(PoisonError::into_inner);
-            contact.note(problem, unix_secs());
+            contact.note(problem, unix_secs())
         };
         self.call = Some(tokio::spawn(async move {
             let event = match remote.sync(request, timeout).await {
                 Ok(mut response) => {
-                    note(None);
+                    if note(None) {
+                        tracing::info!("the coordinator answers");
+                    }
                     if let Some(sheet) = response.receipts.take() {
                         receipts.keep(sheet);
                     }
                     Event::SyncAnswered { id, response }
                 }
                 Err(status) => {
-                    note(Some(explain(&status)));
-                    tracing::warn!(
-                        error = explain(&status),
-                        "the coordinator cannot be used; it is tried again"
-                    );
+                    // Once: it may be away for days.
+                    if note(Some(explain(&status))) {
+                        tracing::warn!(
+                            error = explain(&status),
+                            "the coordinator cannot be used; it is tried again"
+                        );
+                    }
                     // Whatever was wrong with it, the clock included, may be right in the next one.
                     remote.renew_assertion();
                     let failure = if status.code() == tonic::Code::Unauthenticated {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::control::{Answer, Ask, LeaseStatus, PAUSE_SECS_MAX, Pause, Request, SourceView, Status};
-use crate::core::{Agent, Event, Presence, Whereabouts};
+use crate::core::{Agent, Event, Whereabouts};
 use crate::notify::Clerk;
 use crate::presence::{Meter, Watcher};
 use crate::remote::unix_secs;
@@ -25,12 +25,14 @@ pub(crate) struct Contact {
 }
 
 impl Contact {
-    /// A call ended.
-    pub(crate) fn note(&mut self, problem: Option<String>, now_unix_secs: u64) {
+    /// A call ended. Whether it ended in another way than the one before.
+    pub(crate) fn note(&mut self, problem: Option<String>, now_unix_secs: u64) -> bool {
+        let is_news = self.since_unix_secs.is_none() || self.problem != problem;
         if self.since_unix_secs.is_none() || self.problem.is_some() != problem.is_some() {
             self.since_unix_secs = Some(now_unix_secs);
         }
         self.problem = problem;
+        is_news
     }
 }
 
@@ -85,6 +87,11 @@ impl Desk {
         Self { walls, ..self }
     }
 
+    /// A lease could not be worked on: it may be that no runner can be used any more.
+    pub(crate) fn look_at_walls_again(&self) {
+        self.walls.look_again();
+    }
+
     /// A unit ended.
     pub(crate) const fn count_finished(&mut self) {
         self.finished += 1;
@@ -102,10 +109,7 @@ impl Desk {
         if has_presence_changed || self.people_at.is_some_and(|at| at <= now) {
             let seen = self.watcher.status();
             self.people_at = (!seen.presence.is_free()).then(|| now + PEOPLE_LOOK_EVERY);
-            self.clerk.see(match seen.presence {
-                Presence::Dedicated => Whereabouts::Untold,
-                _ => Whereabouts::of(&seen.rests),
-            });
+            self.clerk.see(Whereabouts::of(seen.people, &seen.rests));
         }
         if self.is_paused && self.pause.until(unix_secs(), now).is_none() {
             self.end_pause();
@@ -194,6 +198,8 @@ impl Desk {
             finished: self.finished,
             unreported: snapshot.unreported,
             is_disk_full: snapshot.is_disk_full,
+            runner_problem: self.walls.problem(),
+            network_problem: self.meter.is_metered().then(|| self.meter.detail()),
             is_draining: snapshot.is_draining,
             paused_until_unix_secs: self.pause.until(now_unix_secs, now),
         }
@@ -207,5 +213,19 @@ fn hold(pause: &mut Pause, watcher: &Watcher, is_paused: &mut bool, now_unix_sec
         watcher.pause(ends_at);
         *is_paused = true;
         tracing::info!(until_unix_secs = pause.until(now_unix_secs, now), "paused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_that_is_away_is_news_once() {
+        let mut contact = Contact::default();
+        let away = || Some("Unavailable".to_owned());
+        let news = [None, None, away(), away(), Some("another".to_owned()), None];
+        let news = news.map(|problem| contact.note(problem, 7));
+        assert_eq!(news, [true, false, true, false, true, true]);
     }
 }

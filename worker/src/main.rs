@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", commands::whole(&error));
             ExitCode::from(code)
         }
     }

@@ -37,6 +37,15 @@ pub enum Error {
         /// Process number of the other one, as it left it; may be empty.
         holder: String,
     },
+    /// Other users could put something of theirs in its place.
+    #[error(
+        "the state directory {} can be written by every user: name a --state-dir that is the agent's own",
+        path.display()
+    )]
+    Open {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It cannot be made, read or written.
     #[error("the state directory {} cannot be used: {source}", path.display())]
     Unusable {
@@ -46,6 +55,10 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// The bit of a folder's mode that lets every user write it.
+#[cfg(unix)]
+pub(crate) const OTHERS_WRITE: u32 = 0o002;
 
 /// A state directory that belongs to this process.
 #[derive(Debug)]
@@ -64,6 +77,10 @@ impl StateDir {
         let unusable = |source| Error::Unusable { path: path.to_owned(), source };
         let mut builder = DirBuilder::new();
         folder_for_this_user(&mut builder).recursive(true).create(path).map_err(unusable)?;
+        #[cfg(unix)]
+        if std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).map_err(unusable)?) & OTHERS_WRITE != 0 {
+            return Err(Error::Open { path: path.to_owned() });
+        }
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         options.create(true).read(true).write(true).truncate(false);
@@ -183,6 +200,19 @@ mod tests {
         assert!(error.contains("--state-dir"), "{error}");
         drop(first);
         StateDir::open(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn one_that_every_user_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        for (mode, is_refused) in [(0o1777, true), (0o702, true), (0o775, false), (0o700, false)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let opened = StateDir::open(folder.path());
+            assert_eq!(matches!(opened, Err(Error::Open { .. })), is_refused, "{mode:o}: {opened:?}");
+        }
     }
 
     #[test]

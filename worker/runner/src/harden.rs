@@ -22,6 +22,9 @@ const OPEN_FILES_MAX: u64 = 32;
 /// It grows without being counted against the cap on memory.
 const FIRST_STACK_BYTES_MAX: u64 = 8 << 20;
 
+/// The weakest claim on memory that is left: proc(5).
+const OOM_SCORE_MAX: &str = "1000";
+
 /// The weakest claim on the CPU within a scheduling class, so that the PC stays responsive.
 const NICENESS: i32 = 19;
 
@@ -32,6 +35,7 @@ const NICENESS: i32 = 19;
 pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<WallReport>> {
     // While there is a file system to list them in.
     close_inherited_files()?;
+    first_to_go();
     // Early: a change of credentials may take back the signal that is asked for next.
     let mut walls = walls::before_threads(left_out);
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -49,6 +53,12 @@ pub(crate) fn process(parent: Parent, left_out: &[Layer]) -> io::Result<Vec<Wall
     run_when_idle()?;
     walls.push(walls::shut_files(left_out));
     Ok(walls)
+}
+
+/// Where memory runs out, the system ends this process before any of the owner's. One that does not let its processes say so
+/// chooses as it likes.
+fn first_to_go() {
+    let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_MAX);
 }
 
 /// Runs this thread, and those that it starts, when nobody else wants the CPU: a guest never keeps the thread that

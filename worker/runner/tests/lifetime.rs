@@ -225,6 +225,7 @@ fn the_process_has_given_up_what_it_does_not_need() {
     let proc = |what: &str| std::fs::read_to_string(format!("/proc/{number}/{what}")).unwrap();
     assert_eq!(proc("environ"), "");
     assert!(proc("status").contains("NoNewPrivs:\t1"));
+    assert_eq!(proc("oom_score_adj").trim(), "1000");
     let limits = proc("limits");
     let soft = |name: &str| {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();

@@ -34,7 +34,7 @@ pub fn run(command: &Command, config: Option<&Path>) -> ExitCode {
         Err(error) if error.is::<Unwell>() => ExitCode::from(EXIT_UNWELL),
         Err(error) if error.is::<verify::Differs>() => ExitCode::from(EXIT_DIFFERS),
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            say(&format!("error: {}", whole(&error)));
             let is_absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
             ExitCode::from(if is_absent { EXIT_NOT_RUNNING } else { EXIT_UNEXPECTED })
         }
@@ -143,7 +143,9 @@ fn socket(place: &PlaceArgs) -> anyhow::Result<PathBuf> {
 fn next<Z: chrono::TimeZone>(time: NaiveTime, now: DateTime<Z>) -> Option<u64> {
     let today = now.date_naive();
     let day = if time > now.time() { today } else { today.checked_add_days(Days::new(1))? };
-    let at = now.timezone().from_local_datetime(&day.and_time(time)).earliest()?;
+    // In the hour that a change of clocks repeats there are two.
+    let at = now.timezone().from_local_datetime(&day.and_time(time));
+    let at = [at.clone().earliest(), at.latest()].into_iter().flatten().find(|at| *at > now)?;
     u64::try_from(at.timestamp()).ok()
 }
 
@@ -158,6 +160,16 @@ where
     at.format(format).to_string()
 }
 
+/// An error with its causes, each said once: some name theirs themselves.
+#[must_use]
+pub fn whole(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(ToString::to_string);
+    let join = |said: String, cause: String| {
+        if said.ends_with(&cause) { said } else { format!("{said}: {cause}") }
+    };
+    causes.reduce(join).unwrap_or_default()
+}
+
 /// A line of talk. A stderr that nobody reads stops nothing.
 fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -165,9 +177,81 @@ fn say(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{TimeZone as _, Utc};
+    use chrono::{FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 
     use super::*;
+
+    /// Clocks that are set back from 3:00 to 2:00 on 25 October 2026, at 1:00 UTC.
+    #[derive(Debug, Clone, Copy)]
+    struct Autumn;
+
+    impl Autumn {
+        fn summer(self) -> FixedOffset {
+            FixedOffset::east_opt(7200).unwrap()
+        }
+
+        fn winter(self) -> FixedOffset {
+            FixedOffset::east_opt(3600).unwrap()
+        }
+
+        fn change(self) -> NaiveDateTime {
+            NaiveDate::from_ymd_opt(2026, 10, 25).unwrap().and_hms_opt(1, 0, 0).unwrap()
+        }
+    }
+
+    impl TimeZone for Autumn {
+        type Offset = FixedOffset;
+
+        fn from_offset(_: &FixedOffset) -> Self {
+            Self
+        }
+
+        fn offset_from_local_date(&self, _: &NaiveDate) -> MappedLocalTime<FixedOffset> {
+            MappedLocalTime::None
+        }
+
+        fn offset_from_local_datetime(&self, local: &NaiveDateTime) -> MappedLocalTime<FixedOffset> {
+            if *local < self.change() + TimeDelta::hours(1) {
+                MappedLocalTime::Single(self.summer())
+            } else if *local < self.change() + TimeDelta::hours(2) {
+                MappedLocalTime::Ambiguous(self.summer(), self.winter())
+            } else {
+                MappedLocalTime::Single(self.winter())
+            }
+        }
+
+        fn offset_from_utc_date(&self, _: &NaiveDate) -> FixedOffset {
+            self.winter()
+        }
+
+        fn offset_from_utc_datetime(&self, utc: &NaiveDateTime) -> FixedOffset {
+            if *utc < self.change() { self.summer() } else { self.winter() }
+        }
+    }
+
+    #[test]
+    fn in_the_hour_that_comes_twice_a_time_of_day_is_still_to_come() {
+        let at = |hour, minute, second| {
+            let day = NaiveDate::from_ymd_opt(2026, 10, 25).unwrap();
+            Autumn.from_utc_datetime(&day.and_hms_opt(hour, minute, second).unwrap())
+        };
+        let until = NaiveTime::from_hms_opt(2, 45, 0).unwrap();
+        let check = |now: DateTime<Autumn>, wanted: DateTime<Autumn>| {
+            assert_eq!(next(until, now), u64::try_from(wanted.timestamp()).ok(), "{now}");
+        };
+        check(at(0, 30, 0), at(0, 45, 0));
+        check(at(1, 30, 0), at(1, 45, 0));
+    }
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = AskError::Broken { path: "/s".to_owned(), source };
+        assert_eq!(
+            whole(&anyhow::Error::from(error).context("not asked")),
+            "not asked: the agent at /s cannot be spoken to: permission denied"
+        );
+    }
 
     #[test]
     fn a_time_of_day_is_the_next_one() {

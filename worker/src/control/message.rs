@@ -79,6 +79,10 @@ pub struct Status {
     pub unreported: usize,
     /// Whether the outbox cannot be written.
     pub is_disk_full: bool,
+    /// Why no guest can be run on this PC; `None` if they can, or that is not known yet.
+    pub runner_problem: Option<String>,
+    /// Why no work is asked for on this network; `None` if it is.
+    pub network_problem: Option<String>,
     /// Whether it ends once what runs is finished.
     pub is_draining: bool,
     /// Until when it is paused by hand, in Unix seconds.

@@ -16,6 +16,9 @@ pub fn text(status: &Status, now_unix_secs: u64, time: impl Fn(u64) -> String) -
     for rest in &status.rests {
         fact("why", rest.clone());
     }
+    for hindrance in hindrances(status) {
+        fact("no new work", hindrance);
+    }
     for (word, value) in ["earned", "", ""].into_iter().zip(earned(status, now_unix_secs, &time)) {
         fact(word, value);
     }
@@ -59,10 +62,17 @@ fn work(status: &Status) -> Vec<String> {
         waiting => format!(", {waiting} of them not reported yet"),
     };
     lines.push(format!("{} finished since the agent started{unreported}", units(status.finished)));
-    if status.is_disk_full {
-        lines.push("the disk is full: finished units wait in memory; free some space".to_owned());
-    }
     lines
+}
+
+/// Why it would take no work though nobody uses the PC.
+fn hindrances(status: &Status) -> Vec<String> {
+    let runner = status.runner_problem.iter().map(|problem| format!("no guest can be run here: {problem}"));
+    let disk = status
+        .is_disk_full
+        .then(|| "the disk is full: finished units wait in memory; free some space".to_owned());
+    let network = status.network_problem.iter().map(|problem| format!("the network: {problem}"));
+    runner.chain(disk).chain(network).collect()
 }
 
 fn headline(status: &Status, time: &impl Fn(u64) -> String) -> String {
@@ -75,6 +85,8 @@ fn headline(status: &Status, time: &impl Fn(u64) -> String) -> String {
     } else if started > 0 {
         let slots = if status.slots == 1 { "1 slot".to_owned() } else { format!("{} slots", status.slots) };
         return format!("Running {count} in {slots}{}", ending(status));
+    } else if !hindrances(status).is_empty() {
+        return format!("Taking no work{}", ending(status));
     } else {
         return format!("Waiting for work{}", ending(status));
     };
@@ -142,6 +154,8 @@ mod tests {
             finished: 1,
             unreported: 0,
             is_disk_full: false,
+            runner_problem: None,
+            network_problem: None,
             is_draining: false,
             paused_until_unix_secs: None,
         }
@@ -161,6 +175,18 @@ mod tests {
         check(&running, "Running 1 unit in 2 slots", "job 12: 2 of 5 units done, now at unit 9");
         check(&Status { rests: rests.clone(), ..idle() }, "Resting", "plug it in");
         check(&Status { rests: rests.clone(), ..running.clone() }, "Resting, 1 unit frozen", "plug it in");
+        let full = Status { is_disk_full: true, ..idle() };
+        check(&full, "Taking no work", "no new work  the disk is full");
+        check(
+            &Status { is_disk_full: true, ..running.clone() },
+            "Running 1 unit in 2 slots",
+            "free some space",
+        );
+        let no_runner = Status { runner_problem: Some("no runner at /x".to_owned()), ..idle() };
+        check(&no_runner, "Taking no work", "no new work  no guest can be run here: no runner at /x");
+        let metered = Status { network_problem: Some("metered: see `transfers`".to_owned()), ..idle() };
+        check(&metered, "Taking no work", "no new work  the network: metered");
+        check(&Status { rests: rests.clone(), ..metered }, "Resting", "no new work  the network: metered");
         let paused = Status { rests, paused_until_unix_secs: Some(500), ..running.clone() };
         check(&paused, "Paused until <500>, 1 unit frozen", "1 unit finished since");
         let draining = Status { is_draining: true, ..running.clone() };
@@ -172,7 +198,6 @@ mod tests {
         let away = Status { coordinator_problem: Some("Unavailable".to_owned()), unreported: 4, ..idle() };
         check(&away, "Waiting for work", "not usable for 10 s (Unavailable)");
         check(&away, "Waiting for work", "4 of them not reported yet");
-        check(&Status { is_disk_full: true, ..idle() }, "Waiting for work", "free some space");
         check(&idle(), "Waiting for work", "has not said yet");
         check(&idle(), "Waiting for work", "  walls        seccomp; without Landlock (too old)\n");
         check(&Status { walls: None, ..idle() }, "Waiting for work", "not looked at yet");

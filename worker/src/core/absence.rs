@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Books, Rest, Tally};
+use super::{Books, People, Rest, Tally};
 
 /// Whether somebody is at the PC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,10 @@ pub enum Whereabouts {
 impl Whereabouts {
     /// From the reasons for which guests rest. Power, load, schedule and pauses say nothing about people.
     #[must_use]
-    pub fn of(rests: &[Rest]) -> Self {
-        if rests.contains(&Rest::Person) {
+    pub fn of(people: People, rests: &[Rest]) -> Self {
+        if people == People::Nobody {
+            Self::Untold
+        } else if rests.contains(&Rest::Person) {
             Self::Here
         } else if rests.iter().any(|rest| matches!(rest, Rest::Unknown { .. })) {
             Self::Untold

@@ -153,9 +153,13 @@ fn clocks_that_are_set_back_and_other_books_silence_nobody_for_long() {
 fn only_people_come_back() {
     let person = [Rest::OnBattery, Rest::Person];
     let blind = [Rest::Unknown { reason: "gone".to_owned() }];
-    assert_eq!(Whereabouts::of(&person), Whereabouts::Here);
-    assert_eq!(Whereabouts::of(&person[..1]), Whereabouts::Away);
-    assert_eq!(Whereabouts::of(&[Rest::CpuWanted { percent: 80 }]), Whereabouts::Away);
-    assert_eq!(Whereabouts::of(&blind), Whereabouts::Untold);
-    assert_eq!(Whereabouts::of(&[]), Whereabouts::Away);
+    let check = |rests: &[Rest], wanted| {
+        assert_eq!(Whereabouts::of(People::Watched, rests), wanted, "{rests:?}");
+        assert_eq!(Whereabouts::of(People::Nobody, rests), Whereabouts::Untold, "nobody ever sits there");
+    };
+    check(&person, Whereabouts::Here);
+    check(&person[..1], Whereabouts::Away);
+    check(&[Rest::CpuWanted { percent: 80 }], Whereabouts::Away);
+    check(&blind, Whereabouts::Untold);
+    check(&[], Whereabouts::Away);
 }

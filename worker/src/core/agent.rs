@@ -26,6 +26,10 @@ pub enum Event {
     StoreFailed,
     /// The outbox can be written again, and all that waited is on disk.
     StoreRecovered,
+    /// No runner can be used: it is not there, or less holds it back than the owner asks for.
+    RunnerUnusable,
+    /// One can be used.
+    RunnerUsable,
     /// The upload of an attempt's result ended.
     UploadEnded(AttemptKey, UploadEnd),
     /// A unit has a checkpoint on disk, under a lease that is held.
@@ -125,9 +129,9 @@ pub enum Command {
     ExitUnknownDevice,
 }
 
-/// Calls in a row that the coordinator may answer with "unauthenticated" before the agent gives up: one
-/// may have been held up by a PC that slept.
-const UNAUTHENTICATED_MAX: u32 = 3;
+/// A coordinator has to deny for so long that it knows this device before the agent gives up: one that was started on
+/// another's state for a moment must not end every agent of a grid.
+const UNKNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Where a finished attempt is.
 #[derive(Debug, Clone)]
@@ -157,10 +161,12 @@ pub struct Agent {
     /// Where started units stand.
     pub(super) checkpoints: BTreeMap<AttemptKey, Held>,
     pub(super) is_disk_full: bool,
+    pub(super) is_runner_unusable: bool,
     pub(super) sync: Sync,
     failed_leases: Backoff,
     uploads: Backoff,
-    unauthenticated: u32,
+    /// Since when the coordinator says that it does not know this device.
+    unknown_since: Option<Instant>,
     pub(super) is_draining: bool,
     stop_by: Option<Instant>,
     is_over: bool,
@@ -180,10 +186,11 @@ impl Agent {
             hand_backs: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             is_disk_full: false,
+            is_runner_unusable: false,
             sync: Sync::default(),
             failed_leases: Backoff::default(),
             uploads: Backoff::default(),
-            unauthenticated: 0,
+            unknown_since: None,
             is_draining: false,
             stop_by: None,
             is_over: false,
@@ -203,6 +210,8 @@ impl Agent {
             Event::Stored(attempt) => self.stored(attempt, now, &mut commands),
             Event::StoreFailed => self.is_disk_full = true,
             Event::StoreRecovered => self.is_disk_full = false,
+            Event::RunnerUnusable => self.is_runner_unusable = true,
+            Event::RunnerUsable => self.is_runner_unusable = false,
             Event::UploadEnded(key, end) => self.upload_ended(key, end, now, random, &mut commands),
             Event::CheckpointSaved(key, unit) => self.checkpoint_saved(key, unit),
             Event::CheckpointUploaded(key, checkpoint) => self.checkpoint_uploaded(key, checkpoint),
@@ -329,7 +338,7 @@ impl Agent {
         commands: &mut Vec<Command>,
     ) {
         let Some(call) = self.sync.answered(id, response.leases.is_empty()) else { return };
-        self.unauthenticated = 0;
+        self.unknown_since = None;
         if call.is_first_in_a_while {
             self.uploads.reset();
             for progress in self.attempts.values_mut() {
@@ -392,13 +401,13 @@ impl Agent {
         if !self.sync.failed(id, now, random) {
             return;
         }
-        self.unauthenticated = match failure {
-            SyncFailure::Unreachable => 0,
-            SyncFailure::Unauthenticated => self.unauthenticated + 1,
+        self.unknown_since = match failure {
+            SyncFailure::Unreachable => None,
+            SyncFailure::Unauthenticated => Some(self.unknown_since.unwrap_or(now)),
         };
         if self.stop_by.is_some() {
             self.end(Command::Exit, commands);
-        } else if self.unauthenticated >= UNAUTHENTICATED_MAX {
+        } else if self.unknown_since.is_some_and(|since| since + UNKNOWN_FOR <= now) {
             self.end(Command::ExitUnknownDevice, commands);
         }
     }
@@ -433,9 +442,10 @@ impl Agent {
         if self.is_over {
             return;
         }
-        // What is not started may need what cannot be fetched now; somebody else can.
+        // What is not started may need what cannot be fetched or run now; somebody else can.
         if self.is_draining
             || self.network == Network::Metered
+            || self.is_runner_unusable
             || self.hand_back_at().is_some_and(|at| at <= now)
         {
             self.hand_back_waiting(commands);
@@ -477,7 +487,8 @@ impl Agent {
     }
 
     fn run_units(&mut self, commands: &mut Vec<Command>) {
-        if !self.presence.is_free() || self.is_disk_full || self.stop_by.is_some() {
+        if !self.presence.is_free() || self.is_disk_full || self.is_runner_unusable || self.stop_by.is_some()
+        {
             return;
         }
         let mut busy = self.leases.values().filter(|lease| lease.is_started && lease.has_work()).count();

@@ -187,6 +187,12 @@ impl Gate {
         Self { idle_delay, people, slots: Vec::new(), paused_until: None, slept: None, broken: None }
     }
 
+    /// Whether somebody may be there at all.
+    #[must_use]
+    pub const fn people(&self) -> People {
+        self.people
+    }
+
     /// A place for what one more source says; its number.
     pub fn add(&mut self, name: &'static str, kind: Kind) -> usize {
         self.slots.push(Slot { name, kind, said: None, idle_at: None, has_slept: false });

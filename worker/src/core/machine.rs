@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Rest;
+
 /// Other programs have to be calm for so long before work goes on.
 const CALM_AFTER: Duration = Duration::from_secs(20);
 
@@ -49,13 +51,6 @@ pub fn is_on_battery(supplies: &[Supply]) -> bool {
 pub fn available_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// Whether memory is short, not forgetting that it was: work goes on with half as much again as the least allowed.
-#[must_use]
-pub const fn is_memory_short(available_bytes: u64, min_bytes: u64, was_short: bool) -> bool {
-    let enough = if was_short { min_bytes.saturating_add(min_bytes / 2) } else { min_bytes };
-    available_bytes < enough
 }
 
 /// Time of all cores together since the start, in ticks, from `/proc/stat`.
@@ -127,6 +122,56 @@ impl CpuMeter {
     }
 }
 
+/// Memory that runs short again so soon after work went on does so because of the work.
+const SOON: Duration = Duration::from_secs(600);
+/// How long work then waits before it is tried again, doubled each time.
+const WAIT_FIRST: Duration = Duration::from_secs(60);
+/// The longest such wait.
+const WAIT_LONGEST: Duration = Duration::from_secs(3600);
+
+/// Whether memory is short. Guests that are ended for it give theirs back, so that there is enough at once, until they run
+/// again: on a PC that is too small for them it would go to and fro for ever.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryMeter {
+    is_short: bool,
+    /// When work went on after it was short.
+    went_on_at: Option<Instant>,
+    /// How often in a row it was short again soon after that.
+    times: u32,
+    /// Work waits until then.
+    wait_until: Option<Instant>,
+}
+
+impl MemoryMeter {
+    /// Takes in what is available. A reason to rest while that is less than allowed, until it is half as much again, and for
+    /// a while where it was so again and again.
+    pub fn sample(&mut self, available_bytes: u64, min_bytes: u64, now: Instant) -> Option<Rest> {
+        let enough = if self.is_short { min_bytes.saturating_add(min_bytes / 2) } else { min_bytes };
+        if available_bytes < enough {
+            if !self.is_short {
+                let is_soon = self.went_on_at.is_some_and(|at| now < at + SOON);
+                self.times = if is_soon { self.times.saturating_add(1) } else { 0 };
+                self.wait_until = self.wait().map(|wait| now + wait);
+            }
+            self.is_short = true;
+            return Some(Rest::MemoryShort { available_bytes });
+        }
+        if let Some(until) = self.wait_until.filter(|until| *until > now) {
+            return Some(Rest::MemoryWasShort { until });
+        }
+        if std::mem::take(&mut self.is_short) {
+            self.went_on_at = Some(now);
+        }
+        None
+    }
+
+    /// How long to wait; the first time not at all.
+    fn wait(&self) -> Option<Duration> {
+        let doublings = self.times.checked_sub(1)?;
+        Some(WAIT_FIRST.saturating_mul(1 << doublings.min(16)).min(WAIT_LONGEST))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,13 +198,51 @@ mod tests {
         let text = "MemTotal:       24684084 kB\nMemAvailable:   23527472 kB\nBuffers: 1 kB\n";
         assert_eq!(available_memory(text), Some(23_527_472 * 1024));
         assert_eq!(available_memory("MemTotal: 1 kB\n"), None);
-        let check = |available, was_short, wanted| {
-            assert_eq!(is_memory_short(available, 100, was_short), wanted, "{available} {was_short}");
+        let now = Instant::now();
+        let mut meter = MemoryMeter::default();
+        let mut check = |available, is_short: bool| {
+            let wanted = is_short.then_some(Rest::MemoryShort { available_bytes: available });
+            assert_eq!(meter.sample(available, 100, now), wanted, "{available}");
         };
-        check(100, false, false);
-        check(99, false, true);
-        check(149, true, true);
-        check(150, true, false);
+        check(100, false);
+        check(99, true);
+        check(149, true);
+        check(150, false);
+        check(149, false);
+    }
+
+    #[test]
+    fn memory_that_runs_short_whenever_work_goes_on_is_left_alone_for_longer_each_time() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut meter = MemoryMeter::default();
+        let short = Some(Rest::MemoryShort { available_bytes: 1 });
+        let waits = |until| Some(Rest::MemoryWasShort { until: at(until) });
+        assert_eq!(meter.sample(1, 100, at(0)), short);
+        assert_eq!(meter.sample(900, 100, at(5)), None, "it may have been another program");
+        assert_eq!(meter.sample(1, 100, at(20)), short);
+        assert_eq!(meter.sample(900, 100, at(25)), waits(80));
+        assert_eq!(meter.sample(1, 100, at(30)), short, "and somebody wants it meanwhile");
+        assert_eq!(meter.sample(900, 100, at(79)), waits(80));
+        assert_eq!(meter.sample(900, 100, at(80)), None);
+        assert_eq!(meter.sample(1, 100, at(100)), short);
+        assert_eq!(meter.sample(900, 100, at(105)), waits(220));
+        assert_eq!(meter.sample(900, 100, at(220)), None);
+        let mut now = 220;
+        let longest = (0..20).map(|_| {
+            assert_eq!(meter.sample(1, 100, at(now + 1)), short);
+            let Some(Rest::MemoryWasShort { until }) = meter.sample(900, 100, at(now + 2)) else {
+                panic!("no wait")
+            };
+            let wait = until.duration_since(at(now + 1)).as_secs();
+            now += 1 + wait;
+            assert_eq!(meter.sample(900, 100, at(now)), None);
+            wait
+        });
+        assert_eq!(longest.max(), Some(WAIT_LONGEST.as_secs()));
+        // It went well for long enough.
+        assert_eq!(meter.sample(1, 100, at(now + SOON.as_secs())), short);
+        assert_eq!(meter.sample(900, 100, at(now + SOON.as_secs() + 5)), None);
     }
 
     #[test]

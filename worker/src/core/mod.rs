@@ -38,9 +38,7 @@ pub use desktops::{Desktop, keeps_awake};
 pub use gate::{
     Gate, Judgement, Kind, LOOK_EVERY, LOOK_EVERY_AT_REST, People, Presence, STALE_AFTER, Said, Sighting,
 };
-pub use machine::{
-    CpuMeter, CpuTimes, Supply, available_memory, is_memory_short, is_on_battery, process_ticks,
-};
+pub use machine::{CpuMeter, CpuTimes, MemoryMeter, Supply, available_memory, is_on_battery, process_ticks};
 pub use network::Network;
 pub use rest::Rest;
 pub(crate) use rest::Rough;

@@ -42,6 +42,11 @@ pub enum Rest {
         /// What is available, in bytes.
         available_bytes: u64,
     },
+    /// Memory ran short whenever work went on.
+    MemoryWasShort {
+        /// It is tried again then.
+        until: Instant,
+    },
     /// The schedule says so.
     OutsideSchedule {
         /// The schedule, as it was written.
@@ -89,6 +94,13 @@ impl Rest {
                 "only {} MiB of memory are available; close a program, or allow less memory to be left",
                 available_bytes / (1024 * 1024)
             ),
+            Self::MemoryWasShort { until } => {
+                let left = until.saturating_duration_since(now);
+                format!(
+                    "memory has run short each time that work went on; it is tried again in {}; fewer slots need less",
+                    Rough(left)
+                )
+            }
             Self::OutsideSchedule { schedule } => {
                 format!("the schedule ({schedule}) allows no work at this time")
             }

@@ -115,7 +115,8 @@ impl Agent {
     /// Slots to ask for.
     pub(super) fn free_slots(&self) -> u32 {
         let is_resting = !self.presence.is_free() || self.network == Network::Metered;
-        if is_resting || self.is_disk_full || self.is_draining || self.is_stopping() {
+        let is_hindered = self.is_disk_full || self.is_runner_unusable;
+        if is_resting || is_hindered || self.is_draining || self.is_stopping() {
             return 0;
         }
         let busy = self.leases.values().filter(|lease| lease.has_work()).count();

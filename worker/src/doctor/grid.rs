@@ -4,12 +4,11 @@ use std::path::Path;
 
 use tonic::Code;
 
-use super::Finding;
+use super::{AS_THE_AGENT, Finding};
 use crate::args::RunArgs;
 use crate::control::Status;
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::remote::{self, Remote, explain, unix_secs};
-use crate::state_dir::StateDir;
 
 /// Clocks may be this much apart before calls are refused: a fresh assertion is good for so much less than the
 /// five minutes that the coordinator allows, and it allows devices to be a minute ahead.
@@ -26,13 +25,13 @@ pub(super) fn coordinator(
     agent: Option<&Status>,
 ) -> Vec<Finding> {
     const CHECK: &str = "coordinator";
-    // The running agent has the lock, so that nobody else reads its identity: it is asked instead.
-    let identity = state_dir
-        .filter(|path| agent.is_none() && path.join("identity.json").exists())
-        .and_then(|path| StateDir::open(path).ok())
-        .map(|state| Identity::read(&state));
+    // A running agent is asked instead: it has the identity in use.
+    let identity = state_dir.filter(|_| agent.is_none()).map(Identity::read_in);
     let identity = match identity.transpose() {
         Ok(identity) => identity.flatten(),
+        Err(error @ identity::Error::File { .. }) => {
+            return vec![Finding::problem("identity", error.to_string(), AS_THE_AGENT)];
+        }
         Err(error) => return vec![Finding::problem("identity", error.to_string(), "enrol this PC again")],
     };
     let remembered = || identity.as_ref().map(|identity| identity.enrolment.coordinator.clone());

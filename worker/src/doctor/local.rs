@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lull_sandbox::{Error, RunnerConfig, Standing, find_runner, probe};
 
-use super::Finding;
+use super::{AS_THE_AGENT, Finding};
 use crate::args::RunArgs;
 use crate::config;
 use crate::control::{SourceView, Status};
@@ -53,11 +53,11 @@ pub(super) fn state_directory(path: Option<&Path>, agent: Option<&Status>) -> Ve
             )];
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return vec![Finding::ok(CHECK, format!("{shown} is made by the first run"))];
+            return vec![place_for(path)];
         }
         Err(error) => {
             let found = format!("{shown} cannot be looked at: {error}");
-            return vec![Finding::problem(CHECK, found, "run the doctor as the user that runs the agent")];
+            return vec![Finding::problem(CHECK, found, AS_THE_AGENT)];
         }
     };
     let rights = rights(path, &metadata);
@@ -68,15 +68,46 @@ pub(super) fn state_directory(path: Option<&Path>, agent: Option<&Status>) -> Ve
     vec![rights, space]
 }
 
+/// Whether the directory can be made.
+fn place_for(path: &Path) -> Finding {
+    let found = format!("{} is made by the first run", path.display());
+    #[cfg(unix)]
+    if let Some(there) =
+        path.ancestors().skip(1).find(|folder| folder.exists() || folder.as_os_str().is_empty())
+    {
+        let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        if let Err(error) = rustix::fs::access(there, rustix::fs::Access::WRITE_OK) {
+            let found = format!("{} cannot be made: {}: {error}", path.display(), there.display());
+            return Finding::problem(
+                STATE_DIRECTORY,
+                found,
+                "name another --state-dir, or mend its permissions",
+            );
+        }
+    }
+    Finding::ok(STATE_DIRECTORY, found)
+}
+
 /// Whether the directory is the agent's, and nobody else's.
 #[cfg(unix)]
 fn rights(path: &Path, metadata: &fs::Metadata) -> Finding {
     use std::os::unix::fs::MetadataExt as _;
 
+    use crate::state_dir::OTHERS_WRITE;
+
     let (own, shown) = (rustix::process::geteuid(), path.display());
     if metadata.uid() != own.as_raw() && !own.is_root() {
         let found = format!("{shown} belongs to user {}", metadata.uid());
         Finding::problem(STATE_DIRECTORY, found, "run the agent as that user, or name another --state-dir")
+    } else if metadata.mode() & OTHERS_WRITE != 0 {
+        let found = format!("{shown} can be written by every user (mode {:o})", metadata.mode() & 0o7777);
+        let advice = "the agent does not start there: name a --state-dir that is its own";
+        Finding::problem(STATE_DIRECTORY, found, advice)
+    } else if !path.join("lock").exists()
+        && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+    {
+        let found = format!("{shown} has other things in it, and no agent has run there");
+        Finding::warning(STATE_DIRECTORY, found, "name a --state-dir that is the agent's own")
     } else if metadata.mode() & 0o077 != 0 {
         let found = format!("{shown} can be read by other users (mode {:o})", metadata.mode() & 0o777);
         Finding::warning(STATE_DIRECTORY, found, format!("chmod 700 {shown}"))
@@ -118,8 +149,12 @@ fn space(free_bytes: u64, is_full: bool) -> Finding {
 }
 
 /// Whether an agent runs.
-pub(super) fn agent(agent: Option<&Status>) -> Finding {
+pub(super) fn agent(asked: &Result<Option<Status>, String>) -> Finding {
     const CHECK: &str = "agent";
+    let agent = match asked {
+        Ok(agent) => agent.as_ref(),
+        Err(problem) => return Finding::problem(CHECK, problem, AS_THE_AGENT),
+    };
     match agent {
         None => Finding::warning(CHECK, "no agent runs here", "start it with `lull-worker run`"),
         Some(agent) if agent.unreported > 0 && agent.coordinator_problem.is_some() => {
@@ -172,8 +207,13 @@ fn look(arguments: &RunArgs) -> io::Result<(String, Vec<SourceView>)> {
 }
 
 /// Whether a runner can be started, and what holds it back.
-pub(super) fn walls(arguments: &RunArgs) -> Vec<Finding> {
+pub(super) fn walls(arguments: &RunArgs, agent: Option<&Status>) -> Vec<Finding> {
     const CHECK: &str = "walls";
+    if let Some(problem) = agent.and_then(|agent| agent.runner_problem.as_ref()) {
+        let found = format!("the running agent can run no guest: {problem}");
+        let advice = "it asks for no work before this is mended, and notices within a minute when it is";
+        return vec![Finding::problem(CHECK, found, advice)];
+    }
     let path = match find_runner(arguments.runner.as_deref()) {
         Ok(path) => path,
         Err(error) => {
@@ -220,6 +260,8 @@ mod tests {
             let set = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
             set(0o755);
             assert_eq!(level(folder.path()), Level::Warning);
+            set(0o1777);
+            assert_eq!(level(folder.path()), Level::Problem);
             set(0o700);
         }
         assert_eq!(level(folder.path()), Level::Ok);
@@ -227,6 +269,13 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         assert_eq!(level(&file), Level::Problem);
+        #[cfg(unix)]
+        {
+            assert_eq!(level(&file.join("below")), Level::Problem, "it cannot be made");
+            assert_eq!(level(folder.path()), Level::Warning, "it is somebody else's");
+            fs::write(folder.path().join("lock"), "7").unwrap();
+            assert_eq!(level(folder.path()), Level::Ok);
+        }
         assert_eq!(state_directory(None, None)[0].level, Level::Problem);
     }
 

@@ -15,7 +15,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::args::RunArgs;
-use crate::control::{Answer, Request, Status, ask, socket_path};
+use crate::control::{Answer, AskError, Request, Status, ask, socket_path};
+
+/// What to do where the doctor may not look.
+const AS_THE_AGENT: &str = "run the doctor as the user that runs the agent";
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -60,24 +63,27 @@ impl Finding {
 #[must_use]
 pub fn examine(arguments: &RunArgs, config: Option<&Path>) -> Vec<Finding> {
     let state_dir = arguments.state_dir();
-    let agent = state_dir.as_deref().and_then(agent_at);
+    let asked = state_dir.as_deref().map_or(Ok(None), agent_at);
+    let agent = asked.as_ref().ok().and_then(Option::as_ref);
     let mut findings = vec![local::settings(config)];
-    findings.extend(local::state_directory(state_dir.as_deref(), agent.as_ref()));
-    findings.push(local::agent(agent.as_ref()));
-    findings.extend(local::presence(arguments, agent.as_ref()));
-    findings.extend(local::walls(arguments));
-    findings.extend(grid::coordinator(arguments, state_dir.as_deref(), agent.as_ref()));
+    findings.extend(local::state_directory(state_dir.as_deref(), agent));
+    findings.push(local::agent(&asked));
+    findings.extend(local::presence(arguments, agent));
+    findings.extend(local::walls(arguments, agent));
+    findings.extend(grid::coordinator(arguments, state_dir.as_deref(), agent));
     findings.extend(grid::proxy(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())));
     findings
 }
 
-/// The status of the agent that runs there, if one does.
-fn agent_at(state_dir: &Path) -> Option<Status> {
+/// The status of the agent that runs there, if one does; or why that cannot be told.
+fn agent_at(state_dir: &Path) -> Result<Option<Status>, String> {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let socket = socket_path(state_dir, runtime_dir.as_deref()).ok()?;
+    let socket = socket_path(state_dir, runtime_dir.as_deref()).map_err(|error| error.to_string())?;
     match ask(&socket, &Request::Status {}) {
-        Ok(Answer::Status(status)) => Some(*status),
-        _ => None,
+        Ok(Answer::Status(status)) => Ok(Some(*status)),
+        Ok(_) => Err("it answers something else than its status: is it of another version?".to_owned()),
+        Err(AskError::NotRunning) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

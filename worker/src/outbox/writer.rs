@@ -16,7 +16,7 @@ const BATCH_MAX: usize = 1000;
 pub enum Written {
     /// An attempt is on disk.
     Stored(Attempt),
-    /// The disk does not take it; it is kept in memory and tried again.
+    /// The disk does not take it; it is kept in memory and tried again. Told once, until it does.
     Failed(io::Error),
     /// The disk takes all of it again, after it did not. Also told where there was no attempt among it: whoever
     /// stopped for [`Written::Failed`] would wait for ever.
@@ -91,8 +91,9 @@ fn write(
                 }
             }
             Err(error) => {
-                has_failed = true;
-                tell(Written::Failed(error));
+                if !std::mem::replace(&mut has_failed, true) {
+                    tell(Written::Failed(error));
+                }
             }
         }
     }
@@ -167,6 +168,6 @@ mod tests {
                 Written::Recovered => "recovered",
             });
         });
-        assert_eq!(told.into_inner(), ["failed", "failed", "recovered"]);
+        assert_eq!(told.into_inner(), ["failed", "recovered"]);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Policy, Settings, Source, wait_until};
 use crate::core::{
-    CpuMeter, CpuTimes, Kind, Rest, Sighting, Supply, available_memory, is_memory_short, is_on_battery,
+    CpuMeter, CpuTimes, Kind, MemoryMeter, Rest, Sighting, Supply, available_memory, is_on_battery,
     process_ticks,
 };
 use crate::freezers::Freezers;
@@ -16,7 +16,7 @@ pub struct Machine {
     settings: Settings,
     freezers: Freezers,
     cpu: CpuMeter,
-    is_memory_short: bool,
+    memory: MemoryMeter,
 }
 
 impl Machine {
@@ -31,7 +31,7 @@ impl Machine {
             settings: settings.clone(),
             freezers: freezers.clone(),
             cpu: CpuMeter::default(),
-            is_memory_short: false,
+            memory: MemoryMeter::default(),
         })
     }
 
@@ -50,10 +50,7 @@ impl Machine {
         if let Some(min) = self.settings.memory_free_bytes_min {
             let available_bytes = available_memory(&self.read("meminfo")?)
                 .ok_or("/proc/meminfo says nothing of MemAvailable")?;
-            self.is_memory_short = is_memory_short(available_bytes, min, self.is_memory_short);
-            if self.is_memory_short {
-                rests.push(Rest::MemoryShort { available_bytes });
-            }
+            rests.extend(self.memory.sample(available_bytes, min, Instant::now()));
         }
         if let Some(schedule) = &self.settings.schedule
             && !schedule.allows(chrono::Local::now().naive_local())

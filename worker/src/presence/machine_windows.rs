@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::{Policy, Settings, Source, wait_until};
-use crate::core::{CpuMeter, CpuTimes, Kind, Rest, Sighting, is_memory_short};
+use crate::core::{CpuMeter, CpuTimes, Kind, MemoryMeter, Rest, Sighting};
 use crate::freezers::Freezers;
 
 /// `SYSTEM_POWER_STATUS::ACLineStatus` while nothing feeds the PC.
@@ -23,7 +23,7 @@ pub struct Machine {
     settings: Settings,
     freezers: Freezers,
     cpu: CpuMeter,
-    is_memory_short: bool,
+    memory: MemoryMeter,
 }
 
 impl Machine {
@@ -38,7 +38,7 @@ impl Machine {
             settings: settings.clone(),
             freezers: freezers.clone(),
             cpu: CpuMeter::default(),
-            is_memory_short: false,
+            memory: MemoryMeter::default(),
         })
     }
 
@@ -56,10 +56,7 @@ impl Machine {
         }
         if let Some(min) = self.settings.memory_free_bytes_min {
             let available_bytes = available_memory()?;
-            self.is_memory_short = is_memory_short(available_bytes, min, self.is_memory_short);
-            if self.is_memory_short {
-                rests.push(Rest::MemoryShort { available_bytes });
-            }
+            rests.extend(self.memory.sample(available_bytes, min, Instant::now()));
         }
         if let Some(schedule) = &self.settings.schedule
             && !schedule.allows(chrono::Local::now().naive_local())

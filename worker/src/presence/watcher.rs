@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Settings, Source, sources};
-use crate::core::{Gate, Judgement, Presence, Rest, Rough, Sighting};
+use crate::core::{Gate, Judgement, People, Presence, Rest, Rough, Sighting};
 use crate::freezers::Freezers;
 use crate::os::slept;
 
@@ -18,6 +18,8 @@ use crate::os::slept;
 pub struct Status {
     /// Presence now.
     pub presence: Presence,
+    /// Whether somebody may be there at all.
+    pub people: People,
     /// Why no guest runs; empty while they may.
     pub rests: Vec<Rest>,
     /// What is watched.
@@ -118,7 +120,8 @@ impl Watcher {
                 if said.is_stale { (false, "does not answer".to_owned()) } else { describe(said.last) };
             SourceStatus { name, has_answered, is_readable, detail }
         });
-        Status { presence, rests, sources: sources.collect(), since: state.since }
+        let people = state.gate.people();
+        Status { presence, people, rests, sources: sources.collect(), since: state.since }
     }
 
     /// No guest runs before then. They are frozen when this returns.

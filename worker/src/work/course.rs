@@ -206,9 +206,7 @@ mod tests {
     use super::*;
     use crate::identity::{Enrolment, Identity};
 
-    #[test]
-    fn a_checkpoint_excuses_the_loss_of_one_runner() {
-        let folder = tempfile::tempdir().unwrap();
+    fn open(folder: &std::path::Path) -> Store {
         let enrolment = Enrolment {
             device_id: 7,
             grid_id: "grid-1".to_owned(),
@@ -216,14 +214,43 @@ mod tests {
             coordinator: "http://127.0.0.1:1".to_owned(),
         };
         let identity = Identity::with_key(SigningKey::from_bytes(&[7; 32]), enrolment);
-        let store = Store::open(folder.path(), 10_000, identity).unwrap();
+        Store::open(folder, 10_000, identity).unwrap()
+    }
+
+    fn course(store: &Store) -> Course<'_> {
         let unit = UnitName { job_id: 3, stage: Stage::Work, index: 0, made_of: Digest::of(b"module") };
-        let mut course = Course::new(&store, unit, Some(Duration::ZERO), &[], 1 << 20, None);
-        assert!(!course.take_advanced());
-        let image = Image::default();
+        Course::new(store, unit, Some(Duration::ZERO), &[], 1 << 20, None)
+    }
+
+    fn tell_checkpoint(course: &mut Course<'_>) -> bool {
         let told = Told { digest: [1; 32], cpu_micros: 1, ran: Duration::ZERO };
-        assert!(course.hear(Progress::Checkpoint(&image, &told)));
+        course.hear(Progress::Checkpoint(&Image::default(), &told))
+    }
+
+    #[test]
+    fn a_checkpoint_excuses_the_loss_of_one_runner() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let mut course = course(&store);
+        assert!(!course.take_advanced());
+        assert!(tell_checkpoint(&mut course));
         assert!(course.take_advanced());
         assert!(!course.take_advanced(), "the next runner is another's loss");
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_checkpoint_holds_no_unit_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        std::fs::create_dir(&path).unwrap();
+        let store = open(&path);
+        let mut course = course(&store);
+        std::fs::remove_dir(&path).unwrap();
+        assert!(!tell_checkpoint(&mut course), "nobody is told of what is not kept");
+        assert!(!course.take_advanced(), "nor is a runner's loss excused by it");
+        assert!(course.next().from.is_none(), "the next runner begins anew");
+        std::fs::create_dir(&path).unwrap();
+        assert!(tell_checkpoint(&mut course), "and once it takes them, they count again");
+        assert!(course.next().from.is_some());
     }
 }

@@ -17,6 +17,8 @@ enum Step {
     Store(u8),
     StoreFails,
     StoreRecovers,
+    RunnerBreaks,
+    RunnerIsMended,
     EndUpload(u8, u8),
     FailLease(u8),
     Checkpoint(u8),
@@ -34,6 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(Step::Store),
         1 => Just(Step::StoreFails),
         2 => Just(Step::StoreRecovers),
+        1 => Just(Step::RunnerBreaks),
+        2 => Just(Step::RunnerIsMended),
         3 => (any::<u8>(), 0u8..4).prop_map(|(which, end)| Step::EndUpload(which, end)),
         1 => any::<u8>().prop_map(Step::FailLease),
         3 => any::<u8>().prop_map(Step::Checkpoint),
@@ -125,6 +129,8 @@ impl Day {
             }
             Step::StoreFails => rig.event(Event::StoreFailed),
             Step::StoreRecovers => rig.event(Event::StoreRecovered),
+            Step::RunnerBreaks => rig.event(Event::RunnerUnusable),
+            Step::RunnerIsMended => rig.event(Event::RunnerUsable),
             Step::EndUpload(which, end) => {
                 let ends = [UploadEnd::Done, UploadEnd::TryAgain, UploadEnd::Refused, UploadEnd::Unreadable];
                 if let Some(key) = pick(rig.uploading.iter().copied(), which) {
@@ -170,6 +176,7 @@ impl Day {
     fn drain(&mut self) {
         self.take(Step::Presence(1));
         self.take(Step::StoreRecovers);
+        self.take(Step::RunnerIsMended);
         for _ in 0..400 {
             self.take(Step::FinishUnit(0));
             self.take(Step::Store(0));
