@@ -1,6 +1,8 @@
 //! Simulates every adversary against the coordinator's core, and BOINC's rule beside it: `trust FILE` writes the
 //! table between the marks in FILE. `trust try PERCENT RUNS PREFIX` prints the rows of adversaries whose name begins so,
-//! with other seeds.
+//! with other seeds. `trust search PERCENT LIARS SEED` draws so many liars at random and prints those that do best.
+
+mod search;
 
 use std::fmt::Write as _;
 
@@ -22,7 +24,13 @@ fn main() -> Result<()> {
     {
         return show(percent.parse()?, runs.parse()?, prefix);
     }
-    let path = arguments.first().context("usage: trust FILE, or trust try PERCENT RUNS PREFIX")?;
+    if let [word, percent, liars, seed] = &arguments[..]
+        && word == "search"
+    {
+        return search::search(percent.parse()?, liars.parse()?, seed.parse()?);
+    }
+    let usage = "usage: trust FILE, trust try PERCENT RUNS PREFIX, or trust search PERCENT LIARS SEED";
+    let path = arguments.first().context(usage)?;
     let before = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     let (head, rest) = before.split_once(BEGIN).with_context(|| format!("{path} has no line {BEGIN:?}"))?;
     let (_, tail) = rest.split_once(END).with_context(|| format!("{path} has no line {END:?}"))?;
