@@ -78,6 +78,8 @@ async fn what_an_earlier_version_booked_is_audited_stated_and_paid_out() -> Resu
     let server = Grid::start(60)?;
     for version in VERSIONS {
         let (url, client) = filled(&server, version).await?;
+        let early = audit(&url).expect_err("a database of before").to_string();
+        ensure!(early.contains(&format!("with {version} as its last migration")), "{early}");
         let grid = Grid::start_on(&url)?;
         grid.check_books().with_context(|| format!("from {version}"))?;
         audit(&url).with_context(|| format!("from {version}"))?;

@@ -8,6 +8,8 @@ use postgres::{Client, Config, CopyOutReader, NoTls};
 use crate::amount::Amount;
 use crate::progress::Progress;
 
+/// What is audited is all there after this migration of the coordinator's.
+const MIGRATION_MIN: i32 = 28;
 /// Sorts of more than this many MiB use the disk of the server.
 const SORT_MIB: u32 = 64;
 /// Units go out in a random order. To follow an index on them through a large table reads a page for every row. And
@@ -47,6 +49,7 @@ impl Source {
         let mut session = source.connect()?;
         let row = session.client.query_one("SELECT pg_export_snapshot()", &[])?;
         source.snapshot = Some(row.try_get(0)?);
+        session.check_version()?;
         Ok((source, session))
     }
 
@@ -74,6 +77,21 @@ impl Source {
 }
 
 impl Session {
+    /// What is looked at is there from a certain migration on.
+    fn check_version(&mut self) -> Result<()> {
+        let found = "SELECT to_regclass('public.migration') IS NOT NULL";
+        let is_grid: bool = self.client.query_one(found, &[])?.try_get(0)?;
+        ensure!(is_grid, "this is no database of a coordinator: it has no table `migration`");
+        let newest = "SELECT coalesce(max(number), 0) FROM migration";
+        let newest: i32 = self.client.query_one(newest, &[])?.try_get(0)?;
+        ensure!(
+            newest >= MIGRATION_MIN,
+            "the database is an older coordinator's, with {newest} as its last migration: start this version's coordinator on it, or \
+             audit it with the lull-audit of that version"
+        );
+        Ok(())
+    }
+
     /// The rows of a query, one at a time.
     ///
     /// # Errors
