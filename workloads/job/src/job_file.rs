@@ -1,10 +1,12 @@
 //! The `job.toml` that a researcher writes. Paths in it are relative to the file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lull_proto::v1;
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 use crate::limits::JOB_FILE_BYTES_MAX;
 
@@ -105,16 +107,34 @@ pub enum ReduceFile {
 #[serde(deny_unknown_fields)]
 pub struct PayFile {
     /// For one item in one accepted attempt.
+    #[serde(deserialize_with = "amount")]
     pub item_price: String,
     /// For one accepted attempt of a split, merge or finish unit.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amount")]
     pub service_price: String,
     /// The most that the job may cost.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amount")]
     pub budget: String,
     /// What all of these are in; the grid's default where it is empty.
     #[serde(default)]
     pub currency: String,
+}
+
+/// An amount is a text, as the numbers of a file are rounded to binary fractions.
+fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    struct Amount;
+    impl Visitor<'_> for Amount {
+        type Value = String;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an amount in quotes, like \"0.01\"")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+    }
+    from.deserialize_str(Amount)
 }
 
 /// What a guest may use; 0 is the default.
@@ -303,7 +323,7 @@ mod tests {
         check(("items_per_unit", "item_per_unit"), "unknown field `item_per_unit`, expected one of");
         check(("item_price", "price"), "unknown field `price`");
         check(("split.range", "split.rang"), "unknown variant `rang`");
-        check(("\"0.000001\"", "0.000001"), "expected a string");
+        check(("\"0.000001\"", "0.000001"), "expected an amount in quotes, like \"0.01\"");
         check(("module = \"m.wasm\"", ""), "missing field `module`");
         check(("end = 1_203_322_288", "end = -1"), "invalid value");
     }
