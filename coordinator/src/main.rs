@@ -86,7 +86,11 @@ fn run(command: Command) -> Result<()> {
         fee_percent,
         currency,
     } = command;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .with_env_var("LULL_LOG")
+        .from_env()
+        .context("LULL_LOG")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

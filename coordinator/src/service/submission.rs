@@ -145,7 +145,10 @@ fn budget(
     }
     let budget = amount("budget", &message.budget)?;
     if budget < least || !budget.is_positive() {
-        let problem = format!("{budget} does not cover the expected cost of {least}: give at least that");
+        let currency = &message.currency;
+        let problem = format!(
+            "{budget} {currency} does not cover the expected cost of {least} {currency}: give at least that"
+        );
         return Err(status::invalid("budget", &problem));
     }
     Ok(budget)
