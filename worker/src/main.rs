@@ -17,6 +17,7 @@ use lull_worker::log_file::LogFile;
 use lull_worker::receipts;
 use lull_worker::remote::{self, Remote};
 use lull_worker::state_dir::{self, StateDir};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -65,7 +66,12 @@ fn main() -> ExitCode {
         }
         other => return commands::run(&other, cli.config.as_deref()),
     };
-    let filter = EnvFilter::try_from_env("LULL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("LULL_LOG");
+    let filter = match filter.from_env() {
+        Ok(filter) => filter,
+        Err(error) => return wrong_settings(&*anyhow::Error::from(error).context("LULL_LOG")),
+    };
     let is_terminal = std::io::stderr().is_terminal();
     let log_file = LogFile::default();
     tracing_subscriber::registry()

@@ -33,12 +33,19 @@ pub fn run(command: &Command, config: Option<&Path>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Unwell>() => ExitCode::from(EXIT_UNWELL),
         Err(error) if error.is::<verify::Differs>() => ExitCode::from(EXIT_DIFFERS),
+        // Whoever read it has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {}", whole(&error)));
             let is_absent = matches!(error.downcast_ref(), Some(AskError::NotRunning));
             ExitCode::from(if is_absent { EXIT_NOT_RUNNING } else { EXIT_UNEXPECTED })
         }
     }
+}
+
+/// Whether stdout is a pipe that nobody reads any more. What goes wrong with the agent's socket is another error.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn carry_out(command: &Command, config: Option<&Path>) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use notify_rust::Notification;
 use super::Words;
 use crate::presence::Places;
 
-/// A notification daemon that takes longer is as good as none.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// A notification daemon that takes longer is as good as none. Who asks for the earnings meanwhile waits for it.
+const ANSWER_TIME: Duration = Duration::from_secs(4);
 
 /// Why nothing was shown.
 #[derive(Debug, thiserror::Error)]

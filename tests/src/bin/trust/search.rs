@@ -1,6 +1,7 @@
 //! Liars at random: whether somebody does better than those in the table.
 
 use anyhow::{Result, ensure};
+use lull_coordinator::core::CENSUS_RESULTS;
 use lull_tests::sim::table::{Summary, Trial, trials};
 use lull_tests::sim::{AfterCatch, Conduct, Lying};
 use rand::rngs::StdRng;
@@ -57,13 +58,10 @@ fn draw(random: &mut StdRng, units_an_owner: u64) -> Lying {
     let mut one_in = |times: u32| random.random_range(0..times) == 0;
     let (alone, begins_at_once, lies_on, rarely) = (one_in(8), one_in(4), one_in(3), one_in(3));
     let (guesses, asks_often, neighbours) = (one_in(4), one_in(4), one_in(6));
-    let (fishes, at_any_cost, after) = (one_in(4), one_in(3), random.random_range(0..3));
+    let (fishes, at_any_cost, reforms, comes_back) = (one_in(4), one_in(3), one_in(2), one_in(2));
+    let at_once = random.random_range(0..CENSUS_RESULTS);
     Lying {
-        after: if begins_at_once {
-            random.random_range(0..30)
-        } else {
-            random.random_range(0..units_an_owner)
-        },
+        after: if begins_at_once { at_once } else { random.random_range(0..units_an_owner) },
         lies: if lies_on { u64::MAX } else { random.random_range(1..20) },
         rate: if rarely { random.random_range(0.005..0.5) } else { 1.0 },
         agrees: !alone,
@@ -71,10 +69,11 @@ fn draw(random: &mut StdRng, units_an_owner: u64) -> Lying {
         asks_often,
         fishes: fishes.then(|| if at_any_cost { u64::MAX } else { random.random_range(1..60) }),
         neighbours,
-        after_catch: match after {
-            0 => AfterCatch::Reforms,
-            1 => AfterCatch::GoesOn,
-            _ => AfterCatch::ComesBack(random.random_range(1..12)),
+        after_catch: match reforms {
+            true => AfterCatch::Reforms,
+            // More names with longer histories would be more liars than are assumed.
+            false if comes_back && begins_at_once => AfterCatch::ComesBack(random.random_range(1..12)),
+            false => AfterCatch::GoesOn,
         },
     }
 }
