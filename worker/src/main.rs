@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).with_env_var("LULL_LOG");
     let filter = match filter.from_env() {
         Ok(filter) => filter,
-        Err(error) => return wrong_settings(&*anyhow::Error::from(error).context("LULL_LOG")),
+        Err(error) => return wrong_settings(&*anyhow::anyhow!("LULL_LOG: {error}")),
     };
     let is_terminal = std::io::stderr().is_terminal();
     let log_file = LogFile::default();
