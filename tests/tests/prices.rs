@@ -69,6 +69,7 @@ fn job(id: JobId, seed: u64, units: u64, item: &str) -> Job {
         prices: Prices { item, service: item },
         budget: item.times(units * 12).expect("an amount"),
         granted: Amount::ZERO,
+        own: Amount::ZERO,
         refunded: Amount::ZERO,
         reserved: Amount::ZERO,
         spent: Amount::ZERO,

@@ -569,10 +569,10 @@ pub(super) fn end(job: &mut Job, state: JobState, reason: String, changes: &mut 
     // Should its work turn out to be wrong, the answer has to be made again.
     job.settled = state != JobState::Complete || !job.buys_confidence();
     let kept = match job.price_of_again() {
-        Ok(price) if !job.settled => price.min(job.left()),
+        Ok(price) if !job.settled => price.min(job.own_left()),
         _ => Amount::ZERO,
     };
-    let unspent = (job.left() - kept).min(job.granted);
+    let unspent = (job.left() - job.own_left()).min(job.granted);
     if unspent.is_positive() {
         job.granted = job.granted - unspent;
         changes.transfers.push(Transfer::unspent(job.currency, job.id.0, i64::from(job.round), unspent));

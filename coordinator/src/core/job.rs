@@ -132,6 +132,8 @@ pub struct Job {
     pub budget: Amount,
     /// What came from losses besides and has not gone back.
     pub granted: Amount,
+    /// What was left of its submitter's when it was last begun again.
+    pub own: Amount,
     /// What has gone back to its submitter.
     pub refunded: Amount,
     /// Held for leased units and undecided attempts.
@@ -304,8 +306,14 @@ impl Job {
         self.unit_micros = average.max(1);
     }
 
+    /// What is left of what its submitter gave. Work that is done again is paid by what was granted for it first.
+    pub(super) fn own_left(&self) -> Amount {
+        if self.round > 0 { self.own.min(self.left()) } else { self.left() }
+    }
+
     /// Brings it back to the end of its work: what was made from it is void.
     pub(super) fn begin_again(&mut self, reason: String) {
+        self.own = self.own_left();
         if self.stage != Stage::Work {
             // Past its work, only units of work have failed before.
             self.totals.failed -= self.stage_failed;

@@ -150,8 +150,9 @@ impl Batch<'_> {
         if cost > job.left().plus(losses)? {
             return Ok(false);
         }
-        // What is disputed on the way costs more; the rest goes back.
-        let grant = (cost.times(GRANTED_COSTS)? - job.left()).min(losses);
+        // What is disputed on the way costs more; the rest goes back. Of its own a job only makes the answer anew: checks are
+        // paid by it where nothing else is left.
+        let grant = (cost.times(GRANTED_COSTS)? - job.price_of_making()?.min(job.left())).min(losses);
         let units = work.clone().count();
         job.begin_again(format!(
             "{units} of its units are run again, with all that was made from them: who had answered them was found to lie"

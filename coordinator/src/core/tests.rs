@@ -99,6 +99,7 @@ fn job(units: u64, copies: u32, reduce: Reduce) -> Job {
         prices: Prices { item: amount("0.01"), service: amount("0.02") },
         budget: amount("1000"),
         granted: Amount::ZERO,
+        own: Amount::ZERO,
         refunded: Amount::ZERO,
         reserved: Amount::ZERO,
         spent: Amount::ZERO,

@@ -112,6 +112,7 @@ fn fill_in(message: &mut v1::JobSpec, spec: &Spec, plan: &Plan, prices: Prices, 
         if tolerance(spec.max_error, spec.max_answer_error, 1).is_some() { 0 } else { spec.copies };
     message.merge_fan_in = spec.merge_fan_in;
     message.limits = Some(spec.limits);
+    message.item_price = prices.item.to_string();
     message.service_price = prices.service.to_string();
     message.budget = budget.to_string();
     message.reduce = match spec.reduce {

@@ -7,7 +7,7 @@ use tokio_postgres::{NoTls, Transaction};
 use super::Error;
 use super::error::precondition;
 
-const MIGRATIONS: [(i32, &str, &str); 22] = [
+const MIGRATIONS: [(i32, &str, &str); 23] = [
     (1, "first", include_str!("../../migrations/0001_first.sql")),
     (2, "earnings", include_str!("../../migrations/0002_earnings.sql")),
     (3, "checkpoints", include_str!("../../migrations/0003_checkpoints.sql")),
@@ -30,6 +30,7 @@ const MIGRATIONS: [(i32, &str, &str); 22] = [
     (24, "lineage", include_str!("../../migrations/0024_lineage.sql")),
     (26, "places", include_str!("../../migrations/0026_places.sql")),
     (28, "sealed names", include_str!("../../migrations/0028_sealed_names.sql")),
+    (29, "own escrow", include_str!("../../migrations/0029_own_escrow.sql")),
 ];
 
 /// Brings the schema up to date. A database that is made now gets this default currency, the euro if none is named.

@@ -20,7 +20,7 @@ pub(super) const JOB_COLUMNS: &str = "job.id, job.submitter_id, job.spec, job.or
     job.accepted, job.failed, job.attempts, job.judged, job.cpu_micros, job.work_cpu_micros, job.work_attempts, \
     job.items_accepted, job.answer_digest, job.answer_bytes, \
     job.checkpointed, job.max_error, job.max_answer_error, job.wish_copies, job.strict, job.reviewed, job.doubtful, \
-    job.fee_millionths, job.round, job.granted, job.refunded, job.settled, job.currency, job.service_owners";
+    job.fee_millionths, job.round, job.granted, job.own, job.refunded, job.settled, job.currency, job.service_owners";
 
 pub(super) fn job_state_code(state: JobState) -> i16 {
     match state {
@@ -157,6 +157,7 @@ pub(super) fn job(row: &Row) -> Result<Job, Error> {
             })?,
         budget: from.amount(row, "budget")?,
         granted: from.amount(row, "granted")?,
+        own: from.amount(row, "own")?,
         refunded: from.amount(row, "refunded")?,
         reserved: from.amount(row, "reserved")?,
         spent: from.amount(row, "spent")?,

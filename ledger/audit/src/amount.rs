@@ -45,12 +45,15 @@ impl Amount {
         }
     }
 
-    /// Reads a decimal as people write it: `12.5`.
+    /// Reads a decimal as people write it, `12.5`, and as jobs were submitted with: `+1_000.00`.
     ///
     /// # Errors
     /// When it is none, or has more places than an amount.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let (whole, places) = text.split_once('.').unwrap_or((text, ""));
+        let plain = text.strip_prefix('+').unwrap_or(text).replace('_', "");
+        let (whole, places) = plain.split_once('.').unwrap_or((&plain, ""));
+        let places = places.trim_end_matches('0');
+        let whole = if whole.is_empty() && plain.len() > 1 { "0" } else { whole };
         let digits = whole.len() + places.len();
         ensure!(
             digits > 0 && whole.bytes().chain(places.bytes()).all(|byte| byte.is_ascii_digit()),
@@ -111,6 +114,13 @@ mod tests {
         check("0.0010001", Some(1_000_100_000));
         check("12.000000000001", Some(12_000_000_000_001));
         check(".5", Some(500_000_000_000));
+        check("+0.01", Some(10_000_000_000));
+        check("1_000", Some(1_000_000_000_000_000));
+        check("0.0100000000000", Some(10_000_000_000));
+        check("0.0", Some(0));
+        check("5.", Some(5_000_000_000_000));
+        check(".0", Some(0));
+        check("+", None);
         check("0.0000000000001", None);
         check("-1", None);
         check("1e3", None);

@@ -80,6 +80,7 @@ impl Lull {
             prices: Prices { item: reward(), service: reward() },
             budget,
             granted: Amount::ZERO,
+            own: Amount::ZERO,
             refunded: Amount::ZERO,
             reserved: Amount::ZERO,
             spent: Amount::ZERO,

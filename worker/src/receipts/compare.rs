@@ -342,7 +342,11 @@ mod tests {
     fn what_was_removed_is_compared_in_sum() {
         let removed = |postings, amount: &str| State {
             pruned_through: 4,
-            pruned: Some(Pruned { postings, amount: [("EUR".to_owned(), amount.to_owned())].into() }),
+            pruned: Some(Pruned {
+                postings,
+                amount: [("EUR".to_owned(), amount.to_owned())].into(),
+                ..Pruned::default()
+            }),
             ..State::default()
         };
         let ledger = [posting(2, &["0.1"]), posting(3, &["1", "0.2"]), posting(5, &["7"])];

@@ -49,6 +49,9 @@ pub struct Pruned {
     pub postings: u64,
     /// What they came to in each currency.
     pub amount: Sums,
+    /// The last month that is counted. Its file may still be there.
+    #[serde(default)]
+    pub month: String,
 }
 
 /// Why a sheet was not kept.
@@ -289,21 +292,22 @@ impl Store {
     /// above is no posting, and would hide that receipts are missing which were never here. A coordinator can give numbers as
     /// high as that in every month: then the sums differ.
     fn without(&self, month: &str) -> Result<State, Error> {
+        if self.state.pruned.as_ref().is_some_and(|counted| counted.month == month) {
+            return Ok(self.state.clone());
+        }
         let mut removed = self.receipts_of(month)?;
         let mut bound = 0;
-        // One that came again lies in the month after it, too. Mostly that month is enough for both.
+        // One that came again lies in a later month, too.
         for later in self.months.keys().filter(|later| later.as_str() > month) {
             let kept = self.receipts_of(later)?;
             removed.retain(|number, _| !kept.contains_key(number));
             bound = kept.keys().next_back().copied().unwrap_or(0).max(bound);
-            if removed.keys().next_back().is_none_or(|last| *last < bound) {
-                break;
-            }
         }
         removed.retain(|number, _| *number < bound);
         let mut state = self.state.clone();
         let counted = if state.pruned_through == 0 { Some(Pruned::default()) } else { state.pruned };
-        state.pruned = counted.map(|Pruned { postings, amount }| Pruned {
+        state.pruned = counted.map(|Pruned { postings, amount, .. }| Pruned {
+            month: month.to_owned(),
             postings: postings + removed.len() as u64,
             amount: sheet::sums_with(
                 &amount,

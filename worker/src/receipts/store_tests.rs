@@ -95,6 +95,31 @@ fn the_oldest_month_goes_first_and_the_last_stays() {
 }
 
 #[test]
+fn a_month_that_a_crash_left_is_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    let mut number = 0;
+    let mut keep = |store: &mut Store, month: usize| {
+        number += 1;
+        let time = NOVEMBER + i64::try_from(month).unwrap() * MONTH;
+        store.keep(&sheet(&[number], time, 0), at(time)).unwrap();
+    };
+    for month in 0..MONTHS_MAX {
+        keep(&mut store, month);
+    }
+    let oldest = store.path(store.months.keys().next().unwrap());
+    let content = fs::read(&oldest).unwrap();
+    keep(&mut store, MONTHS_MAX);
+    assert!(!oldest.exists());
+    // It was counted, and its file not removed yet.
+    fs::write(&oldest, content).unwrap();
+    let mut store = open(folder.path());
+    keep(&mut store, MONTHS_MAX);
+    assert!(!oldest.exists());
+    assert_eq!(store.state.pruned.unwrap().postings, 1);
+}
+
+#[test]
 fn the_first_key_is_pinned_unless_the_enrolment_named_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = open(folder.path());

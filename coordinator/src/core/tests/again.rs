@@ -180,15 +180,39 @@ fn units_that_now_ask_for_two_owners_are_paid_for() {
     model.make_until(None);
     assert_eq!(model.job.state, JobState::Complete);
     model.is_caught_elsewhere(1);
-    let losses = model.losses();
+    let (losses, spent) = (model.losses(), model.job.spent);
     assert!(losses.is_positive());
     model.review();
     assert_eq!((model.job.state, model.job.round), (JobState::Running, 1));
     model.make_until(None);
     assert_eq!((model.job.state, model.job.doubtful), (JobState::Complete, 0));
+    let paid = model.moved(Code::Grant) - model.moved(Code::Unspent);
+    assert_eq!(paid, (model.job.spent - spent).min(losses), "what was lost pays for it, as far as it goes");
     let again =
         model.attempts.iter().filter(|(_, all)| all.iter().filter(|one| one.owner.0 != 1).count() == 2);
     assert!(again.count() > 2, "no coin asked for two");
+}
+
+#[test]
+fn of_what_was_granted_nothing_goes_to_the_submitter() {
+    let granted = amount("10");
+    // Two of its own were left of twelve, and three of what was granted are spent.
+    let mut job = Job {
+        round: 1,
+        answer: Some(Answer { digest: Digest::of(b"old"), size_bytes: 3 }),
+        budget: amount("12"),
+        spent: amount("13"),
+        own: amount("2"),
+        granted,
+        max_error: Share::of(0.5),
+        wish_copies: Copies::whole(2),
+        ..job(30, 2, Reduce::Tree)
+    };
+    let changes = job.cancel();
+    let moved =
+        |code: Code| changes.transfers.iter().filter(|one| one.code == code).map(|one| one.amount).sum();
+    assert_eq!((moved(Code::Unspent), moved(Code::Refund)), (amount("7"), amount("2")));
+    assert_eq!((job.left(), job.granted), (Amount::ZERO, amount("3")));
 }
 
 #[test]

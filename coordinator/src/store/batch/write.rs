@@ -353,14 +353,14 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             stage_accepted = $8, stage_failed = $9, wanted = $10, unit_micros = $11, reserved = $12, spent = $13,
             accepted = $14, failed = $15, attempts = $16, judged = $17, cpu_micros = $18, work_cpu_micros = $19,
             work_attempts = $20, items_accepted = $21, answer_digest = $22, answer_bytes = $23, checkpointed = $24,
-            wish_copies = $25, strict = $26, reviewed = $27, doubtful = $28, round = $29, granted = $30, refunded = $31, settled = $32,
+            wish_copies = $25, strict = $26, reviewed = $27, doubtful = $28, round = $29, granted = $30, refunded = $31, settled = $32, own = $33,
             ended_at = CASE WHEN $2::smallint = 1 THEN NULL ELSE coalesce(ended_at, now()) END
         WHERE id = $1";
     let update = tx.prepare_cached(update).await?;
     for job in changes.jobs_changed.iter().filter_map(|id| slice.jobs.get(id)) {
         let totals = job.totals;
         let answer = job.answer.map(|answer| answer.digest.as_bytes().to_vec());
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 32] = [
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 33] = [
             &job.id.0,
             &rows::job_state_code(job.state),
             &job.reason,
@@ -393,6 +393,7 @@ async fn write_jobs(tx: &Transaction<'_>, slice: &Slice, changes: &Changes) -> R
             &job.granted.decimal(),
             &job.refunded.decimal(),
             &job.settled,
+            &job.own.decimal(),
         ];
         ensure_affected("job update", 1, tx.execute(&update, &parameters).await?)?;
     }
