@@ -61,8 +61,8 @@ impl Postgres {
     /// When PostgreSQL is not installed, cannot use the directory, or has a coordinator already.
     pub fn start(state_dir: &Path) -> Result<Self> {
         let installation = Installation::find(state_dir)?;
-        installation.prepare_dirs(state_dir)?;
         let lock = lock(state_dir)?;
+        installation.prepare_dirs(state_dir)?;
         if !installation.data.exists() {
             installation.init()?;
         }
@@ -126,7 +126,7 @@ impl Drop for Postgres {
 
 /// Takes hold of the private server of a state directory, and leaves there who has it.
 fn lock(state_dir: &Path) -> Result<File> {
-    let path = state_dir.join("postgres/lock");
+    let path = state_dir.join("lock");
     let unusable = || format!("locking {}", path.display());
     let mut options = File::options();
     let mut lock =
@@ -261,6 +261,8 @@ const SETTINGS: [&str; 11] = [
 
 fn supervise(installation: &Installation, stopped: &mpsc::Receiver<()>) {
     let mut delay = RESTART_DELAY;
+    // The server of a coordinator that was killed may take a while to end: until then there cannot be another.
+    let mut was_well = false;
     loop {
         let began = Instant::now();
         match installation.spawn() {
@@ -272,7 +274,9 @@ fn supervise(installation: &Installation, stopped: &mpsc::Receiver<()>) {
             }
             Err(error) => tracing::error!(error = %format!("{error:#}"), "cannot start postgres"),
         }
-        delay = if began.elapsed() < WELL_AFTER { delay } else { RESTART_DELAY };
+        let is_well = began.elapsed() >= WELL_AFTER;
+        was_well |= is_well;
+        delay = if was_well && !is_well { delay } else { RESTART_DELAY };
         if stopped.recv_timeout(delay) != Err(mpsc::RecvTimeoutError::Timeout) {
             return;
         }

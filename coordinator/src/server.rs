@@ -71,7 +71,7 @@ pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Is told the address once calls are answered.
 pub type Ready = Box<dyn FnOnce(SocketAddr)>;
 
-async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
+async fn start(config: Config, mut stop: Stop, ready: Ready) -> Result<()> {
     ensure!(
         config.listen.ip().is_loopback(),
         "refusing to listen on {}: without TLS, which is not built yet, tokens would cross the network in the clear; \
@@ -89,11 +89,17 @@ async fn start(config: Config, stop: Stop, ready: Ready) -> Result<()> {
         None => {
             let dir = state_dir.clone();
             let postgres = tokio::task::spawn_blocking(move || Postgres::start(&dir)).await??;
-            postgres.create_database().await?;
+            tokio::select! {
+                created = postgres.create_database() => created?,
+                () = &mut stop => return Ok(()),
+            }
             (postgres.url("lull"), Some(postgres))
         }
     };
-    migrate(&database_url, config.currency).await.context("cannot use the database")?;
+    tokio::select! {
+        migrated = migrate(&database_url, config.currency) => migrated.context("cannot use the database")?,
+        () = &mut stop => return Ok(()),
+    }
     let store = Store::open(&database_url)?;
     store.check_seals().await?;
     let grid_id = store.grid_id(&new_token("grid")).await?;

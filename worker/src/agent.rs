@@ -443,7 +443,13 @@ impl Shell {
                             error = explain(&status),
                             "a result was not uploaded"
                         );
-                        if is_temporary(&status) { UploadEnd::TryAgain } else { UploadEnd::Refused }
+                        // A coordinator that does not know this device may be another's for a while.
+                        let is_unknown = status.code() == tonic::Code::Unauthenticated;
+                        if is_unknown || is_temporary(&status) {
+                            UploadEnd::TryAgain
+                        } else {
+                            UploadEnd::Refused
+                        }
                     }
                 },
                 Ok(None) | Err(_) => {

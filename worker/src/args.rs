@@ -37,7 +37,7 @@ Exit codes:
   1    something unexpected
   2    wrong settings, or the enrolment was refused
   3    another agent uses the state directory, or watches this PC
-  4    the coordinator does not know this device any more: enrol again
+  4    the coordinator has said for ten minutes that it does not know this device: enrol again
   5    no agent runs here
   6    the doctor found a problem
   7    receipts and ledger differ

@@ -62,6 +62,13 @@ impl Freezers {
         self.lock().by_lease.values().for_each(Freezer::evict);
     }
 
+    /// Whether a runner runs, and is not frozen.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let state = self.lock();
+        !state.is_frozen && state.by_lease.values().any(|freezer| freezer.runner_pid().is_some())
+    }
+
     /// Process numbers of the runners that run or are frozen.
     #[must_use]
     pub fn runner_pids(&self) -> Vec<u32> {

@@ -83,7 +83,13 @@ fn watch(
 ) {
     let mut told = None;
     loop {
-        let seen = probe();
+        // One look answers all who asked.
+        while asked.try_recv().is_ok() {}
+        let mut seen = probe();
+        if seen.is_err() && told == Some(Usable::Yes) {
+            // It may have been short of something for a moment, and others run.
+            seen = probe();
+        }
         let line = seen.as_ref().map(|walls| line(walls)).map_err(ToString::to_string);
         let usable = if line.is_ok() { Usable::Yes } else { Usable::No };
         let before = found.lock().unwrap_or_else(PoisonError::into_inner).replace(line.clone());

@@ -132,6 +132,8 @@ pub enum Command {
 /// A coordinator has to deny for so long that it knows this device before the agent gives up: one that was started on
 /// another's state for a moment must not end every agent of a grid.
 const UNKNOWN_FOR: Duration = Duration::from_secs(600);
+/// And so often: a call may have been held up by a PC that slept, before and after it was offline for days.
+const DENIALS_MIN: u32 = 3;
 
 /// Where a finished attempt is.
 #[derive(Debug, Clone)]
@@ -167,6 +169,8 @@ pub struct Agent {
     uploads: Backoff,
     /// Since when the coordinator says that it does not know this device.
     unknown_since: Option<Instant>,
+    /// How often it has said so since.
+    denials: u32,
     pub(super) is_draining: bool,
     stop_by: Option<Instant>,
     is_over: bool,
@@ -191,6 +195,7 @@ impl Agent {
             failed_leases: Backoff::default(),
             uploads: Backoff::default(),
             unknown_since: None,
+            denials: 0,
             is_draining: false,
             stop_by: None,
             is_over: false,
@@ -338,7 +343,7 @@ impl Agent {
         commands: &mut Vec<Command>,
     ) {
         let Some(call) = self.sync.answered(id, response.leases.is_empty()) else { return };
-        self.unknown_since = None;
+        (self.unknown_since, self.denials) = (None, 0);
         if call.is_first_in_a_while {
             self.uploads.reset();
             for progress in self.attempts.values_mut() {
@@ -402,12 +407,17 @@ impl Agent {
             return;
         }
         self.unknown_since = match failure {
-            SyncFailure::Unreachable => None,
-            SyncFailure::Unauthenticated => Some(self.unknown_since.unwrap_or(now)),
+            SyncFailure::Unreachable => self.unknown_since,
+            SyncFailure::Unauthenticated => {
+                self.denials += 1;
+                Some(self.unknown_since.unwrap_or(now))
+            }
         };
         if self.stop_by.is_some() {
             self.end(Command::Exit, commands);
-        } else if self.unknown_since.is_some_and(|since| since + UNKNOWN_FOR <= now) {
+        } else if self.denials >= DENIALS_MIN
+            && self.unknown_since.is_some_and(|since| since + UNKNOWN_FOR <= now)
+        {
             self.end(Command::ExitUnknownDevice, commands);
         }
     }

@@ -134,8 +134,10 @@ const WAIT_LONGEST: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Default)]
 pub struct MemoryMeter {
     is_short: bool,
-    /// When work went on after it was short.
+    /// When work could go on after it was short.
     went_on_at: Option<Instant>,
+    /// Whether guests have run since.
+    has_run: bool,
     /// How often in a row it was short again soon after that.
     times: u32,
     /// Work waits until then.
@@ -143,12 +145,20 @@ pub struct MemoryMeter {
 }
 
 impl MemoryMeter {
-    /// Takes in what is available. A reason to rest while that is less than allowed, until it is half as much again, and for
+    /// Takes in what is available, and whether guests run. A reason to rest while that is less than allowed, until it is half as much again, and for
     /// a while where it was so again and again.
-    pub fn sample(&mut self, available_bytes: u64, min_bytes: u64, now: Instant) -> Option<Rest> {
+    pub fn sample(
+        &mut self,
+        available_bytes: u64,
+        min_bytes: u64,
+        is_running: bool,
+        now: Instant,
+    ) -> Option<Rest> {
+        self.has_run |= is_running;
         let enough = if self.is_short { min_bytes.saturating_add(min_bytes / 2) } else { min_bytes };
         if available_bytes < enough {
-            if !self.is_short {
+            // What others use while no guest runs is no reason to wait.
+            if !self.is_short && self.has_run {
                 let is_soon = self.went_on_at.is_some_and(|at| now < at + SOON);
                 self.times = if is_soon { self.times.saturating_add(1) } else { 0 };
                 self.wait_until = self.wait().map(|wait| now + wait);
@@ -160,7 +170,7 @@ impl MemoryMeter {
             return Some(Rest::MemoryWasShort { until });
         }
         if std::mem::take(&mut self.is_short) {
-            self.went_on_at = Some(now);
+            (self.went_on_at, self.has_run) = (Some(now), is_running);
         }
         None
     }
@@ -202,7 +212,7 @@ mod tests {
         let mut meter = MemoryMeter::default();
         let mut check = |available, is_short: bool| {
             let wanted = is_short.then_some(Rest::MemoryShort { available_bytes: available });
-            assert_eq!(meter.sample(available, 100, now), wanted, "{available}");
+            assert_eq!(meter.sample(available, 100, true, now), wanted, "{available}");
         };
         check(100, false);
         check(99, true);
@@ -212,37 +222,48 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_others_want_while_no_guest_runs_makes_nobody_wait() {
+        let start = Instant::now();
+        let mut meter = MemoryMeter::default();
+        for round in 0..10u64 {
+            let at = |secs| start + Duration::from_secs(round * 20 + secs);
+            assert!(meter.sample(1, 100, false, at(0)).is_some());
+            assert_eq!(meter.sample(900, 100, false, at(10)), None);
+        }
+    }
+
+    #[test]
     fn memory_that_runs_short_whenever_work_goes_on_is_left_alone_for_longer_each_time() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let mut meter = MemoryMeter::default();
         let short = Some(Rest::MemoryShort { available_bytes: 1 });
         let waits = |until| Some(Rest::MemoryWasShort { until: at(until) });
-        assert_eq!(meter.sample(1, 100, at(0)), short);
-        assert_eq!(meter.sample(900, 100, at(5)), None, "it may have been another program");
-        assert_eq!(meter.sample(1, 100, at(20)), short);
-        assert_eq!(meter.sample(900, 100, at(25)), waits(80));
-        assert_eq!(meter.sample(1, 100, at(30)), short, "and somebody wants it meanwhile");
-        assert_eq!(meter.sample(900, 100, at(79)), waits(80));
-        assert_eq!(meter.sample(900, 100, at(80)), None);
-        assert_eq!(meter.sample(1, 100, at(100)), short);
-        assert_eq!(meter.sample(900, 100, at(105)), waits(220));
-        assert_eq!(meter.sample(900, 100, at(220)), None);
+        assert_eq!(meter.sample(1, 100, true, at(0)), short);
+        assert_eq!(meter.sample(900, 100, true, at(5)), None, "it may have been another program");
+        assert_eq!(meter.sample(1, 100, true, at(20)), short);
+        assert_eq!(meter.sample(900, 100, true, at(25)), waits(80));
+        assert_eq!(meter.sample(1, 100, true, at(30)), short, "and somebody wants it meanwhile");
+        assert_eq!(meter.sample(900, 100, true, at(79)), waits(80));
+        assert_eq!(meter.sample(900, 100, true, at(80)), None);
+        assert_eq!(meter.sample(1, 100, true, at(100)), short);
+        assert_eq!(meter.sample(900, 100, true, at(105)), waits(220));
+        assert_eq!(meter.sample(900, 100, true, at(220)), None);
         let mut now = 220;
         let longest = (0..20).map(|_| {
-            assert_eq!(meter.sample(1, 100, at(now + 1)), short);
-            let Some(Rest::MemoryWasShort { until }) = meter.sample(900, 100, at(now + 2)) else {
+            assert_eq!(meter.sample(1, 100, true, at(now + 1)), short);
+            let Some(Rest::MemoryWasShort { until }) = meter.sample(900, 100, true, at(now + 2)) else {
                 panic!("no wait")
             };
             let wait = until.duration_since(at(now + 1)).as_secs();
             now += 1 + wait;
-            assert_eq!(meter.sample(900, 100, at(now)), None);
+            assert_eq!(meter.sample(900, 100, true, at(now)), None);
             wait
         });
         assert_eq!(longest.max(), Some(WAIT_LONGEST.as_secs()));
         // It went well for long enough.
-        assert_eq!(meter.sample(1, 100, at(now + SOON.as_secs())), short);
-        assert_eq!(meter.sample(900, 100, at(now + SOON.as_secs() + 5)), None);
+        assert_eq!(meter.sample(1, 100, true, at(now + SOON.as_secs())), short);
+        assert_eq!(meter.sample(900, 100, true, at(now + SOON.as_secs() + 5)), None);
     }
 
     #[test]

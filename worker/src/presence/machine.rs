@@ -50,7 +50,12 @@ impl Machine {
         if let Some(min) = self.settings.memory_free_bytes_min {
             let available_bytes = available_memory(&self.read("meminfo")?)
                 .ok_or("/proc/meminfo says nothing of MemAvailable")?;
-            rests.extend(self.memory.sample(available_bytes, min, Instant::now()));
+            rests.extend(self.memory.sample(
+                available_bytes,
+                min,
+                self.freezers.is_running(),
+                Instant::now(),
+            ));
         }
         if let Some(schedule) = &self.settings.schedule
             && !schedule.allows(chrono::Local::now().naive_local())

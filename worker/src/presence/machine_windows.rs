@@ -56,7 +56,12 @@ impl Machine {
         }
         if let Some(min) = self.settings.memory_free_bytes_min {
             let available_bytes = available_memory()?;
-            rests.extend(self.memory.sample(available_bytes, min, Instant::now()));
+            rests.extend(self.memory.sample(
+                available_bytes,
+                min,
+                self.freezers.is_running(),
+                Instant::now(),
+            ));
         }
         if let Some(schedule) = &self.settings.schedule
             && !schedule.allows(chrono::Local::now().naive_local())

@@ -313,3 +313,17 @@ fn a_device_that_is_not_known_for_ten_minutes_ends() {
     rig.fail(SyncFailure::Unauthenticated);
     assert!(has_ended(&rig));
 }
+
+#[test]
+fn an_hour_without_a_network_between_two_denials_ends_no_agent_and_three_denials_do() {
+    let mut rig = Rig::idle(1);
+    for denials in 1..=3 {
+        assert!(!matches!(rig.commands.last(), Some(Command::ExitUnknownDevice)), "{denials}");
+        for _ in 0..60 {
+            rig.fail(SyncFailure::Unreachable);
+            rig.secs(60);
+        }
+        rig.fail(SyncFailure::Unauthenticated);
+    }
+    assert!(matches!(rig.commands.last(), Some(Command::ExitUnknownDevice)));
+}
