@@ -16,8 +16,10 @@ const FIRST_MEASURED: u64 = 5_000;
 /// So many are measured again, of each kind.
 const BEST: usize = 2;
 
+/// How well a liar does.
+type Measure = fn(&Summary) -> f64;
 /// What a liar may be after.
-const AIMS: [(&str, fn(&Summary) -> f64); 3] = [
+const AIMS: [(&str, Measure); 3] = [
     ("wrong results", |found| found.error),
     ("copies", |found| found.copies),
     ("net pay", |found| found.net_pay),
