@@ -270,7 +270,7 @@ fn supervise(installation: &Installation, stopped: &mpsc::Receiver<()>) {
                 if wait(&mut child, stopped) == Ended::Stopped {
                     return;
                 }
-                tracing::error!(log = %installation.log.display(), "postgres ended on its own, starting it again");
+                tracing::error!(log = %installation.log.display(), "postgres ended, or a former one still holds its data: it is started again");
             }
             Err(error) => tracing::error!(error = %format!("{error:#}"), "cannot start postgres"),
         }

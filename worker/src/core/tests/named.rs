@@ -182,11 +182,10 @@ fn a_full_disk_asks_for_no_work_until_it_is_written() {
 
 #[test]
 fn without_a_runner_no_work_is_asked_for_and_what_is_held_goes_back() {
-    let mut rig = Rig::new(1);
+    let mut rig = Rig::idle(1);
+    assert_eq!(rig.request().free_slots, 1);
     rig.event(Event::RunnerUnusable);
-    rig.event(Event::PresenceChanged(Presence::Idle));
-    assert_eq!(rig.request().free_slots, 0);
-    // One from before the restart.
+    // It was on its way.
     rig.answer_with(vec![lease(1, [0])]);
     assert!(rig.started.is_empty());
     assert_eq!((rig.request().free_slots, &rig.request().hand_backs[..]), (0, &[hand_back(1, vec![])][..]));
